@@ -1,0 +1,6 @@
+# The door: small classes between Python and the engine's rooms, one file per concept in `door/`.
+# Converts arguments, drops the GIL, calls one verb. Holds no policy.
+
+include "door/parser.pxi"
+include "door/policy.pxi"
+include "door/engine.pxi"

@@ -1,0 +1,143 @@
+# Why the proxy itself answered, cut or refused: one code, one status, one fault. Owns the table; acts on nothing.
+#
+# A reason is the same word in the response header (`x-mesh-reason`), the tap, the metrics and the log.
+# Status per cause follows linkerd2-proxy's respond.rs where it has one (502 endpoint I/O, 503 load shed,
+# 504 timeouts and fail-fast, 404 no route); the HTTP/1 rejections follow RFC 9112 and RFC 9110 15.5.
+# To add one: a line in REASONS below, in the enum, and a test that provokes it.
+
+cdef extern from * nogil:
+    """
+    #include <stdint.h>
+    #define MESHCORE_REASONS(X) \\
+      X(NONE,                       200, 0, "") \\
+      X(MALFORMED_HEAD,             400, 1, "the message head is not valid HTTP/1") \\
+      X(BAD_METHOD,                 400, 1, "the method is not a token") \\
+      X(BAD_TARGET,                 400, 1, "the request target is not valid for this method") \\
+      X(BAD_VERSION,                505, 1, "only HTTP/1.0 and HTTP/1.1 are spoken here") \\
+      X(BAD_HOST,                   400, 1, "Host is missing, repeated or not a valid authority") \\
+      X(BAD_FRAMING,                400, 1, "the message length is ambiguous or invalid") \\
+      X(BAD_CHUNK,                  400, 1, "the chunked body is malformed") \\
+      X(BAD_TRAILER,                400, 1, "the trailer section is malformed or too large") \\
+      X(BAD_UPGRADE,                400, 1, "the upgrade request is incomplete") \\
+      X(BODY_INCOMPLETE,            400, 1, "the request body ended early") \\
+      X(HEAD_TIMEOUT,               408, 1, "the request head did not arrive in time") \\
+      X(BODY_TIMEOUT,               408, 1, "the request body did not arrive in time") \\
+      X(BODY_TOO_LARGE,             413, 1, "the request body exceeds the route's limit") \\
+      X(TARGET_TOO_LONG,            414, 1, "the request target exceeds the limit") \\
+      X(EXPECTATION_FAILED,         417, 1, "only 100-continue can be expected") \\
+      X(HEAD_TOO_LARGE,             431, 1, "the head exceeds the size limit") \\
+      X(TOO_MANY_FIELDS,            431, 1, "the head has too many fields") \\
+      X(FIELD_TOO_LARGE,            431, 1, "one field exceeds the size limit") \\
+      X(METHOD_NOT_ALLOWED,         405, 1, "the method is not allowed here") \\
+      X(UNSUPPORTED_CODING,         501, 1, "this transfer coding is not implemented") \\
+      X(DOWNSTREAM_CLOSED,          499, 1, "the client went away") \\
+      X(DOWNSTREAM_STALLED,         499, 1, "the client stopped reading") \\
+      X(ROUTE_NOT_FOUND,            404, 2, "no route matches") \\
+      X(DIRECT_RESPONSE,            200, 2, "answered by the route itself") \\
+      X(FILTER_RESPONSE,            200, 2, "answered by a filter") \\
+      X(FILTER_ERROR,               500, 2, "a filter raised") \\
+      X(FILTER_OVERLOADED,          503, 2, "the filter queue is full") \\
+      X(FILTER_TIMEOUT,             504, 2, "the filter did not answer in time") \\
+      X(LOAD_SHED,                  503, 2, "too many requests in flight") \\
+      X(DRAINING,                   503, 2, "the proxy is shutting down") \\
+      X(OUT_OF_MEMORY,              503, 2, "memory limit reached") \\
+      X(TUNNEL_TIMEOUT,             504, 2, "the tunnel was idle for too long") \\
+      X(NO_ENDPOINT,                503, 3, "the cluster has no endpoint") \\
+      X(ALL_EJECTED,                504, 3, "every endpoint of the cluster is ejected") \\
+      X(QUEUE_FULL,                 503, 3, "the cluster's queue is full") \\
+      X(QUEUE_TIMEOUT,              503, 3, "no upstream connection became free in time") \\
+      X(UPSTREAM_CONNECT_FAILED,    502, 3, "the endpoint refused the connection") \\
+      X(UPSTREAM_CONNECT_TIMEOUT,   504, 3, "the endpoint did not accept the connection in time") \\
+      X(UPSTREAM_RESET,             502, 3, "the endpoint closed before it answered") \\
+      X(UPSTREAM_MALFORMED,         502, 3, "the endpoint's response is not valid HTTP/1") \\
+      X(UPSTREAM_HEAD_TOO_LARGE,    502, 3, "the endpoint's response head exceeds the limit") \\
+      X(UPSTREAM_UNASKED_UPGRADE,   502, 3, "the endpoint switched protocols unasked") \\
+      X(UPSTREAM_RESPONSE_TIMEOUT,  504, 3, "the endpoint did not answer in time") \\
+      X(UPSTREAM_IDLE_TIMEOUT,      504, 3, "the endpoint stopped sending") \\
+      X(UPSTREAM_TRUNCATED,         502, 3, "the endpoint cut its response short") \\
+      X(TOTAL_TIMEOUT,              504, 3, "the exchange exceeded its total timeout")
+    enum {
+    #define X(name, status, fault, text) MC_REASON_##name,
+      MESHCORE_REASONS(X)
+    #undef X
+      MC_REASON_COUNT
+    };
+    static const uint16_t mc_reason_status[] = {
+    #define X(name, status, fault, text) status,
+      MESHCORE_REASONS(X)
+    #undef X
+    };
+    static const uint8_t mc_reason_fault[] = {
+    #define X(name, status, fault, text) fault,
+      MESHCORE_REASONS(X)
+    #undef X
+    };
+    static const char* const mc_reason_name[] = {
+    #define X(name, status, fault, text) #name,
+      MESHCORE_REASONS(X)
+    #undef X
+    };
+    static const char* const mc_reason_text[] = {
+    #define X(name, status, fault, text) text,
+      MESHCORE_REASONS(X)
+    #undef X
+    };
+    """
+    enum:
+        REASON_NONE "MC_REASON_NONE"
+        REASON_MALFORMED_HEAD "MC_REASON_MALFORMED_HEAD"
+        REASON_BAD_METHOD "MC_REASON_BAD_METHOD"
+        REASON_BAD_TARGET "MC_REASON_BAD_TARGET"
+        REASON_BAD_VERSION "MC_REASON_BAD_VERSION"
+        REASON_BAD_HOST "MC_REASON_BAD_HOST"
+        REASON_BAD_FRAMING "MC_REASON_BAD_FRAMING"
+        REASON_BAD_CHUNK "MC_REASON_BAD_CHUNK"
+        REASON_BAD_TRAILER "MC_REASON_BAD_TRAILER"
+        REASON_BAD_UPGRADE "MC_REASON_BAD_UPGRADE"
+        REASON_BODY_INCOMPLETE "MC_REASON_BODY_INCOMPLETE"
+        REASON_HEAD_TIMEOUT "MC_REASON_HEAD_TIMEOUT"
+        REASON_BODY_TIMEOUT "MC_REASON_BODY_TIMEOUT"
+        REASON_BODY_TOO_LARGE "MC_REASON_BODY_TOO_LARGE"
+        REASON_TARGET_TOO_LONG "MC_REASON_TARGET_TOO_LONG"
+        REASON_EXPECTATION_FAILED "MC_REASON_EXPECTATION_FAILED"
+        REASON_HEAD_TOO_LARGE "MC_REASON_HEAD_TOO_LARGE"
+        REASON_TOO_MANY_FIELDS "MC_REASON_TOO_MANY_FIELDS"
+        REASON_FIELD_TOO_LARGE "MC_REASON_FIELD_TOO_LARGE"
+        REASON_METHOD_NOT_ALLOWED "MC_REASON_METHOD_NOT_ALLOWED"
+        REASON_UNSUPPORTED_CODING "MC_REASON_UNSUPPORTED_CODING"
+        REASON_DOWNSTREAM_CLOSED "MC_REASON_DOWNSTREAM_CLOSED"
+        REASON_DOWNSTREAM_STALLED "MC_REASON_DOWNSTREAM_STALLED"
+        REASON_ROUTE_NOT_FOUND "MC_REASON_ROUTE_NOT_FOUND"
+        REASON_DIRECT_RESPONSE "MC_REASON_DIRECT_RESPONSE"
+        REASON_FILTER_RESPONSE "MC_REASON_FILTER_RESPONSE"
+        REASON_FILTER_ERROR "MC_REASON_FILTER_ERROR"
+        REASON_FILTER_OVERLOADED "MC_REASON_FILTER_OVERLOADED"
+        REASON_FILTER_TIMEOUT "MC_REASON_FILTER_TIMEOUT"
+        REASON_LOAD_SHED "MC_REASON_LOAD_SHED"
+        REASON_DRAINING "MC_REASON_DRAINING"
+        REASON_OUT_OF_MEMORY "MC_REASON_OUT_OF_MEMORY"
+        REASON_TUNNEL_TIMEOUT "MC_REASON_TUNNEL_TIMEOUT"
+        REASON_NO_ENDPOINT "MC_REASON_NO_ENDPOINT"
+        REASON_ALL_EJECTED "MC_REASON_ALL_EJECTED"
+        REASON_QUEUE_FULL "MC_REASON_QUEUE_FULL"
+        REASON_QUEUE_TIMEOUT "MC_REASON_QUEUE_TIMEOUT"
+        REASON_UPSTREAM_CONNECT_FAILED "MC_REASON_UPSTREAM_CONNECT_FAILED"
+        REASON_UPSTREAM_CONNECT_TIMEOUT "MC_REASON_UPSTREAM_CONNECT_TIMEOUT"
+        REASON_UPSTREAM_RESET "MC_REASON_UPSTREAM_RESET"
+        REASON_UPSTREAM_MALFORMED "MC_REASON_UPSTREAM_MALFORMED"
+        REASON_UPSTREAM_HEAD_TOO_LARGE "MC_REASON_UPSTREAM_HEAD_TOO_LARGE"
+        REASON_UPSTREAM_UNASKED_UPGRADE "MC_REASON_UPSTREAM_UNASKED_UPGRADE"
+        REASON_UPSTREAM_RESPONSE_TIMEOUT "MC_REASON_UPSTREAM_RESPONSE_TIMEOUT"
+        REASON_UPSTREAM_IDLE_TIMEOUT "MC_REASON_UPSTREAM_IDLE_TIMEOUT"
+        REASON_UPSTREAM_TRUNCATED "MC_REASON_UPSTREAM_TRUNCATED"
+        REASON_TOTAL_TIMEOUT "MC_REASON_TOTAL_TIMEOUT"
+        REASON_COUNT "MC_REASON_COUNT"
+    enum:
+        FAULT_NOBODY = 0
+        FAULT_DOWNSTREAM = 1
+        FAULT_INTERNAL = 2
+        FAULT_UPSTREAM = 3
+    const unsigned short* reason_status "mc_reason_status"
+    const unsigned char* reason_fault "mc_reason_fault"
+    const char* const* reason_name "mc_reason_name"
+    const char* const* reason_text "mc_reason_text"

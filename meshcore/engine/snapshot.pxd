@@ -1,0 +1,242 @@
+# One immutable compiled configuration. Owns the structs and their memory; decides nothing, holds no run-time state.
+#
+# Built by the door from a validated plan, posted to the workers by pointer, read without locks, freed when the last
+# exchange that started under it has ended. Every pointer in it points into its own arena: freeing is one loop.
+# Run-time state (pools, breakers, counters) lives in tables of the worker, found by the `slot` numbers below, so that
+# an unchanged cluster, endpoint or route keeps its state across configurations (keeps UNCHANGED_UNTOUCHED).
+
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t, int32_t
+from libc.stdlib cimport malloc, free
+from libc.string cimport memcpy, memset
+
+
+cdef struct ArenaBlock:
+    ArenaBlock* next
+    size_t used_bytes
+    size_t size_bytes
+
+
+cdef struct Arena:
+    ArenaBlock* head
+    size_t total_bytes
+
+
+cdef struct Text:                       # bytes of the arena, not NUL-terminated
+    const char* at
+    uint32_t len
+
+
+cdef struct Address:
+    uint16_t family                     # AF_INET, AF_INET6, AF_UNIX
+    uint16_t sockaddr_len
+    uint8_t sockaddr[128]               # struct sockaddr_storage's size
+    Text text                           # "10.0.0.1:80", "[::1]:80", "unix:/run/x": for Host-less use, tap, logs
+
+
+cdef enum BalancerKind:
+    BALANCER_ROUND_ROBIN = 0
+    BALANCER_RANDOM = 1
+    BALANCER_LEAST_REQUEST = 2
+    BALANCER_PEAK_EWMA = 3
+
+
+cdef struct BreakerConf:
+    uint32_t consecutive_failures       # eject at this many in a row; 0 = never
+    uint64_t backoff_ns                 # first ejection
+    uint64_t max_backoff_ns
+    uint32_t jitter_ppm                 # 500_000 = up to +50 %
+    uint32_t panic_percent              # fewer than this share of endpoints admitted -> ejection is ignored
+
+
+cdef struct BudgetConf:
+    uint32_t ratio_ppm                  # retries allowed per request, 200_000 = 20 %
+    uint32_t min_per_second             # always allowed, so that a quiet cluster can retry at all
+    uint32_t ttl_ms                     # how long a deposit counts
+
+
+cdef struct EndpointConf:
+    uint32_t slot                       # index into the worker's endpoint states
+    uint32_t weight                     # 1..65535; 0 = keep its streams, pick it for nothing new
+    Address address
+
+
+cdef struct ClusterConf:
+    uint32_t slot                       # index into the worker's cluster states
+    Text name
+    EndpointConf* endpoints
+    uint32_t n_endpoints
+    uint32_t* cumulative_weights        # running sums over endpoints, [n-1] == total_weight
+    uint32_t total_weight
+    uint8_t weights_equal               # every weight > 0 and the same: balancers may skip the search
+    uint8_t balancer
+    uint64_t ewma_decay_ns
+    uint64_t connect_timeout_ns
+    uint32_t max_connections            # per worker, per endpoint
+    uint32_t max_requests               # in flight, per worker, whole cluster
+    uint32_t max_queue                  # exchanges waiting for a connection, per worker
+    uint64_t queue_timeout_ns
+    uint32_t max_idle                   # idle pooled connections per worker, per endpoint
+    uint64_t idle_timeout_ns
+    uint32_t max_requests_per_connection
+    BreakerConf breaker
+    BudgetConf budget
+
+
+cdef enum HeaderOpKind:
+    HEADER_SET = 0                      # replace all of that name
+    HEADER_ADD = 1
+    HEADER_REMOVE = 2
+
+
+cdef struct HeaderOp:
+    uint8_t kind
+    uint64_t name_hash                  # http1.field_hash of the lower-cased name
+    Text name                           # lower-cased
+    Text value
+    Text line                           # "name: value\r\n", ready to copy
+
+
+cdef struct HeaderOps:
+    HeaderOp* ops
+    uint32_t n_ops
+
+
+cdef struct RouteTarget:
+    ClusterConf* cluster
+    uint32_t cumulative_weight
+
+
+cdef struct DirectResponse:
+    uint16_t status
+    Text head                           # whole response head without Date/Connection, up to the last field's CRLF
+    Text body
+
+
+cdef enum RetryOn:
+    RETRY_CONNECT_FAILURE = 1           # nothing was sent: any method
+    RETRY_RESET = 2                     # closed before a response byte: idempotent methods only
+    RETRY_502 = 4
+    RETRY_503 = 8
+    RETRY_504 = 16
+
+
+cdef struct RouteConf:
+    uint32_t slot                       # index into the worker's route states
+    Text name
+    uint32_t method_mask                # bit http1.Method; 0 = any
+    uint32_t order                      # position in the configuration: first listed wins among equals
+    RouteTarget* targets
+    uint32_t n_targets
+    uint32_t total_weight
+    DirectResponse* direct              # NULL unless the route answers itself
+    Text prefix                         # the matched prefix, when prefix_rewrite is set
+    Text prefix_rewrite                 # at == NULL: keep the path
+    Text host_rewrite                   # at == NULL: keep Host
+    HeaderOps request_headers
+    HeaderOps response_headers
+    uint64_t response_timeout_ns        # request sent -> response head; 0 = none
+    uint64_t total_timeout_ns           # request head -> response end; 0 = none
+    uint64_t idle_timeout_ns            # no byte either way during a body
+    uint64_t tunnel_idle_timeout_ns
+    uint64_t max_body_bytes             # 0 = no limit
+    uint8_t retry_on                    # RetryOn bits
+    uint8_t max_attempts                # first try included
+    uint8_t filters                     # 1 = on_request, 2 = on_response (Python hooks)
+    uint8_t allow_upgrade               # Upgrade tunnels; h2c and TLS never
+    uint8_t allow_connect
+
+
+cdef struct Limits:
+    uint32_t head_size_bytes
+    uint32_t field_size_bytes
+    uint32_t target_size_bytes
+    uint32_t max_fields
+    uint32_t trailer_size_bytes
+    uint32_t chunk_line_bytes
+    uint32_t chunk_extension_total_bytes
+    uint32_t max_interim_responses
+    uint32_t max_requests_per_connection
+    uint32_t max_connections            # per worker, downstream
+    uint32_t max_in_flight              # exchanges per worker
+    uint32_t buffer_bytes               # pending output per connection before reading stops
+    uint32_t body_min_rate_bytes_per_s
+    uint64_t body_min_rate_grace_ns
+    uint64_t head_timeout_ns
+    uint64_t keep_alive_timeout_ns
+    uint64_t linger_timeout_ns          # lingering close: how long a refused client may still send
+    uint32_t linger_bytes
+
+
+cdef struct Forwarding:
+    Text via                            # pseudonym, "meshcore"; at == NULL: no Via
+    uint8_t x_forwarded                 # 0 off, 1 append, 2 replace
+    uint8_t request_id
+    uint8_t traceparent
+
+
+cdef struct ListenerConf:
+    uint32_t slot
+    Text name
+    void* routes                        # routes.RouteTable*, of this arena
+    uint8_t trust_mesh_headers          # keep l5d-* and XFCC fields of callers
+    uint8_t secure                      # scheme for X-Forwarded-Proto: 0 http, 1 https
+
+
+cdef struct Snapshot:
+    Arena arena
+    uint64_t version
+    Limits limits
+    Forwarding forwarding
+    ListenerConf* listeners
+    uint32_t n_listeners
+    ClusterConf* clusters
+    uint32_t n_clusters
+    RouteConf* routes
+    uint32_t n_routes
+
+
+# --- arena: bump allocation while a snapshot is built -------------------------------------------------------------
+
+cdef inline void* arena_alloc(Arena* arena, size_t size_bytes) noexcept nogil:
+    """Zeroed memory, 16-byte aligned, freed with the arena. Returns NULL when the system has none."""
+    cdef ArenaBlock* block = arena.head
+    cdef size_t wanted = (size_bytes + 15) & ~<size_t>15
+    cdef size_t block_bytes
+    cdef char* at
+    if block == NULL or block.size_bytes - block.used_bytes < wanted:
+        # 64 KiB: a 10,000-route table takes a few dozen blocks, a small one wastes at most one.
+        block_bytes = 65536 if wanted < 65536 - sizeof(ArenaBlock) - 16 else wanted + sizeof(ArenaBlock) + 16
+        block = <ArenaBlock*>malloc(block_bytes)
+        if block == NULL:
+            return NULL
+        block.next = arena.head
+        block.used_bytes = (sizeof(ArenaBlock) + 15) & ~<size_t>15
+        block.size_bytes = block_bytes
+        arena.head = block
+        arena.total_bytes += block_bytes
+    at = <char*>block + block.used_bytes
+    block.used_bytes += wanted
+    memset(at, 0, wanted)
+    return at
+
+
+cdef inline void arena_free(Arena* arena) noexcept nogil:
+    """Free every block. Safe on an arena that holds none."""
+    cdef ArenaBlock* block = arena.head
+    cdef ArenaBlock* following
+    # Safety: the arena itself may live inside its first block, so it is not read after the loop starts.
+    while block != NULL:
+        following = block.next
+        free(block)
+        block = following
+
+
+cdef inline Text arena_text(Arena* arena, const char* at, size_t len) noexcept nogil:
+    """Copy bytes into the arena. `at` of the result is NULL only when memory ran out."""
+    cdef Text text
+    cdef char* copy = <char*>arena_alloc(arena, len + 1)
+    text.at = copy
+    text.len = <uint32_t>len
+    if copy != NULL and len:
+        memcpy(copy, at, len)
+    return text
