@@ -1,0 +1,51 @@
+# Every task installs what it needs first (tools/setup.sh) and reuses what is there.
+# The two to know: make demo, make test.
+
+SHELL := /bin/bash
+VENV := .venv
+PYTHON := $(VENV)/bin/python
+# More or other arguments for pytest:  make test ARGS="-k breaker -x"
+ARGS ?=
+DEMO_SECONDS ?= 20
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test asan bench bench-peers dist clean distclean
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
+
+setup: ## install: Debian packages (as root), .venv, the compiled package; leaves .venv/bin/meshproxy
+	@tools/setup.sh run
+
+demo: ## three backends, a proxy, a load, live tap lines, a table; Ctrl-C or DEMO_SECONDS ends it
+	@tools/setup.sh run
+	@DEMO_SECONDS=$(DEMO_SECONDS) exec $(PYTHON) examples/demo.py
+
+test: ## run the whole suite
+	@tools/setup.sh test
+	@$(PYTHON) -m pytest $(ARGS)
+
+asan: ## run the suite against a build with AddressSanitizer and UndefinedBehaviorSanitizer
+	@tools/setup.sh test
+	@tools/asan.sh $(ARGS)
+
+bench: ## time each room against the stored baseline
+	@tools/setup.sh bench
+	@$(PYTHON) -m pytest bench --benchmark-only $(ARGS)
+
+bench-peers: ## CPU per request beside nginx, HAProxy, Envoy and a raw TCP forwarder
+	@tools/setup.sh bench
+	@$(PYTHON) bench/peers.py $(ARGS)
+
+dist: ## build sdist and wheel into dist/
+	@tools/setup.sh dist
+	@rm -rf dist
+	@$(PYTHON) -m build --no-isolation >.ci-build/dist.log 2>&1 || { tail -n 40 .ci-build/dist.log >&2; exit 1; }
+	@ls -l dist
+
+clean: ## remove what was built; keeps .venv
+	@rm -rf build dist .ci-build .demo .pytest_cache .hypothesis .mypy_cache meshcore/_fastpath*.so meshcore/_fastpath*.c
+	@find . -name .venv -prune -o \( -name __pycache__ -o -path './meshcore/*.html' \) -print0 | xargs -0 rm -rf
+
+distclean: clean ## remove .venv too
+	@rm -rf .venv *.egg-info
