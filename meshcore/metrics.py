@@ -1,0 +1,266 @@
+"""Prometheus text exposition of a proxy's statistics. Counts nothing itself, serves nothing: see stats, admin.
+
+Names follow the conventions: base units, `_total` on counters, `le` in seconds. No label holds a path, a client or
+anything else a caller can choose, so the number of series is that of the configuration.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import resource
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from meshcore.stats import Histogram, Stats, bucket_index, bucket_lower_ns
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+# 1 to 5 in each decade from 100 us to 50 s: Conduit's buckets, continued below the millisecond where a mesh hop lives.
+BOUNDS_SECONDS = tuple(f"{step}e{exponent}" for exponent in range(-4, 2) for step in range(1, 6))
+
+
+def _cut(bound_seconds: float) -> int:
+    """The first of our buckets that is not `le` the bound, by its middle: at most half a bucket (1 %) from the truth."""
+    bound_ns = round(bound_seconds * 1e9)
+    index = bucket_index(bound_ns)
+    return index + (bucket_lower_ns(index) + bucket_lower_ns(index + 1) <= 2 * bound_ns)
+
+
+_CUTS = tuple(_cut(float(bound)) for bound in BOUNDS_SECONDS)
+_LE = tuple(f"{float(bound):g}" for bound in BOUNDS_SECONDS)
+
+Labels = Mapping[str, Any]
+
+
+def render(stats: Stats, *, version: str = "", extra: Mapping[str, float] | None = None) -> str:
+    """The whole page. extra: gauges of the caller by full metric name, such as mesh_config_version."""
+    page = _Page()
+    page.gauge(
+        "mesh_build_info",
+        "Version of the proxy; always 1.",
+        [({"version": version, "python": platform.python_version()}, 1)],
+    )
+    for name, value in sorted((extra or {}).items()):
+        page.gauge(name, "Set by the process that runs the proxy.", [({}, value)])
+    _listeners(page, stats)
+    _routes(page, stats)
+    _clusters(page, stats)
+    _endpoints(page, stats)
+    page.counter(
+        "mesh_rejections_total",
+        "Exchanges the proxy answered, cut or refused itself, by reason.",
+        [({"reason": reason.lower()}, count) for reason, count in sorted(stats.reasons.items())],
+    )
+    _workers(page, stats)
+    _process(page)
+    return page.text()
+
+
+class _Page:
+    """Lines of a page, family by family: HELP, TYPE, then the samples. A family without samples is left out."""
+
+    def __init__(self) -> None:
+        self._lines: list[str] = []
+
+    def counter(self, name: str, text: str, samples: Iterable[tuple[Labels, float]]) -> None:
+        self._family(name, "counter", text, (f"{name}{_labels(labels)} {_number(value)}" for labels, value in samples))
+
+    def gauge(self, name: str, text: str, samples: Iterable[tuple[Labels, float]]) -> None:
+        self._family(name, "gauge", text, (f"{name}{_labels(labels)} {_number(value)}" for labels, value in samples))
+
+    def histogram(self, name: str, text: str, samples: Iterable[tuple[Labels, Histogram]]) -> None:
+        self._family(name, "histogram", text, (line for labels, one in samples for line in _buckets(name, labels, one)))
+
+    def _family(self, name: str, kind: str, text: str, lines: Iterable[str]) -> None:
+        samples = list(lines)
+        if samples:
+            self._lines += [f"# HELP {name} {_escape_help(text)}", f"# TYPE {name} {kind}", *samples]
+
+    def text(self) -> str:
+        return "\n".join(self._lines) + "\n"
+
+
+def _buckets(name: str, labels: Labels, histogram: Histogram) -> Iterator[str]:
+    start = _labels(labels)[:-1]
+    start = f"{start}," if start else "{"
+    *counts, total = histogram.cumulative((*_CUTS, 1 << 31))
+    for le, count in zip(_LE, counts, strict=True):
+        yield f'{name}_bucket{start}le="{le}"}} {count}'
+    # Not histogram.count: read while the workers write, it may be a sample ahead, and the two must agree.
+    yield f'{name}_bucket{start}le="+Inf"}} {total}'
+    yield f"{name}_sum{_labels(labels)} {_number(histogram.sum_seconds)}"
+    yield f"{name}_count{_labels(labels)} {total}"
+
+
+def _listeners(page: _Page, stats: Stats) -> None:
+    rows = [({"listener": row.name}, row) for row in stats.listeners]
+    page.counter("mesh_listener_connections_total", "Connections accepted.", _column(rows, "accepted"))
+    page.gauge("mesh_listener_connections", "Downstream connections open now.", _column(rows, "active"))
+    page.counter("mesh_listener_requests_total", "Requests begun.", _column(rows, "requests"))
+    page.counter("mesh_listener_received_bytes_total", "Bytes read from clients.", _column(rows, "bytes_in"))
+    page.counter("mesh_listener_sent_bytes_total", "Bytes written to clients.", _column(rows, "bytes_out"))
+
+
+def _routes(page: _Page, stats: Stats) -> None:
+    page.counter(
+        "mesh_requests_total",
+        "Exchanges ended, by route and class of the status answered; none: ended without an answer.",
+        _by_class((({"route": row.name}, row.status_class) for row in stats.routes)),
+    )
+    page.histogram(
+        "mesh_request_duration_seconds",
+        "Latency of the exchanges of a route.",
+        (({"route": row.name}, row.latency) for row in stats.routes),
+    )
+
+
+def _clusters(page: _Page, stats: Stats) -> None:
+    rows = [({"cluster": row.name}, row) for row in stats.clusters]
+    page.counter(
+        "mesh_cluster_responses_total",
+        "Answers of a cluster's endpoints by class of status; none: no answer came.",
+        _by_class((({"cluster": row.name}, row.status_class) for row in stats.clusters)),
+    )
+    page.histogram(
+        "mesh_cluster_duration_seconds",
+        "Latency of a cluster's answers.",
+        ((labels, row.latency) for labels, row in rows),
+    )
+    page.counter("mesh_cluster_requests_total", "Requests sent towards a cluster.", _column(rows, "requests"))
+    page.counter("mesh_cluster_successes_total", "Requests the cluster served.", _column(rows, "successes"))
+    page.counter(
+        "mesh_cluster_failures_total",
+        "Requests the cluster failed; a client's fault is none.",
+        _column(rows, "failures"),
+    )
+    page.gauge("mesh_cluster_requests_in_flight", "Exchanges now.", _column(rows, "in_flight"))
+    page.gauge("mesh_cluster_queue_length", "Exchanges waiting for a connection now.", _column(rows, "queue_len"))
+    page.counter(
+        "mesh_cluster_queue_overflows_total",
+        "Exchanges refused because the queue was full.",
+        _column(rows, "queue_overflow"),
+    )
+    page.counter(
+        "mesh_cluster_queue_timeouts_total",
+        "Exchanges that waited in the queue for too long.",
+        _column(rows, "queue_timeouts"),
+    )
+    page.counter("mesh_cluster_retries_total", "Requests sent again.", _column(rows, "retries"))
+    page.counter(
+        "mesh_cluster_retry_budget_exhausted_total",
+        "Retries not made for want of budget.",
+        _column(rows, "budget_exhausted"),
+    )
+    page.counter(
+        "mesh_cluster_stale_replays_total",
+        "Requests sent again because a pooled connection had been closed.",
+        _column(rows, "stale_replays"),
+    )
+
+
+def _endpoints(page: _Page, stats: Stats) -> None:
+    rows = [({"cluster": row.cluster, "endpoint": row.address}, row) for row in stats.endpoints]
+    page.counter("mesh_endpoint_requests_total", "Requests sent to an endpoint.", _column(rows, "requests"))
+    page.counter("mesh_endpoint_successes_total", "Requests the endpoint served.", _column(rows, "successes"))
+    page.counter("mesh_endpoint_failures_total", "Requests the endpoint failed.", _column(rows, "failures"))
+    page.counter("mesh_endpoint_retries_total", "Requests sent to this endpoint as a retry.", _column(rows, "retries"))
+    page.histogram(
+        "mesh_endpoint_duration_seconds",
+        "Latency of an endpoint's answers.",
+        ((labels, row.latency) for labels, row in rows),
+    )
+    page.gauge("mesh_endpoint_requests_in_flight", "Exchanges now.", _column(rows, "active"))
+    page.gauge("mesh_endpoint_weight", "Configured weight.", _column(rows, "weight"))
+    page.gauge("mesh_endpoint_connections", "Upstream connections open now.", _column(rows, "open_connections"))
+    page.gauge("mesh_endpoint_pool_idle_connections", "Open connections waiting in the pool.", _column(rows, "idle"))
+    page.counter("mesh_endpoint_connects_total", "Connections opened.", _column(rows, "connects"))
+    page.counter(
+        "mesh_endpoint_connect_failures_total",
+        "Connections that could not be opened.",
+        _column(rows, "connect_failures"),
+    )
+    page.counter("mesh_endpoint_ejections_total", "Times the breaker opened.", _column(rows, "ejections"))
+    page.gauge("mesh_endpoint_ejected", "1 while the breaker keeps the endpoint out.", _column(rows, "ejected"))
+    page.gauge(
+        "mesh_endpoint_ewma_seconds",
+        "Peak EWMA latency the balancer sees.",
+        ((labels, row.ewma_ms / 1e3) for labels, row in rows),
+    )
+    page.counter("mesh_endpoint_received_bytes_total", "Bytes read from the endpoint.", _column(rows, "bytes_in"))
+    page.counter("mesh_endpoint_sent_bytes_total", "Bytes written to the endpoint.", _column(rows, "bytes_out"))
+
+
+def _workers(page: _Page, stats: Stats) -> None:
+    rows = [({"worker": row.index}, row) for row in stats.workers]
+    page.gauge("mesh_worker_connections", "Connections a worker holds now, both sides.", _column(rows, "connections"))
+    page.counter("mesh_worker_accepted_total", "Connections a worker accepted.", _column(rows, "accepted"))
+    page.counter("mesh_worker_requests_total", "Requests a worker began.", _column(rows, "requests"))
+    page.counter("mesh_worker_wakeups_total", "Returns of epoll_wait.", _column(rows, "wakeups"))
+    page.gauge("mesh_worker_requests_in_flight", "Exchanges of a worker now.", _column(rows, "in_flight"))
+    page.gauge("mesh_worker_buffers", "Buffers lent to connections now.", _column(rows, "buffers"))
+    page.gauge("mesh_worker_memory_bytes", "Memory of a worker's slabs and buffers.", _column(rows, "memory_bytes"))
+
+
+def _process(page: _Page) -> None:
+    """The process_* family every Prometheus client has, from /proc."""
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    page.counter("process_cpu_seconds_total", "User and system CPU time.", [({}, usage.ru_utime + usage.ru_stime)])
+    try:
+        page.gauge("process_open_fds", "Open file descriptors.", [({}, len(os.listdir("/proc/self/fd")))])
+        # The command's name is in parentheses and may hold blanks: fields are counted from behind it.
+        fields = _read("/proc/self/stat").rpartition(")")[2].split()
+        boot = time.time() - float(_read("/proc/uptime").split()[0])
+        page.gauge(
+            "process_start_time_seconds",
+            "Start of the process, Unix time.",
+            [({}, boot + int(fields[19]) / os.sysconf("SC_CLK_TCK"))],
+        )
+        page.gauge("process_threads", "Threads of the process.", [({}, int(fields[17]))])
+        page.gauge("process_virtual_memory_bytes", "Virtual memory size.", [({}, int(fields[20]))])
+        page.gauge(
+            "process_resident_memory_bytes", "Resident memory size.", [({}, int(fields[21]) * resource.getpagesize())]
+        )
+    except OSError:
+        pass  # no /proc, as in some sandboxes: the page is still good without these
+    page.gauge(
+        "process_max_fds", "Limit on open file descriptors.", [({}, resource.getrlimit(resource.RLIMIT_NOFILE)[0])]
+    )
+
+
+def _read(path: str) -> str:
+    with open(path, encoding="ascii", errors="replace") as file:
+        return file.read()
+
+
+def _column(rows: Iterable[tuple[Labels, Any]], field: str) -> Iterator[tuple[Labels, float]]:
+    return ((labels, getattr(row, field)) for labels, row in rows)
+
+
+def _by_class(rows: Iterable[tuple[Labels, tuple[int, ...]]]) -> Iterator[tuple[Labels, float]]:
+    for labels, counts in rows:
+        for hundreds, count in enumerate(counts):
+            # All five classes from the start: a rate over a series that appears with its first sample misses that one.
+            if hundreds or count:
+                yield {**labels, "code_class": f"{hundreds}xx" if hundreds else "none"}, count
+
+
+def _labels(labels: Labels) -> str:
+    return (
+        "{" + ",".join(f'{name}="{escape_label(str(value))}"' for name, value in labels.items()) + "}" if labels else ""
+    )
+
+
+def escape_label(text: str) -> str:
+    """A label's value as the text format wants it: backslash, quote and newline escaped, lone surrogates replaced."""
+    text = text.encode("utf-8", "replace").decode()
+    return text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+
+
+def _escape_help(text: str) -> str:
+    return text.replace("\\", "\\\\").replace("\n", "\\n")
+
+
+def _number(value: float) -> str:
+    return repr(value) if isinstance(value, float) else str(int(value))

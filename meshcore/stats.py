@@ -1,0 +1,409 @@
+"""Statistics as frozen values: what the engine counted, per worker, listener, route, cluster and endpoint.
+
+Built from the engine's raw dict; opens nothing, renders nothing. A `Stats` covers a span: the proxy's life, or, from
+`later.since(earlier)`, the time between two snapshots. Counters become differences there, gauges stay as they are.
+"""
+
+from __future__ import annotations
+
+import time
+from array import array
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import msgspec
+
+# The layout of engine/histogram: 128 ns units, 64 steps per octave (<= 1 % error at the middle of a step).
+_UNIT_SHIFT = 7
+_STEPS_SHIFT = 6
+_HEADER_WORDS = 3  # count, sum_ns, max_ns
+
+
+class Histogram:
+    """Latencies of one thing, immutable. The middle of a bucket is at most 1 % off; `max_ms` is exact."""
+
+    __slots__ = ("_words",)
+
+    def __init__(self, raw: bytes | array[int] = b"") -> None:
+        """raw: the engine's u64 words: count, sum_ns, max_ns, then one count per bucket. Empty means no sample."""
+        words = raw if isinstance(raw, array) else array("Q", bytes(raw))
+        self._words = words if len(words) >= _HEADER_WORDS else array("Q", [0] * _HEADER_WORDS)
+
+    @property
+    def count(self) -> int:
+        return self._words[0]
+
+    @property
+    def sum_seconds(self) -> float:
+        return self._words[1] / 1e9
+
+    @property
+    def mean_ms(self) -> float | None:
+        return self._words[1] / self._words[0] / 1e6 if self._words[0] else None
+
+    @property
+    def max_ms(self) -> float | None:
+        return self._words[2] / 1e6 if self._words[0] else None
+
+    @property
+    def p50_ms(self) -> float | None:
+        return self.quantiles_ms([0.5])[0]
+
+    @property
+    def p90_ms(self) -> float | None:
+        return self.quantiles_ms([0.9])[0]
+
+    @property
+    def p95_ms(self) -> float | None:
+        return self.quantiles_ms([0.95])[0]
+
+    @property
+    def p99_ms(self) -> float | None:
+        return self.quantiles_ms([0.99])[0]
+
+    @property
+    def p999_ms(self) -> float | None:
+        return self.quantiles_ms([0.999])[0]
+
+    def quantiles_ms(self, quantiles: Sequence[float]) -> list[float | None]:
+        """The value at each quantile (0..1, any order), None when there is no sample."""
+        if not self.count:
+            return [None] * len(quantiles)
+        counts = self._words[_HEADER_WORDS:]
+        total = sum(counts)
+        answers: dict[float, float] = {}
+        seen, index = 0, -1
+        for quantile in sorted(set(quantiles)):
+            rank = max(1, -int(-quantile * total // 1))
+            while seen < rank and index + 1 < len(counts):
+                index += 1
+                seen += counts[index]
+            answers[quantile] = min(bucket_middle_ns(index), self._words[2] or 1 << 63) / 1e6
+        return [answers[quantile] for quantile in quantiles]
+
+    def cumulative(self, cuts: Sequence[int]) -> list[int]:
+        """How many samples lie in the buckets below each cut. cuts: bucket indices, ascending."""
+        counts, total, at, result = self._words, 0, _HEADER_WORDS, []
+        for cut in cuts:
+            total += sum(counts[at : cut + _HEADER_WORDS])
+            at = cut + _HEADER_WORDS
+            result.append(total)
+        return result
+
+    def since(self, earlier: Histogram) -> Histogram:
+        """The samples recorded after `earlier`. Its maximum is that of its highest bucket: the exact one is not known."""
+        if self.count < earlier.count or len(earlier._words) != len(self._words):
+            return self  # a counter that ran backwards was born anew
+        words = array("Q", (max(0, new - old) for new, old in zip(self._words, earlier._words, strict=True)))
+        if self._words[2] == earlier._words[2]:
+            highest = max((i for i, n in enumerate(words[_HEADER_WORDS:]) if n), default=0)
+            words[2] = min(self._words[2], bucket_lower_ns(highest + 1))
+        else:
+            words[2] = self._words[2]
+        return Histogram(words)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Histogram) and self._words == other._words
+
+    def __hash__(self) -> int:
+        return hash(self._words.tobytes())
+
+    def __repr__(self) -> str:
+        if not self.count:
+            return "Histogram(empty)"
+        p50, p99 = self.quantiles_ms([0.5, 0.99])
+        return f"Histogram(count={self.count}, p50_ms={p50:.3f}, p99_ms={p99:.3f}, max_ms={self.max_ms:.3f})"
+
+    def to_dict(self) -> dict[str, Any]:
+        names = ("p50_ms", "p90_ms", "p95_ms", "p99_ms", "p999_ms")
+        values = self.quantiles_ms([0.5, 0.9, 0.95, 0.99, 0.999])
+        pairs = [("mean_ms", self.mean_ms), *zip(names, values, strict=True), ("max_ms", self.max_ms)]
+        return {"count": self.count, **{name: None if ms is None else round(ms, 6) for name, ms in pairs}}
+
+
+def bucket_lower_ns(index: int) -> int:
+    """The least latency of bucket `index`, in ns. The bucket ends where the next begins."""
+    octave = max(0, (index >> _STEPS_SHIFT) - 1)
+    return (index - (octave << _STEPS_SHIFT)) << octave << _UNIT_SHIFT
+
+
+def bucket_middle_ns(index: int) -> int:
+    return (bucket_lower_ns(index) + bucket_lower_ns(index + 1)) // 2
+
+
+def bucket_index(ns: int) -> int:
+    """The bucket that holds `ns`; the inverse of bucket_lower_ns."""
+    units = ns >> _UNIT_SHIFT
+    octave = max(0, units.bit_length() - _STEPS_SHIFT - 1)
+    return (octave << _STEPS_SHIFT) + (units >> octave)
+
+
+# --- the snapshot types ---------------------------------------------------------------------------------------------
+# Each mirrors one table of the raw dict. Fields are what was counted; what follows from them is a property.
+
+
+class WorkerStats(msgspec.Struct, frozen=True, kw_only=True):
+    index: int = 0
+    connections: int = 0
+    accepted: int = 0
+    requests: int = 0
+    wakeups: int = 0
+    in_flight: int = 0
+    buffers: int = 0
+    memory_bytes: int = 0
+
+
+class ListenerStats(msgspec.Struct, frozen=True, kw_only=True):
+    name: str
+    accepted: int = 0
+    active: int = 0
+    requests: int = 0
+    bytes_in: int = 0
+    bytes_out: int = 0
+
+
+class RouteStats(msgspec.Struct, frozen=True, kw_only=True):
+    """status_class[n] counts answers n00 to n99; [0] those that ended without an answer."""
+
+    name: str
+    requests: int = 0
+    status_class: tuple[int, ...] = (0, 0, 0, 0, 0, 0)
+    latency: Histogram = Histogram()
+    seconds: float = 0.0
+
+    @property
+    def success_percent(self) -> float | None:
+        """Answers below 500; None when nothing was answered. What the client did wrong is no failure of ours."""
+        return _percent(sum(self.status_class[1:5]), sum(self.status_class))
+
+    @property
+    def rps(self) -> float | None:
+        return _rate(self.requests, self.seconds)
+
+
+class EndpointStats(msgspec.Struct, frozen=True, kw_only=True):
+    """active: exchanges now. idle: pooled connections. ejected: out of the balancer until its breaker lets a probe by."""
+
+    cluster: str
+    address: str
+    weight: int = 1
+    active: int = 0
+    idle: int = 0
+    open_connections: int = 0
+    requests: int = 0
+    successes: int = 0
+    failures: int = 0
+    connects: int = 0
+    connect_failures: int = 0
+    retries: int = 0
+    ejections: int = 0
+    ejected: bool = False
+    ewma_ms: float = 0.0
+    bytes_in: int = 0
+    bytes_out: int = 0
+    latency: Histogram = Histogram()
+    seconds: float = 0.0
+
+    @property
+    def name(self) -> str:
+        return f"{self.cluster}/{self.address}"
+
+    @property
+    def success_percent(self) -> float | None:
+        return _percent(self.successes, self.successes + self.failures)
+
+    @property
+    def rps(self) -> float | None:
+        return _rate(self.requests, self.seconds)
+
+
+class ClusterStats(msgspec.Struct, frozen=True, kw_only=True):
+    name: str
+    in_flight: int = 0
+    queue_len: int = 0
+    requests: int = 0
+    successes: int = 0
+    failures: int = 0
+    retries: int = 0
+    budget_exhausted: int = 0
+    queue_overflow: int = 0
+    queue_timeouts: int = 0
+    stale_replays: int = 0
+    status_class: tuple[int, ...] = (0, 0, 0, 0, 0, 0)
+    latency: Histogram = Histogram()
+    endpoints: tuple[EndpointStats, ...] = ()
+    seconds: float = 0.0
+
+    @property
+    def success_percent(self) -> float | None:
+        return _percent(self.successes, self.successes + self.failures)
+
+    @property
+    def rps(self) -> float | None:
+        return _rate(self.requests, self.seconds)
+
+
+class Stats(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything counted over `seconds`. reasons: answers the proxy made itself, by reason, never zero."""
+
+    taken_ns: int = 0
+    seconds: float = 0.0
+    workers: tuple[WorkerStats, ...] = ()
+    listeners: tuple[ListenerStats, ...] = ()
+    routes: tuple[RouteStats, ...] = ()
+    clusters: tuple[ClusterStats, ...] = ()
+    reasons: dict[str, int] = {}
+
+    @property
+    def endpoints(self) -> tuple[EndpointStats, ...]:
+        return tuple(endpoint for cluster in self.clusters for endpoint in cluster.endpoints)
+
+    @property
+    def requests(self) -> int:
+        return sum(listener.requests for listener in self.listeners)
+
+    def route(self, name: str) -> RouteStats:
+        route: RouteStats = _named(self.routes, name, "route")
+        return route
+
+    def cluster(self, name: str) -> ClusterStats:
+        cluster: ClusterStats = _named(self.clusters, name, "cluster")
+        return cluster
+
+    def since(self, earlier: Stats) -> Stats:
+        """What happened between `earlier` and this snapshot. Things that `earlier` did not know count whole."""
+        seconds = max(0.0, (self.taken_ns - earlier.taken_ns) / 1e9)
+        old_clusters = {cluster.name: cluster for cluster in earlier.clusters}
+        return Stats(
+            taken_ns=self.taken_ns,
+            seconds=seconds,
+            workers=_differences(self.workers, earlier.workers, lambda worker: worker.index, seconds),
+            listeners=_differences(self.listeners, earlier.listeners, lambda listener: listener.name, seconds),
+            routes=_differences(self.routes, earlier.routes, lambda route: route.name, seconds),
+            clusters=tuple(
+                msgspec.structs.replace(
+                    _difference(cluster, old_clusters.get(cluster.name), seconds),
+                    endpoints=_differences(
+                        cluster.endpoints,
+                        old_clusters[cluster.name].endpoints if cluster.name in old_clusters else (),
+                        lambda endpoint: endpoint.address,
+                        seconds,
+                    ),
+                )
+                for cluster in self.clusters
+            ),
+            reasons={
+                reason: count - (old if (old := earlier.reasons.get(reason, 0)) <= count else 0)
+                for reason, count in self.reasons.items()
+                if count != earlier.reasons.get(reason, 0)
+            },
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON: fields, derived figures, and histograms as quantiles."""
+        return {
+            "seconds": round(self.seconds, 3),
+            "requests": self.requests,
+            "workers": [msgspec.structs.asdict(worker) for worker in self.workers],
+            "listeners": [msgspec.structs.asdict(listener) for listener in self.listeners],
+            "routes": [_to_dict(route) for route in self.routes],
+            "clusters": [
+                {**_to_dict(cluster), "endpoints": [_to_dict(endpoint) for endpoint in cluster.endpoints]}
+                for cluster in self.clusters
+            ],
+            "reasons": self.reasons,
+        }
+
+
+def snapshot(raw: dict[str, Any], *, started_ns: int | None = None, taken_ns: int | None = None) -> Stats:
+    """A Stats over the proxy's life from the engine's raw dict.
+
+    started_ns, taken_ns: CLOCK_MONOTONIC; without a start, rates are unknown. Unknown keys of raw are ignored.
+    """
+    taken_ns = time.monotonic_ns() if taken_ns is None else taken_ns
+    seconds = 0.0 if started_ns is None else max(0.0, (taken_ns - started_ns) / 1e9)
+    return Stats(
+        taken_ns=taken_ns,
+        seconds=seconds,
+        workers=tuple(_build(WorkerStats, row) for row in raw.get("workers", ())),
+        listeners=tuple(_build(ListenerStats, row) for row in raw.get("listeners", ())),
+        routes=tuple(_build(RouteStats, row, seconds=seconds) for row in raw.get("routes", ())),
+        clusters=tuple(
+            _build(
+                ClusterStats,
+                row,
+                seconds=seconds,
+                endpoints=tuple(
+                    _build(EndpointStats, endpoint, cluster=row["name"], seconds=seconds)
+                    for endpoint in row.get("endpoints", ())
+                ),
+            )
+            for row in raw.get("clusters", ())
+        ),
+        reasons={reason: count for reason, count in raw.get("reasons", {}).items() if count},
+    )
+
+
+# --- between rows ---------------------------------------------------------------------------------------------------
+
+# What is true now, not counted: a difference of two of them means nothing.
+_GAUGES = frozenset(
+    "index name cluster address weight active idle open_connections ejected ewma_ms in_flight queue_len"
+    " connections buffers memory_bytes seconds endpoints".split()
+)
+
+
+def _build(kind: type[msgspec.Struct], row: dict[str, Any], **more: Any) -> Any:
+    known = {name: row[name] for name in kind.__struct_fields__ if name in row and name not in more}
+    if "latency" in known:
+        known["latency"] = Histogram(known["latency"])
+    if "status_class" in known:
+        known["status_class"] = tuple(known["status_class"])
+    if "ejected" in known:
+        known["ejected"] = bool(known["ejected"])
+    return kind(**known, **more)
+
+
+def _difference(new: Any, old: Any, seconds: float) -> Any:
+    changes: dict[str, Any] = {"seconds": seconds} if "seconds" in new.__struct_fields__ else {}
+    for name in new.__struct_fields__ if old is not None else ():
+        after, before = getattr(new, name), getattr(old, name)
+        if name in _GAUGES:
+            continue
+        if isinstance(after, Histogram):
+            changes[name] = after.since(before)
+        elif isinstance(after, tuple):
+            changes[name] = tuple(a - b if a >= b else a for a, b in zip(after, before, strict=True))
+        else:
+            # As Prometheus' rate(): a counter that ran backwards started anew from 0.
+            changes[name] = after - before if after >= before else after
+    return msgspec.structs.replace(new, **changes)
+
+
+def _differences(new: Iterable[Any], old: Iterable[Any], key: Any, seconds: float) -> tuple[Any, ...]:
+    before = {key(row): row for row in old}
+    return tuple(_difference(row, before.get(key(row)), seconds) for row in new)
+
+
+def _to_dict(row: Any) -> dict[str, Any]:
+    fields = {name: getattr(row, name) for name in row.__struct_fields__ if name not in ("endpoints", "seconds")}
+    percent, rps = row.success_percent, row.rps
+    fields["success_percent"] = None if percent is None else round(percent, 4)
+    fields["rps"] = None if rps is None else round(rps, 3)
+    fields["latency"] = row.latency.to_dict()
+    return fields
+
+
+def _named(rows: Iterable[Any], name: str, kind: str) -> Any:
+    for row in rows:
+        if row.name == name:
+            return row
+    raise KeyError(f"no {kind} '{name}'; there are: {', '.join(row.name for row in rows) or 'none'}")
+
+
+def _percent(part: int, whole: int) -> float | None:
+    return 100.0 * part / whole if whole else None
+
+
+def _rate(count: int, seconds: float) -> float | None:
+    return count / seconds if seconds > 0 else None

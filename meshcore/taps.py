@@ -1,0 +1,290 @@
+"""What a tap sees, which exchanges it asks for, how a line of it reads. Owns no ring and no socket: see admin.
+
+The line is Conduit's (`req`, `rsp`, `end`, joined by `id=WORKER:STREAM`), so that what people grep for keeps working.
+Everything in a line that came off the wire is escaped: a request can not reach the terminal of the one who watches.
+"""
+
+import ipaddress
+import math
+import re
+from typing import Any, Literal
+
+import msgspec
+
+Kind = Literal["req", "rsp", "end"]
+
+GRPC_STATUS_NAMES = (
+    "OK", "Canceled", "Unknown", "InvalidArgument", "DeadlineExceeded", "NotFound", "AlreadyExists",
+    "PermissionDenied", "ResourceExhausted", "FailedPrecondition", "Aborted", "OutOfRange", "Unimplemented",
+    "Internal", "Unavailable", "DataLoss", "Unauthenticated",
+)  # fmt: skip
+
+DEFAULT_MAX_RPS = 1.0
+# Above it a terminal shows nothing readable and the ring only drops.
+HIGHEST_MAX_RPS = 100_000.0
+
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110 5.6.2
+_NAME = re.compile(r"[A-Za-z0-9_.-]+")
+
+
+class TapFilterError(ValueError):
+    """A tap filter that can not be meant: names the flag, what it got and what it takes."""
+
+
+class TapEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One moment of one exchange: the request, the response head or the end.
+
+    worker and stream name the exchange (unique while the proxy lives). path has no query.
+    latency_us: request head to response head. duration_us: response head to its end, not the total.
+    dropped: events lost by this session so far because its reader was too slow.
+    """
+
+    kind: Kind
+    worker: int = 0
+    stream: int = 0
+    time_unix_ns: int = 0
+    src: str = ""
+    dst: str = ""
+    method: str = ""
+    scheme: str = ""
+    authority: str = ""
+    path: str = ""
+    status: int = 0
+    latency_us: int = 0
+    duration_us: int = 0
+    response_bytes: int = 0
+    reason: str = ""
+    route: str = ""
+    cluster: str = ""
+    grpc_status: int | None = None
+    reset_error: int | None = None
+    dropped: int = 0
+
+
+class TapFilter(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, rename={"from_": "from"}):
+    """The exchanges a tap session asks for: all given conditions must hold. Build it with `tap_filter`.
+
+    authority: exact, ports count, case does not. path: a prefix of the path without its query.
+    to: a cluster's name, or the endpoint's IP, IP:PORT or unix:PATH. from_: the client's IP, IP:PORT or CIDR.
+    max_rps: requests per second shown; the response and the end of a shown request always follow.
+    """
+
+    method: str = ""
+    scheme: str = ""
+    authority: str = ""
+    path: str = ""
+    to: str = ""
+    from_: str = ""
+    route: str = ""
+    max_rps: float = DEFAULT_MAX_RPS
+
+    @property
+    def to_is_address(self) -> bool:
+        return _is_address(self.to)
+
+    def matches(self, request: TapEvent) -> bool:
+        """Whether a `req` event is asked for. The rate is not its business."""
+        return (
+            (not self.method or request.method.upper() == self.method)
+            and (not self.scheme or (request.scheme or "http") == self.scheme)
+            and (not self.authority or request.authority.lower() == self.authority)
+            and request.path.startswith(self.path)
+            and (not self.route or request.route == self.route)
+            and (
+                not self.to
+                or (_address_within(request.dst, self.to) if self.to_is_address else request.cluster == self.to)
+            )
+            and (not self.from_ or _address_within(request.src, self.from_))
+        )
+
+    def to_query(self) -> dict[str, str]:
+        """The conditions that are set, as text: what `tap_filter` takes back."""
+        return {name: str(value) for name, value in msgspec.to_builtins(self).items()}
+
+
+def tap_filter(**conditions: Any) -> TapFilter:
+    """Check and normalise conditions given as text (flags, a query string) or values.
+
+    Names are TapFilter's; `from` may be spelled `from_`; None and "" mean not asked. Raises TapFilterError.
+    """
+    given = {name.rstrip("_").replace("-", "_"): value for name, value in conditions.items() if value not in (None, "")}
+    unknown = sorted(given.keys() - {"method", "scheme", "authority", "path", "to", "from", "route", "max_rps"})
+    if unknown:
+        raise TapFilterError(
+            f"unknown tap filter '{unknown[0]}'; filters are: method, scheme, authority, path, to, from, route, max_rps"
+        )
+    return TapFilter(
+        method=_method(str(given.get("method", ""))),
+        scheme=_scheme(str(given.get("scheme", ""))),
+        authority=_authority(str(given.get("authority", ""))),
+        path=_path(str(given.get("path", ""))),
+        to=_destination(str(given.get("to", ""))),
+        from_=_source(str(given.get("from", ""))),
+        route=str(given.get("route", "")),
+        max_rps=_max_rps(given.get("max_rps", DEFAULT_MAX_RPS)),
+    )
+
+
+def format_line(event: TapEvent, *, wide: bool = False) -> str:
+    """One line without its newline. `wide` appends the labels that are set, sorted by name."""
+    flow = f"{event.kind} id={event.worker}:{event.stream} src={_value(event.src)} dst={_value(event.dst)}"
+    if event.kind == "req":
+        line = f"{flow} :method={escape(event.method)} :authority={escape(event.authority)} :path={escape(event.path)}"
+    elif event.kind == "rsp":
+        line = f"{flow} :status={event.status} latency={event.latency_us}µs"
+    else:
+        if event.grpc_status is not None:
+            flow = f"{flow} grpc-status={grpc_status_name(event.grpc_status)}"
+        elif event.reset_error is not None:
+            flow = f"{flow} reset-error={event.reset_error}"
+        line = f"{flow} duration={event.duration_us}µs response-length={event.response_bytes}B"
+    if wide:
+        labels = {"cluster": event.cluster, "reason": event.reason, "route": event.route}
+        line += "".join(f" {name}={escape(text)}" for name, text in sorted(labels.items()) if text)
+    return line
+
+
+def format_json(event: TapEvent) -> str:
+    """One JSON object on one line. Fields that are empty are left out; control bytes are \\u escapes by JSON's rules."""
+    # msgspec leaves C1 controls and bidirectional marks as they are; a terminal would obey both.
+    text = msgspec.json.encode(event).decode()
+    return "".join(c if c.isprintable() else "".join(f"\\u{unit:04x}" for unit in _utf16_units(c)) for c in text)
+
+
+def grpc_status_name(status: int) -> str:
+    return GRPC_STATUS_NAMES[status] if 0 <= status < len(GRPC_STATUS_NAMES) else f"Code({status})"
+
+
+def escape(text: str) -> str:
+    """Text off the wire, safe for a terminal and for splitting a line at blanks.
+
+    Controls (C0, DEL, C1), bidirectional marks, lone surrogates and blanks become \\xNN or \\uNNNN, a backslash doubles.
+    """
+    if text.isascii() and text.isprintable() and " " not in text and "\\" not in text:
+        return text
+    return "".join(_escape_character(c) for c in text)
+
+
+def _escape_character(c: str) -> str:
+    code = ord(c)
+    if c == "\\":
+        return "\\\\"
+    if c.isprintable() and c != " ":
+        return c
+    if 0xDC80 <= code <= 0xDCFF:  # a byte that was not UTF-8, as surrogateescape keeps it
+        return f"\\x{code - 0xDC00:02x}"
+    if code <= 0xFF:
+        return f"\\x{code:02x}"
+    return f"\\u{code:04x}" if code <= 0xFFFF else f"\\U{code:08x}"
+
+
+def _utf16_units(c: str) -> tuple[int, ...]:
+    code = ord(c)
+    return (code,) if code <= 0xFFFF else (0xD800 + ((code - 0x10000) >> 10), 0xDC00 + ((code - 0x10000) & 0x3FF))
+
+
+def _value(text: str) -> str:
+    return escape(text) or "-"
+
+
+# --- conditions -----------------------------------------------------------------------------------------------------
+
+
+def _method(text: str) -> str:
+    if text and not _TOKEN.fullmatch(text):
+        raise TapFilterError(f"--method: {text!r} is not a method; expected a token such as GET")
+    return text.upper()
+
+
+def _scheme(text: str) -> str:
+    if text.lower() not in ("", "http", "https"):
+        raise TapFilterError(f"--scheme: got {text!r}; expected http or https")
+    return text.lower()
+
+
+def _authority(text: str) -> str:
+    if any(c.isspace() or not c.isprintable() or c in "/?#@" for c in text):
+        raise TapFilterError(f"--authority: {text!r} is not an authority; expected HOST or HOST:PORT")
+    return text.lower()
+
+
+def _path(text: str) -> str:
+    if text and not text.startswith("/") and text != "*":
+        raise TapFilterError(f"--path: {text!r} can match nothing; a path prefix starts with '/'")
+    if "?" in text or "#" in text:
+        raise TapFilterError(f"--path: {text!r} holds a query; only the path is seen by a tap")
+    return text
+
+
+def _max_rps(value: Any) -> float:
+    try:
+        rate = float(value)
+    except (TypeError, ValueError):
+        raise TapFilterError(f"--max-rps: got {value!r}; expected a number of requests per second") from None
+    if not math.isfinite(rate) or not 0 < rate <= HIGHEST_MAX_RPS:
+        raise TapFilterError(f"--max-rps: got {value!r}; expected more than 0 and at most {HIGHEST_MAX_RPS:.0f}")
+    return rate
+
+
+def _destination(text: str) -> str:
+    if not text or _NAME.fullmatch(text) and not _is_address(text):
+        return text
+    if _is_address(text) and "/" not in text.removeprefix("unix:"):
+        return _normal_address(text)
+    if text.startswith("unix:/"):
+        return text
+    raise TapFilterError(f"--to: got {text!r}; expected a cluster's name, IP, IP:PORT or unix:PATH")
+
+
+def _source(text: str) -> str:
+    if text and not _is_address(text):
+        raise TapFilterError(f"--from: got {text!r}; expected IP, IP:PORT or CIDR")
+    return _normal_address(text) if text else ""
+
+
+def _split_address(text: str) -> tuple[str, int]:
+    """Host without brackets and port (0 when none). The host may be anything."""
+    if text.startswith("["):
+        host, _, port = text[1:].partition("]")
+        port = port.removeprefix(":")
+    elif text.count(":") == 1:
+        host, _, port = text.partition(":")
+    else:
+        host, port = text, ""
+    return host, int(port) if port.isascii() and port.isdigit() else 0
+
+
+def _is_address(text: str) -> bool:
+    if text.startswith("unix:/"):
+        return True
+    host, port = _split_address(text)
+    try:
+        ipaddress.ip_network(host, strict=False)
+    except ValueError:
+        return False
+    # Whatever is left after host and port (a port out of range, a stray bracket) makes it no address.
+    return port <= 65535 and (text in (host, f"[{host}]") or port > 0)
+
+
+def _normal_address(text: str) -> str:
+    if text.startswith("unix:"):
+        return text
+    host, port = _split_address(text)
+    network = ipaddress.ip_network(host, strict=False)
+    host = str(network.network_address) if network.num_addresses == 1 else str(network)
+    if not port:
+        return host
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _address_within(address: str, wanted: str) -> bool:
+    if wanted.startswith("unix:"):
+        return address == wanted
+    host, port = _split_address(address)
+    wanted_host, wanted_port = _split_address(wanted)
+    if wanted_port and wanted_port != port:
+        return False
+    try:
+        return ipaddress.ip_address(host.partition("%")[0]) in ipaddress.ip_network(wanted_host, strict=False)
+    except ValueError:
+        return False
