@@ -1,0 +1,1 @@
+"""The suite. Each file stands alone: `pytest tests/proxy/test_keepalive.py`."""

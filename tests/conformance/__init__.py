@@ -1,0 +1,1 @@
+"""HTTP/1 conformance: the catalogue, its runner, its claims. See README.md."""

@@ -1,0 +1,86 @@
+"""Fixtures of the scenarios: `raw_server`, `raw_client`, `proxy`. What they start, they stop."""
+
+from __future__ import annotations
+
+import os
+import random
+
+import pytest
+
+from tests.scenario import proxies
+from tests.scenario.clients import RawClient
+from tests.scenario.servers import RawServer
+
+SEED = int(os.environ.get("MESHCORE_SEED") or random.SystemRandom().randrange(1 << 32))
+
+
+def pytest_addoption(parser):
+    parser.addoption("--proxy", help="proxy under test: meshcore, nginx, haproxy, or a command with {port} and {upstream}")
+
+
+def pytest_configure(config):
+    if config.getoption("--proxy", default=None):
+        os.environ["MESHCORE_TEST_PROXY"] = config.getoption("--proxy")
+    os.environ["MESHCORE_SEED"] = str(SEED)
+
+
+def pytest_report_header():
+    return f"proxy under test: {proxies.chosen_proxy()}; random pieces: MESHCORE_SEED={SEED}"
+
+
+@pytest.fixture
+def raw_server():
+    """`raw_server(script=None)`: a started RawServer. A script that failed fails the test."""
+    servers: list[RawServer] = []
+
+    def start(script=None, **options) -> RawServer:
+        servers.append(RawServer(script, **options))
+        return servers[-1]
+
+    yield start
+    for server in servers:
+        server.stop()
+    trouble = [f"{server.address} {line}" for server in servers for line in server.trouble]
+    assert not trouble, "servers saw trouble: " + "; ".join(trouble)
+
+
+@pytest.fixture
+def proxy():
+    """`proxy(to=server, …)`: a started proxy; see scenario.proxies.config for the words it takes."""
+    started = []
+
+    def start(**words):
+        running = proxies.start(words["config"] if "config" in words else proxies.config(**words))
+        started.append(running)
+        return running
+
+    yield start
+    for running in started:
+        running.stop()
+
+
+@pytest.fixture
+def raw_client():
+    """`raw_client(proxy, listener="web")`: a connected RawClient."""
+    clients: list[RawClient] = []
+
+    def connect(target, listener: str = "web", **options) -> RawClient:
+        address = target if isinstance(target, tuple) else target.addresses[listener]
+        clients.append(RawClient(address, **options))
+        return clients[-1]
+
+    yield connect
+    for client in clients:
+        client.close()
+
+
+@pytest.fixture
+def rng() -> random.Random:
+    return random.Random(SEED)
+
+
+@pytest.fixture
+def only_meshcore():
+    """For scenarios about what only our proxy promises."""
+    if proxies.chosen_proxy() != "meshcore":
+        pytest.skip("about meshcore itself")
