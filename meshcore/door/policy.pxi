@@ -1,7 +1,7 @@
 # The door to the policy rooms: each struct as a small class with the clock and the seed as arguments, so that tests can
 # replay it, and the histogram functions that the statistics code uses. Traffic never passes here.
 
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from libc.stdint cimport int32_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset
@@ -31,10 +31,12 @@ cdef extern from *:
 
 # --- histograms as bytes ------------------------------------------------------------------------------------------
 
-cdef Histogram* histogram_of(raw) except NULL:
+cdef Histogram* histogram_of(bytes raw) except NULL:
     """A private copy of `raw`: bytes carry no promise of alignment. Free it."""
     cdef Histogram* histogram
-    if not isinstance(raw, bytes) or PyBytes_GET_SIZE(raw) != sizeof(Histogram):
+    if raw is None:
+        raise TypeError("a raw histogram is bytes, got None")
+    if len(raw) != sizeof(Histogram):
         raise ValueError(f"a raw histogram is {sizeof(Histogram)} bytes (count, sum_ns, max_ns, counts), "
                          f"got {len(raw)}")
     histogram = <Histogram*>calloc(1, sizeof(Histogram))
@@ -44,7 +46,7 @@ cdef Histogram* histogram_of(raw) except NULL:
     return histogram
 
 
-def histogram_quantiles(raw: bytes, qs) -> list[int]:
+def histogram_quantiles(bytes raw not None, qs) -> list[int]:
     """The durations in ns that the shares `qs` (0..1) of the samples do not exceed; 0 for an empty histogram."""
     cdef Histogram* histogram = histogram_of(raw)
     try:

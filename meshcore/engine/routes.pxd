@@ -158,19 +158,33 @@ cdef inline RouteNode* routes_child(const RouteTable* table, const RouteNode* pa
 
 cdef inline uint64_t routes_hash(uint64_t seed, uint32_t parent, const char* at, uint32_t len) noexcept nogil:
     """Eight bytes a step: xor, multiply, fold. Keyed by the table's seed, so that nobody can choose colliding paths."""
-    cdef uint64_t hash = seed ^ (<uint64_t>parent << 32 | len)
-    cdef uint64_t word
-    hash = routes_mix(hash)
-    while len >= 8:
-        memcpy(&word, at, 8)
-        hash = routes_mix(hash ^ word)
+    cdef uint64_t hash = routes_mix(seed ^ (<uint64_t>parent << 32 | len))
+    cdef uint32_t left = len
+    while left > 8:
+        hash = routes_mix(hash ^ routes_load8(at))
         at += 8
-        len -= 8
+        left -= 8
+    # The last 1..8 bytes in one word. Loads may overlap: the length is in the hash, so no two labels look alike.
+    if len >= 8:
+        return routes_mix(hash ^ routes_load8(at + left - 8))
+    if len >= 4:
+        return routes_mix(hash ^ (routes_load4(at) << 32 | routes_load4(at + len - 4)))
     if len:
-        word = 0
-        memcpy(&word, at, len)
-        hash = routes_mix(hash ^ word)
+        return routes_mix(hash ^ (<uint64_t><uint8_t>at[0] << 16 | <uint64_t><uint8_t>at[len >> 1] << 8
+                                  | <uint8_t>at[len - 1]))
     return hash
+
+
+cdef inline uint64_t routes_load8(const char* at) noexcept nogil:
+    cdef uint64_t word
+    memcpy(&word, at, 8)                # unaligned: compiles to one load
+    return word
+
+
+cdef inline uint64_t routes_load4(const char* at) noexcept nogil:
+    cdef uint32_t word
+    memcpy(&word, at, 4)
+    return word
 
 
 cdef inline uint64_t routes_mix(uint64_t x) noexcept nogil:
