@@ -35,7 +35,7 @@ bench: ## time each room against the stored baseline
 
 bench-peers: ## CPU per request beside nginx, HAProxy, Envoy and a raw TCP forwarder
 	@tools/setup.sh bench
-	@$(PYTHON) bench/peers.py $(ARGS)
+	@$(PYTHON) -m bench.compare $(ARGS)
 
 dist: ## build sdist and wheel into dist/
 	@tools/setup.sh dist
