@@ -1,0 +1,275 @@
+"""From a Config to the plan: the plain dict the engine door takes, with names resolved and units made explicit.
+
+Checks nothing again that a Config guarantees by existing; only name resolution can fail here.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import socket
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from ..errors import ConfigError, Problem
+from .loader import origin_of
+from .types import Config, HeaderEdits, Listener, Route
+from .values import join_address, split_address
+
+BALANCERS = {"round_robin": 0, "random": 1, "least_request": 2, "peak_ewma": 3}  # snapshot.BalancerKind
+RETRY_ON = {"connect_failure": 1, "reset": 2, "502": 4, "503": 8, "504": 16}  # snapshot.RetryOn
+X_FORWARDED = {"off": 0, "append": 1, "replace": 2}  # snapshot.Forwarding.x_forwarded
+HEADER_SET, HEADER_ADD, HEADER_REMOVE = 0, 1, 2  # snapshot.HeaderOpKind
+MATCH_ANY, MATCH_EXACT, MATCH_PATTERN = 0, 1, 2  # routes.RouteMatch: any, exact, wildcard or prefix
+
+# Descriptors for client connections: each may need one more towards an endpoint, and 10 % stay for the rest
+# (listeners, files, admin).
+DESCRIPTOR_SHARE = 0.45
+MOST_DESCRIPTORS = 1 << 20  # "unlimited" is no number to size tables by
+RESOLVER_THREADS = 16
+
+Resolver = Callable[[str], list[str]]
+
+
+def system_resolver(name: str) -> list[str]:
+    """All IPv4 and IPv6 addresses of a name, in the system's order of preference. Raises OSError."""
+    found = socket.getaddrinfo(name, None, type=socket.SOCK_STREAM, proto=socket.IPPROTO_TCP)
+    return list(dict.fromkeys(str(info[4][0]) for info in found))
+
+
+def compile_plan(config: Config, version: int = 1, resolve: Resolver = system_resolver) -> dict[str, Any]:
+    """The plan of a configuration. Blocks while names are resolved. Raises ConfigError when one cannot be."""
+    workers = worker_count(config)
+    addresses = _resolve_all(config, resolve)
+    limits, timeouts = config.limits, config.timeouts
+    every_route = [route.name for route in config.routes]
+    max_connections = limits.max_connections
+    if max_connections == "auto":
+        max_connections = max(64, int(descriptor_limit() * DESCRIPTOR_SHARE) // workers)
+    return {
+        "version": version,
+        "workers": workers,
+        "drain_timeout_ns": int(timeouts.drain),  # type: ignore[arg-type]
+        "limits": {
+            "head_size_bytes": limits.head_size,
+            "field_size_bytes": limits.field_size,
+            "target_size_bytes": limits.target_size,
+            "max_fields": limits.max_fields,
+            "trailer_size_bytes": limits.trailer_size,
+            "chunk_line_bytes": limits.chunk_line,
+            "chunk_extension_total_bytes": limits.chunk_extension_total,
+            "max_interim_responses": limits.max_interim_responses,
+            "max_requests_per_connection": limits.max_requests_per_connection,
+            "max_connections": max_connections,
+            "max_in_flight": limits.max_in_flight,
+            "buffer_bytes": limits.buffer,
+            "body_min_rate_bytes_per_s": limits.body_min_rate,
+            "body_min_rate_grace_ns": int(limits.body_min_rate_grace),  # type: ignore[arg-type]
+            "head_timeout_ns": int(timeouts.head),  # type: ignore[arg-type]
+            "keep_alive_timeout_ns": int(timeouts.keep_alive),  # type: ignore[arg-type]
+            "linger_timeout_ns": int(timeouts.linger),  # type: ignore[arg-type]
+            "linger_bytes": limits.linger_size,
+        },
+        "forwarding": {
+            "via": config.forwarding.via or None,
+            "x_forwarded": X_FORWARDED[config.forwarding.x_forwarded],
+            "request_id": config.forwarding.request_id,
+            "traceparent": config.forwarding.traceparent,
+        },
+        "clusters": [_cluster(cluster, addresses) for cluster in config.clusters],
+        "routes": [_route(route) for route in config.routes],
+        "listeners": [_listener(listener, every_route, addresses) for listener in config.listeners],
+    }
+
+
+def worker_count(config: Config) -> int:
+    """Engine threads: as configured, or one per CPU this process may use."""
+    if isinstance(config.workers, int):
+        return config.workers
+    return max(1, min(256, len(os.sched_getaffinity(0))))
+
+
+def descriptor_limit() -> int:
+    """Open files this process may have, with a bound for "unlimited"."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return MOST_DESCRIPTORS if soft == resource.RLIM_INFINITY else min(soft, MOST_DESCRIPTORS)
+
+
+def _cluster(cluster: Any, addresses: Mapping[str, list[str]]) -> dict[str, Any]:
+    breaker, budget, pool = cluster.breaker, cluster.retry_budget, cluster.pool
+    endpoints: list[dict[str, Any]] = []
+    seen: set[str] = set()
+    for endpoint in cluster.endpoints:
+        for one in _socket_addresses(endpoint.address, addresses):
+            # Two names of a cluster may share an address: it is one endpoint, the first one's weight counts.
+            if one["address"] not in seen:
+                seen.add(one["address"])
+                endpoints.append({**one, "weight": endpoint.weight})
+    return {
+        "name": cluster.name,
+        "balancer": BALANCERS[cluster.balancer],
+        "ewma_decay_ns": int(cluster.ewma_decay),
+        "connect_timeout_ns": int(cluster.connect_timeout),
+        "max_connections": cluster.max_connections,
+        "max_requests": cluster.max_requests,
+        "max_queue": cluster.max_queue,
+        "queue_timeout_ns": int(cluster.queue_timeout),
+        "max_idle": pool.max_idle,
+        "idle_timeout_ns": int(pool.idle_timeout),
+        "max_requests_per_connection": pool.max_requests_per_connection,
+        "endpoints": endpoints,
+        "breaker": {
+            "consecutive_failures": breaker.consecutive_failures,
+            "backoff_ns": int(breaker.backoff),
+            "max_backoff_ns": int(breaker.max_backoff),
+            "jitter_ppm": breaker.jitter_percent * 10_000,
+            "panic_percent": breaker.panic_percent,
+        },
+        "budget": {
+            "ratio_ppm": budget.ratio_percent * 10_000,
+            "min_per_second": budget.min_per_second,
+            "ttl_ms": int(budget.ttl) // 1_000_000,
+        },
+    }
+
+
+def _socket_addresses(address: str, resolved: Mapping[str, list[str]]) -> Iterable[dict[str, Any]]:
+    if address.startswith("unix:"):
+        return ({"address": address, "family": int(socket.AF_UNIX), "sockaddr": address[5:]},)
+    host, port = split_address(address)
+    return [
+        {
+            "address": join_address(ip, port),
+            "family": int(socket.AF_INET6 if ":" in ip else socket.AF_INET),
+            "sockaddr": (ip, port),
+        }
+        for ip in resolved.get(host, (host,))
+    ]
+
+
+def _route(route: Route) -> dict[str, Any]:
+    match = route.match
+    if match.path is not None:
+        path, path_kind = match.path, MATCH_EXACT
+    elif match.prefix is not None and match.prefix != "/":
+        path, path_kind = match.prefix, MATCH_PATTERN
+    else:
+        path, path_kind = "/", MATCH_ANY
+        if match.prefix is not None:
+            path_kind = MATCH_PATTERN
+    host = match.host or ""
+    retries = route.retries
+    direct = None
+    if route.respond is not None:
+        body = route.respond.body.encode()
+        headers = list(route.respond.headers.items())
+        if body and "content-type" not in route.respond.headers:
+            headers.append(("content-type", "text/plain; charset=utf-8"))
+        direct = {"status": route.respond.status, "headers": headers, "body": body}
+    targets = [(route.to, 1)] if route.to is not None else [(share.cluster, share.weight) for share in route.split]
+    return {
+        "name": route.name,
+        "match": {
+            "host": host,  # a wildcard with its star: "*.a.test"
+            "host_kind": MATCH_PATTERN if host.startswith("*.") else MATCH_EXACT if host else MATCH_ANY,
+            "path": path if path_kind else "",
+            "path_kind": path_kind,
+            "methods": list(match.methods),
+        },
+        "targets": targets,
+        "direct": direct,
+        "prefix_rewrite": route.rewrite.prefix,
+        "host_rewrite": route.rewrite.host,
+        "request_headers": _edits(route.request_headers),
+        "response_headers": _edits(route.response_headers),
+        "response_timeout_ns": int(route.timeout),  # type: ignore[arg-type]
+        "total_timeout_ns": int(route.total_timeout),  # type: ignore[arg-type]
+        "idle_timeout_ns": int(route.idle_timeout),  # type: ignore[arg-type]
+        "tunnel_idle_timeout_ns": int(route.tunnel_idle_timeout),  # type: ignore[arg-type]
+        "max_body_bytes": route.max_body,
+        "retry_on": sum(RETRY_ON[word] for word in retries.on) if retries.max_attempts > 1 else 0,
+        "max_attempts": retries.max_attempts,
+        "filters": 0,
+        "allow_upgrade": route.upgrade,
+        "allow_connect": route.connect,
+    }
+
+
+def _edits(edits: HeaderEdits) -> list[tuple[int, str, str]]:
+    """In the order they are applied: remove, set, add."""
+    return [
+        *((HEADER_REMOVE, name, "") for name in edits.remove),
+        *((HEADER_SET, name, value) for name, value in edits.set.items()),
+        *((HEADER_ADD, name, value) for name, value in edits.add.items()),
+    ]
+
+
+def _listener(listener: Listener, every_route: list[str], addresses: Mapping[str, list[str]]) -> dict[str, Any]:
+    host, port = split_address(listener.address)
+    ip = addresses.get(host, [host])[0]
+    return {
+        "name": listener.name,
+        "address": join_address(ip, port),
+        "family": int(socket.AF_INET6 if ":" in ip else socket.AF_INET),
+        "sockaddr": (ip, port),
+        "routes": every_route if listener.routes is None else list(listener.routes),
+        "trust_mesh_headers": listener.trust_mesh_headers,
+        "secure": False,
+        "deferred_accept": listener.deferred_accept,
+    }
+
+
+def _is_name(host: str) -> bool:
+    """Whether a checked host is a DNS name: an address has colons, or ends in a digit's label."""
+    return ":" not in host and not host.rpartition(".")[2].isdigit()
+
+
+def _resolve_all(config: Config, resolve: Resolver) -> dict[str, list[str]]:
+    """Addresses of every name, each asked for once, several at a time."""
+    users: dict[str, tuple[str, tuple[str | int, ...]]] = {}
+    for index, listener in enumerate(config.listeners):
+        host, _ = split_address(listener.address)
+        if _is_name(host):
+            users.setdefault(host, (f"listener '{listener.name}'", ("listeners", index, "address")))
+    for index, cluster in enumerate(config.clusters):
+        for number, endpoint in enumerate(cluster.endpoints):
+            address = endpoint.address  # type: ignore[union-attr]
+            if not address.startswith("unix:"):
+                host, _ = split_address(address)
+                if _is_name(host):
+                    label = f"endpoint '{address}' of cluster '{cluster.name}'"
+                    users.setdefault(host, (label, ("clusters", index, "endpoints", number)))
+    if not users:
+        return {}
+    resolved: dict[str, list[str]] = {}
+    problems: list[Problem] = []
+
+    def ask(name: str) -> list[str] | OSError:
+        try:
+            return resolve(name) or OSError("no address")  # type: ignore[return-value]
+        except (OSError, UnicodeError) as error:
+            return error if isinstance(error, OSError) else OSError(str(error))
+
+    with ThreadPoolExecutor(min(RESOLVER_THREADS, len(users)), thread_name_prefix="meshcore-resolve") as pool:
+        for name, answer in zip(users, pool.map(ask, users)):
+            if isinstance(answer, OSError):
+                label, path = users[name]
+                reason = answer.strerror or str(answer)
+                problems.append(
+                    Problem(
+                        message=f"{label}: the name '{name}' does not resolve: {reason}",
+                        hint="write an IP address, or make the name known to this machine",
+                        path=path,
+                        got=name,
+                    )
+                )
+            else:
+                resolved[name] = answer
+    if problems:
+        origin = origin_of(config)
+        if origin is not None and origin.text is not None:
+            tree = origin.tree()
+            problems = [origin.place(problem, tree) for problem in problems]
+        raise ConfigError(problems)
+    return resolved

@@ -1,0 +1,175 @@
+"""What is wrong or doubtful between sections: names that point nowhere, duplicates, conflicts. Reads no single value.
+
+Works on lists that may have gaps (None where a section could not be read), so that the reader of a file can report
+these problems together with the others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from ..errors import Problem
+from .suggest import nearest
+from .values import split_address
+
+Paths = tuple[str | int, ...]
+
+
+def problems_between(
+    listeners: Sequence[Any],
+    routes: Sequence[Any],
+    clusters: Sequence[Any],
+    admin: Any,
+    lost: dict[str, set[str]] | None = None,
+) -> list[Problem]:
+    """Errors. `lost` holds names of sections that could not be read, per list: references to them are no error."""
+    lost = lost or {}
+    problems: list[Problem] = []
+    cluster_names = _unique(clusters, "clusters", "cluster", problems) | lost.get("clusters", set())
+    route_names = _unique(routes, "routes", "route", problems) | lost.get("routes", set())
+    _unique(listeners, "listeners", "listener", problems)
+
+    def unknown(noun: str, label: str, name: str, known: Iterable[str], path: Paths) -> None:
+        near = nearest(name, known) if len(name) <= 64 else None
+        listed = sorted(known)
+        shown = ", ".join(listed[:20]) + (", …" if len(listed) > 20 else "")
+        have = f"{noun}s are: {shown}" if listed else f"there are no {noun}s"
+        problems.append(
+            Problem(
+                message=f"{label} names unknown {noun} '{name}'",
+                hint=f"did you mean '{near}'? {have}" if near else have,
+                path=path,
+                got=name,
+                expected=f"the name of a {noun}",
+            )
+        )
+
+    for index, route in enumerate(routes):
+        if route is None:
+            continue
+        if route.to is not None and route.to not in cluster_names:
+            unknown("cluster", f"route '{route.name}'", route.to, cluster_names, ("routes", index, "to"))
+        for share_index, share in enumerate(route.split):
+            if share.cluster not in cluster_names:
+                path = ("routes", index, "split", share_index, "cluster")
+                unknown("cluster", f"route '{route.name}'", share.cluster, cluster_names, path)
+    for index, listener in enumerate(listeners):
+        if listener is None or listener.routes is None:
+            continue
+        for name_index, name in enumerate(listener.routes):
+            if name not in route_names:
+                path = ("listeners", index, "routes", name_index)
+                unknown("route", f"listener '{listener.name}'", name, route_names, path)
+    _addresses(listeners, admin, problems)
+    return problems
+
+
+def _unique(items: Sequence[Any], key: str, noun: str, problems: list[Problem]) -> set[str]:
+    first: dict[str, int] = {}
+    for index, item in enumerate(items):
+        if item is None:
+            continue
+        if item.name in first:
+            problems.append(
+                Problem(
+                    message=f"duplicate {noun} name '{item.name}'",
+                    hint=f"it is also the name of {noun} {first[item.name] + 1}",
+                    path=(key, index, "name"),
+                    got=item.name,
+                )
+            )
+        else:
+            first[item.name] = index
+    return set(first)
+
+
+def _addresses(listeners: Sequence[Any], admin: Any, problems: list[Problem]) -> None:
+    """Two sockets on one address would share its connections at random (SO_REUSEPORT): refused."""
+    taken: dict[int, list[tuple[str, str]]] = {}
+    places: list[tuple[str, str, Paths]] = [
+        (f"listener '{listener.name}'", listener.address, ("listeners", index, "address"))
+        for index, listener in enumerate(listeners)
+        if listener is not None
+    ]
+    if admin is not None and admin.address is not None and not admin.address.startswith("unix:"):
+        places.append(("admin", admin.address, ("admin", "address")))
+    for label, address, path in places:
+        host, port = split_address(address)
+        if port == 0:
+            continue
+        for other_host, other_label in taken.get(port, ()):
+            if host == other_host or _covers(host, other_host) or _covers(other_host, host):
+                problems.append(
+                    Problem(
+                        message=f"{label} listens on '{address}', which {other_label} already takes",
+                        hint="give each its own address or port",
+                        path=path,
+                        got=address,
+                    )
+                )
+                break
+        taken.setdefault(port, []).append((host, label))
+
+
+def _covers(host: str, other: str) -> bool:
+    if host == "0.0.0.0":
+        return ":" not in other
+    return host == "::" and ":" in other
+
+
+def warnings_of(config: Any) -> list[Problem]:
+    """What is allowed but seldom meant."""
+    found: list[Problem] = []
+    clusters = {cluster.name: cluster for cluster in config.clusters}
+    used: set[str] = set()
+
+    def warn(message: str, hint: str, *path: str | int) -> None:
+        found.append(Problem(message=message, hint=hint, path=path))
+
+    if not config.routes:
+        warn("there are no routes", "every request is answered 404")
+    first_of: dict[Any, str] = {}
+    for index, route in enumerate(config.routes):
+        label = f"route '{route.name}'"
+        targets = [route.to] if route.to else [share.cluster for share in route.split]
+        used.update(targets)
+        if route.total_timeout and route.timeout > route.total_timeout:
+            warn(
+                f"{label}: timeout {route.timeout} is longer than total_timeout {route.total_timeout}",
+                "the total ends the exchange first",
+                "routes", index, "timeout",
+            )  # fmt: skip
+        for target in targets:
+            cluster = clusters[target]
+            if route.timeout and cluster.connect_timeout > route.timeout:
+                warn(
+                    f"{label}: timeout {route.timeout} is shorter than the connect_timeout "
+                    f"{cluster.connect_timeout} of cluster '{target}'",
+                    "a slow connect leaves no time for the answer",
+                    "routes", index, "timeout",
+                )  # fmt: skip
+        same = (route.match.host, route.match.path, (route.match.prefix or "/").rstrip("/"), frozenset(route.match.methods))
+        if same in first_of:
+            warn(f"{label} is never reached", f"route '{first_of[same]}' above matches the same", "routes", index, "match")
+        else:
+            first_of[same] = route.name
+    listed = [listener.routes for listener in config.listeners]
+    if listed and all(names is not None for names in listed):
+        served = {name for names in listed for name in names}
+        for index, route in enumerate(config.routes):
+            if route.name not in served:
+                warn(f"route '{route.name}' is on no listener", "add it to the routes of one", "routes", index)
+    for index, cluster in enumerate(config.clusters):
+        label = f"cluster '{cluster.name}'"
+        if cluster.name not in used:
+            warn(f"{label} is used by no route", "", "clusters", index, "name")
+        if not cluster.endpoints:
+            warn(f"{label} has no endpoints", "its routes are answered 503", "clusters", index)
+        elif not any(endpoint.weight for endpoint in cluster.endpoints):
+            warn(f"{label}: all endpoints have weight 0", "its routes are answered 503", "clusters", index, "endpoints")
+    limits = config.limits
+    for key in ("field_size", "target_size"):
+        if getattr(limits, key) > limits.head_size:
+            warn(f"limits: {key} is larger than head_size", "head_size refuses first", "limits", key)
+    return found
