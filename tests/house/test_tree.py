@@ -1,0 +1,80 @@
+"""The tree: sizes, names, and which way imports point."""
+
+import ast
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+CODE = {".py", ".pyx", ".pxd", ".pxi", ".pyi", ".c", ".h"}
+LONGEST_FILE_LINES = 600
+NAMELESS = {"util", "utils", "helper", "helpers", "manager", "managers", "common", "misc"}
+
+
+def is_generated(path: Path) -> bool:
+    return path.suffix == ".c" and path.with_suffix(".pyx").exists() or "_pb2" in path.name
+
+
+FILES = sorted(
+    path for top in ("meshcore", "controlplane", "tests", "bench", "examples", "tools")
+    for path in (ROOT / top).rglob("*")
+    if path.suffix in CODE and path.is_file() and not is_generated(path) and "build" not in path.parts)
+
+
+def module_name(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULES = [module_name(path) for path in FILES if path.suffix == ".py" and path.is_relative_to(ROOT / "meshcore")]
+EACH_FILE = pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+
+
+def words(name: str) -> set[str]:
+    """The words of a snake_case or CamelCase name."""
+    return {word.lower() for word in re.findall(r"[A-Z]?[a-z0-9]+|[A-Z]+(?![a-z])", name)}
+
+
+@EACH_FILE
+def test_no_file_is_longer_than_six_hundred_lines(path):
+    lines = path.read_text().count("\n")
+    assert lines <= LONGEST_FILE_LINES, f"{path.relative_to(ROOT)}: {lines} lines; it holds more than one concept"
+
+
+@EACH_FILE
+def test_everything_has_a_name_that_means_something(path):
+    names = list(path.relative_to(ROOT).with_suffix("").parts)
+    names += re.findall(r"^(?:cdef )?(?:class|struct) (\w+)", path.read_text(), re.MULTILINE)
+    for name in names:
+        assert not words(name) & NAMELESS, f"{path.relative_to(ROOT)}: {name!r}: what is its concept?"
+
+
+@pytest.mark.parametrize("path", [path for path in FILES if path.suffix == ".py" and "meshcore" in path.parts],
+                         ids=lambda path: str(path.relative_to(ROOT)))
+def test_meshcore_never_imports_the_control_plane(path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        imported = [alias.name for alias in node.names] if isinstance(node, ast.Import) else \
+            [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+        assert not [name for name in imported if name.split(".")[0] == "controlplane"], f"line {node.lineno}"
+
+
+def loaded_after(module: str) -> set[str]:
+    """The modules that importing `module` alone, in a fresh interpreter, has loaded."""
+    script = f"import sys, {module}; print(*sorted(sys.modules), sep='\\n')"
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, f"import {module}:\n{done.stderr}"
+    return set(done.stdout.split())
+
+
+@pytest.mark.parametrize("module", [name for name in MODULES if not name.endswith("__main__")])
+def test_each_module_imports_alone(module):
+    loaded = loaded_after(module)
+    assert not {name for name in loaded if name.split(".")[0] in ("controlplane", "tests", "pytest")}
+
+
+@pytest.mark.parametrize("unwanted", ["grpc", "google.protobuf", "click", "rich", "uvloop"])
+def test_importing_meshcore_leaves_out_what_a_proxy_may_not_need(unwanted):
+    assert unwanted not in loaded_after("meshcore")
