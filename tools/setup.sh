@@ -52,7 +52,7 @@ missing_packages() {
     find_python >/dev/null || echo python3 python3-venv python3-dev
     case $GROUP in
         test) have nginx || echo nginx-light; have curl || echo curl ;;
-        bench) have nginx || echo nginx-light; have haproxy || echo haproxy ;;
+        bench) have nginx || echo nginx-light; have haproxy || echo haproxy; have strace || echo strace ;;
     esac
 }
 
