@@ -1,0 +1,97 @@
+"""Fixtures of the timing suite: `timed` for a verb of the engine, `baseline` for what is judged otherwise."""
+
+from __future__ import annotations
+
+import timeit
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from bench.regression import Baseline, reference_ns
+
+LINES = pytest.StashKey[list[str]]()
+
+# A verb runs this long per attempt; min over it is steady within 2-3 % on a quiet machine.
+SECONDS_PER_ATTEMPT = 0.1
+# Below it the code's alignment in memory decides, not the code.
+VERB_BAND = 0.15
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--save-baseline", action="store_true", help="store the figures of this machine")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    # Short rounds, many of them, judged by their minimum: what disturbs a run only makes it slower.
+    config.stash[LINES] = []
+    config.option.benchmark_disable_gc = True
+    config.option.benchmark_sort = "name"
+    config.option.benchmark_columns = ["min", "median", "stddev", "rounds"]
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    """The figure that is judged: the plugin's own table shows whole calls, not single operations."""
+    if config.stash[LINES]:
+        terminalreporter.section("one operation, and the same beside the reference against the baseline")
+        for line in config.stash[LINES]:
+            terminalreporter.write_line(line)
+
+
+def _line(key: str, figure: str, noted: dict[str, Any]) -> str:
+    stored = noted["baseline"]
+    change = f"{noted['relative'] / stored - 1:+.1%}" if isinstance(stored, float) else f"baseline: {stored}"
+    return f"{key:<75} {figure:>14}   {change}"
+
+
+@pytest.fixture(scope="session")
+def baseline(request: pytest.FixtureRequest) -> Iterator[Baseline]:
+    """The stored figures of this machine; written at the end with --save-baseline."""
+    stored = Baseline.of_this_machine(is_saving=request.config.getoption("--save-baseline"))
+    yield stored
+    stored.save()
+
+
+@pytest.fixture
+def timed(benchmark: Any, baseline: Baseline, request: pytest.FixtureRequest) -> Callable[..., None]:
+    """`timed(operation, times=n)`: times a call that does its work n times, and judges the time per work."""
+    key = f"{request.path.stem}::{request.node.name}"
+
+    def run(operation: Callable[[], object], *, times: int = 1) -> None:
+        timer = timeit.Timer(operation)
+        number = max(1, timer.autorange()[0] // 20)  # autorange aims at 0.2 s; a round is 1/20 of it
+        rounds = max(5, int(SECONDS_PER_ATTEMPT / 0.01))
+
+        def attempt() -> float:
+            reference = reference_ns()
+            best_ns = min(timer.repeat(rounds, number)) / number / times * 1e9
+            benchmark.extra_info["ns_each"] = round(best_ns, 2)
+            return best_ns / min(reference, reference_ns())
+
+        benchmark.pedantic(operation, rounds=rounds, iterations=number, warmup_rounds=1)
+        noted = baseline.judge(key, attempt, band=VERB_BAND)
+        benchmark.extra_info.update(times=times, **noted)
+        request.config.stash[LINES].append(_line(key, f"{benchmark.extra_info['ns_each']:.1f} ns", noted))
+
+    return run
+
+
+@pytest.fixture
+def judged(benchmark: Any, baseline: Baseline, request: pytest.FixtureRequest) -> Callable[..., None]:
+    """`judged(attempt, band=…)`: a relative figure with a reference of its own, such as a ratio to a peer.
+
+    `attempt` returns the figure that is judged, and a dict of what to note beside it.
+    """
+    key = f"{request.path.stem}::{request.node.name}"
+
+    def run(attempt: Callable[[], tuple[float, dict[str, float]]], *, band: float) -> None:
+        def once() -> float:
+            figure, notes = attempt()
+            benchmark.extra_info.update(notes)
+            return figure
+
+        noted = benchmark.pedantic(lambda: baseline.judge(key, once, band=band), rounds=1)
+        benchmark.extra_info.update(noted)
+        request.config.stash[LINES].append(_line(key, f"{noted['relative']:.3f}", noted))
+
+    return run
