@@ -1,0 +1,31 @@
+"""Stands in for the running proxy where only its admin side is tested: fixed statistics, a tap fed by hand."""
+
+from fake_engine import raw_stats
+
+from meshcore.stats import Stats, snapshot
+from meshcore.taps import TapEvent, TapSession, tap_filter
+
+
+class FakeProxy:
+    def __init__(self) -> None:
+        self.times = 1
+        self.waiting: list[TapEvent] = []
+        self.open_taps = 0
+        self.asked: list[dict] = []
+
+    def stats(self) -> Stats:
+        return snapshot(raw_stats(self.times), started_ns=0)
+
+    def tap(self, **conditions) -> TapSession:
+        self.asked.append(conditions)
+        wanted = tap_filter(**conditions)
+        self.open_taps += 1
+
+        def drain() -> list[TapEvent]:
+            events, self.waiting = self.waiting, []
+            return [event for event in events if wanted.matches(event)]
+
+        def close() -> None:
+            self.open_taps -= 1
+
+        return TapSession(drain, close)
