@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from meshcore.stats import Histogram, Stats, bucket_index, bucket_lower_ns
+from meshcore.stats import BUCKET_ENDS_NS, Histogram, Stats, bucket_index
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -25,7 +25,7 @@ def _cut(bound_seconds: float) -> int:
     """The first of our buckets that is not `le` the bound, by its middle: at most half a bucket (1 %) from the truth."""
     bound_ns = round(bound_seconds * 1e9)
     index = bucket_index(bound_ns)
-    return index + (bucket_lower_ns(index) + bucket_lower_ns(index + 1) <= 2 * bound_ns)
+    return index + (BUCKET_ENDS_NS[index - 1] + BUCKET_ENDS_NS[index] <= 2 * bound_ns)
 
 
 _CUTS = tuple(_cut(float(bound)) for bound in BOUNDS_SECONDS)

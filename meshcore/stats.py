@@ -6,6 +6,7 @@ Built from the engine's raw dict; opens nothing, renders nothing. A `Stats` cove
 
 from __future__ import annotations
 
+import bisect
 import time
 from array import array
 from collections.abc import Iterable, Sequence
@@ -13,9 +14,10 @@ from typing import Any
 
 import msgspec
 
-# The layout of engine/histogram: 128 ns units, 64 steps per octave (<= 1 % error at the middle of a step).
-_UNIT_SHIFT = 7
-_STEPS_SHIFT = 6
+from meshcore._fastpath import histogram_bounds, histogram_quantiles
+
+# Where each bucket of engine/histogram ends, exclusive; each begins where the one before it ends.
+BUCKET_ENDS_NS: tuple[int, ...] = tuple(histogram_bounds())
 _HEADER_WORDS = 3  # count, sum_ns, max_ns
 
 
@@ -27,7 +29,7 @@ class Histogram:
     def __init__(self, raw: bytes | array[int] = b"") -> None:
         """raw: the engine's u64 words: count, sum_ns, max_ns, then one count per bucket. Empty means no sample."""
         words = raw if isinstance(raw, array) else array("Q", bytes(raw))
-        self._words = words if len(words) >= _HEADER_WORDS else array("Q", [0] * _HEADER_WORDS)
+        self._words = words or array("Q", [0] * (_HEADER_WORDS + len(BUCKET_ENDS_NS)))
 
     @property
     def count(self) -> int:
@@ -69,17 +71,7 @@ class Histogram:
         """The value at each quantile (0..1, any order), None when there is no sample."""
         if not self.count:
             return [None] * len(quantiles)
-        counts = self._words[_HEADER_WORDS:]
-        total = sum(counts)
-        answers: dict[float, float] = {}
-        seen, index = 0, -1
-        for quantile in sorted(set(quantiles)):
-            rank = max(1, -int(-quantile * total // 1))
-            while seen < rank and index + 1 < len(counts):
-                index += 1
-                seen += counts[index]
-            answers[quantile] = min(bucket_middle_ns(index), self._words[2] or 1 << 63) / 1e6
-        return [answers[quantile] for quantile in quantiles]
+        return [ns / 1e6 for ns in histogram_quantiles(self._words.tobytes(), quantiles)]
 
     def cumulative(self, cuts: Sequence[int]) -> list[int]:
         """How many samples lie in the buckets below each cut. cuts: bucket indices, ascending."""
@@ -97,7 +89,7 @@ class Histogram:
         words = array("Q", (max(0, new - old) for new, old in zip(self._words, earlier._words, strict=True)))
         if self._words[2] == earlier._words[2]:
             highest = max((i for i, n in enumerate(words[_HEADER_WORDS:]) if n), default=0)
-            words[2] = min(self._words[2], bucket_lower_ns(highest + 1))
+            words[2] = min(self._words[2], BUCKET_ENDS_NS[highest])
         else:
             words[2] = self._words[2]
         return Histogram(words)
@@ -121,21 +113,9 @@ class Histogram:
         return {"count": self.count, **{name: None if ms is None else round(ms, 6) for name, ms in pairs}}
 
 
-def bucket_lower_ns(index: int) -> int:
-    """The least latency of bucket `index`, in ns. The bucket ends where the next begins."""
-    octave = max(0, (index >> _STEPS_SHIFT) - 1)
-    return (index - (octave << _STEPS_SHIFT)) << octave << _UNIT_SHIFT
-
-
-def bucket_middle_ns(index: int) -> int:
-    return (bucket_lower_ns(index) + bucket_lower_ns(index + 1)) // 2
-
-
 def bucket_index(ns: int) -> int:
-    """The bucket that holds `ns`; the inverse of bucket_lower_ns."""
-    units = ns >> _UNIT_SHIFT
-    octave = max(0, units.bit_length() - _STEPS_SHIFT - 1)
-    return (octave << _STEPS_SHIFT) + (units >> octave)
+    """The bucket that holds `ns`. The last one holds everything beyond it as well."""
+    return min(bisect.bisect_right(BUCKET_ENDS_NS, ns), len(BUCKET_ENDS_NS) - 1)
 
 
 # --- the snapshot types ---------------------------------------------------------------------------------------------

@@ -2,9 +2,9 @@
 
 from array import array
 
-from meshcore.stats import bucket_index
+from meshcore.stats import BUCKET_ENDS_NS, bucket_index
 
-BUCKETS = bucket_index(1000 * 10**9) + 1
+BUCKETS = len(BUCKET_ENDS_NS)
 
 
 def histogram_bytes(*latencies_ns: int) -> bytes:
@@ -13,7 +13,7 @@ def histogram_bytes(*latencies_ns: int) -> bytes:
         words[0] += 1
         words[1] += ns
         words[2] = max(words[2], ns)
-        words[3 + min(BUCKETS - 1, bucket_index(ns))] += 1
+        words[3 + bucket_index(ns)] += 1
     return words.tobytes()
 
 

@@ -1,5 +1,6 @@
 """The admin server answers its owner, refuses everybody else, and bounds what anyone can hold."""
 
+import contextlib
 import http.client
 import json
 import os
@@ -69,7 +70,8 @@ def raw(server, data):
     with socket.socket(socket.AF_UNIX) as client:
         client.settimeout(10)
         client.connect(server.address.removeprefix("unix:"))
-        client.sendall(data)
+        with contextlib.suppress(BrokenPipeError):  # refused before it asked
+            client.sendall(data)
         answer = b""
         while piece := client.recv(65536):
             answer += piece
