@@ -22,7 +22,7 @@ BOUNDS_SECONDS = tuple(f"{step}e{exponent}" for exponent in range(-4, 2) for ste
 
 
 def _cut(bound_seconds: float) -> int:
-    """The first of our buckets that is not `le` the bound, by its middle: at most half a bucket (1 %) from the truth."""
+    """The first of our buckets that is not `le` the bound, by its middle: half a bucket (1 %) from the truth."""
     bound_ns = round(bound_seconds * 1e9)
     index = bucket_index(bound_ns)
     return index + (BUCKET_ENDS_NS[index - 1] + BUCKET_ENDS_NS[index] <= 2 * bound_ns)

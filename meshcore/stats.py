@@ -83,7 +83,7 @@ class Histogram:
         return result
 
     def since(self, earlier: Histogram) -> Histogram:
-        """The samples recorded after `earlier`. Its maximum is that of its highest bucket: the exact one is not known."""
+        """The samples recorded after `earlier`. The maximum is its highest bucket's end unless it is new."""
         if self.count < earlier.count or len(earlier._words) != len(self._words):
             return self  # a counter that ran backwards was born anew
         words = array("Q", (max(0, new - old) for new, old in zip(self._words, earlier._words, strict=True)))
@@ -162,7 +162,7 @@ class RouteStats(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class EndpointStats(msgspec.Struct, frozen=True, kw_only=True):
-    """active: exchanges now. idle: pooled connections. ejected: out of the balancer until its breaker lets a probe by."""
+    """active: exchanges now. idle: pooled connections. ejected: kept out by its breaker."""
 
     cluster: str
     address: str

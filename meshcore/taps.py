@@ -152,7 +152,7 @@ def format_line(event: TapEvent, *, wide: bool = False) -> str:
 
 
 def format_json(event: TapEvent) -> str:
-    """One JSON object on one line. Fields that are empty are left out; control bytes are \\u escapes by JSON's rules."""
+    """One JSON object on one line, without the fields that are empty. What a terminal would obey is a \\u escape."""
     # msgspec leaves C1 controls and bidirectional marks as they are; a terminal would obey both.
     text = msgspec.json.encode(event).decode()
     return "".join(c if c.isprintable() else "".join(f"\\u{unit:04x}" for unit in _utf16_units(c)) for c in text)
@@ -165,7 +165,7 @@ def grpc_status_name(status: int) -> str:
 def escape(text: str) -> str:
     """Text off the wire, safe for a terminal and for splitting a line at blanks.
 
-    Controls (C0, DEL, C1), bidirectional marks, lone surrogates and blanks become \\xNN or \\uNNNN, a backslash doubles.
+    Controls (C0, DEL, C1), direction marks, lone surrogates and blanks become \\xNN or \\uNNNN, a backslash doubles.
     """
     if text.isascii() and text.isprintable() and " " not in text and "\\" not in text:
         return text
@@ -306,7 +306,7 @@ class TapSession:
     drain: hands over what waits in the rings and never blocks. close: gives the session back to the engine, once.
     """
 
-    # The rings hold far more than comes in this time, and fifty looks a second at empty rings cost nothing one can measure.
+    # The rings hold far more than comes in this time, and fifty looks a second at empty ones can not be measured.
     POLL_SECONDS = 0.02
 
     def __init__(self, drain: Callable[[], list[TapEvent]], close: Callable[[], None]) -> None:

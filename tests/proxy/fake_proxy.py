@@ -1,7 +1,8 @@
 """Stands in for the running proxy where only its admin side is tested: fixed statistics, a tap fed by hand."""
 
-from fake_engine import raw_stats
+import threading
 
+from fake_engine import raw_stats
 from meshcore.stats import Stats, snapshot
 from meshcore.taps import TapEvent, TapSession, tap_filter
 
@@ -29,3 +30,31 @@ class FakeProxy:
             self.open_taps -= 1
 
         return TapSession(drain, close)
+
+
+class FakeRunningProxy(FakeProxy):
+    """The same with a life: tells in `calls` what was asked of it. drain lasts until `drained` is set."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.addresses = {"default": ("0.0.0.0", 8080)}
+        self.calls: list[str] = []
+        self.drained = threading.Event()
+        self.drained.set()
+        self.refuse: Exception | None = None
+
+    def start(self) -> None:
+        self.calls.append("start")
+
+    def stop(self) -> None:
+        self.calls.append("stop")
+
+    def drain(self, timeout_s: float) -> None:
+        self.calls.append("drain")
+        self.drained.wait(timeout_s)
+
+    def reload(self, config) -> str:
+        if self.refuse is not None:
+            raise self.refuse
+        self.calls.append("reload")
+        return f"now {len(config.routes)} routes"

@@ -12,12 +12,11 @@ import time
 from pathlib import Path
 
 import pytest
-from prometheus_client.parser import text_string_to_metric_families
-
 from meshcore import admin
 from meshcore.admin import ENDPOINTS, AdminError, AdminServer
 from meshcore.errors import ConfigError
 from meshcore.taps import TapEvent
+from prometheus_client.parser import text_string_to_metric_families
 
 sys.path.insert(0, str(Path(__file__).parent))
 from fake_proxy import FakeProxy

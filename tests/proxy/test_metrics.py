@@ -8,10 +8,9 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from prometheus_client.parser import text_string_to_metric_families
-
 from meshcore.metrics import BOUNDS_SECONDS, escape_label, render
 from meshcore.stats import snapshot
+from prometheus_client.parser import text_string_to_metric_families
 
 sys.path.insert(0, str(Path(__file__).parent))
 from fake_engine import histogram_bytes, raw_stats

@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
 from meshcore.stats import BUCKET_ENDS_NS, Histogram, bucket_index, snapshot
 
 sys.path.insert(0, str(Path(__file__).parent))

@@ -7,7 +7,6 @@ import threading
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
 from meshcore.taps import TapEvent, TapFilterError, TapSession, escape, format_json, format_line, tap_filter
 
 FLOW = {

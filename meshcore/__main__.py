@@ -1,0 +1,5 @@
+"""`python -m meshcore` is `meshproxy`."""
+
+from meshcore.cli import main
+
+main()

@@ -1,0 +1,203 @@
+"""One proxy process from its first listening socket to its last drained exchange: signals, reloads, admin, systemd.
+
+The main thread waits here for what happens next; the engine's workers carry the traffic and never wait for it.
+A reload is all or nothing: what can not be used is told and the running configuration stays.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import queue
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+import msgspec
+
+from meshcore import sdnotify
+from meshcore.admin import AdminServer
+from meshcore.cli.addresses import default_admin_address
+from meshcore.cli.version import package_version
+from meshcore.config import Config, Duration, effective
+from meshcore.errors import ConfigError
+
+if TYPE_CHECKING:
+    from meshcore.proxy import Proxy
+
+POLL_SECONDS = 1.0
+# An editor that writes in place is seen between two of its writes: the file must keep still for so long.
+SETTLE_SECONDS = 0.2
+_STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+
+class Serving:
+    """Runs `proxy`, made from `config`, until told to stop; drained, or cut short by a second signal.
+
+    load: reads the configuration again (None: there is nothing to read). watch: the file whose change is a reload.
+    """
+
+    def __init__(
+        self, proxy: Proxy, config: Config, *, load: Callable[[], Config] | None = None, watch: Path | None = None
+    ) -> None:
+        self._proxy = proxy
+        self._config = config
+        self._load = load
+        self._watch = FileWatch(watch) if watch is not None else None
+        self._happened: queue.SimpleQueue[str] = queue.SimpleQueue()
+        self._changing = threading.Lock()
+        self._reloads = {"ok": 0, "failed": 0}
+
+    def run(self, on_started: Callable[[str], None]) -> None:
+        """Serve. on_started gets the admin address once both the proxy and it answer."""
+        with self._signals():
+            self._proxy.start()
+            try:
+                with self._admin() as admin:
+                    admin.state = ""
+                    on_started(admin.address)
+                    sdnotify.ready(f"admin {admin.address}")
+                    self._serve()
+                    admin.state = "draining"
+                    self._drain()
+            finally:
+                self._proxy.stop()
+
+    # --- what happens ---
+
+    @contextlib.contextmanager
+    def _signals(self) -> Iterator[None]:
+        def on_signal(number: int, _frame: Any) -> None:
+            # SimpleQueue.put may be called from a signal handler that interrupts its own get.
+            self._happened.put("reload" if number == signal.SIGHUP else "stop")
+
+        before = {number: signal.signal(number, on_signal) for number in (*_STOP_SIGNALS, signal.SIGHUP)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _serve(self) -> None:
+        while True:
+            try:
+                event = self._happened.get(timeout=POLL_SECONDS)
+            except queue.Empty:
+                event = "reload" if self._watch is not None and self._watch.has_changed() else ""
+            if event == "stop":
+                return
+            if event == "reload":
+                self._reload_and_tell()
+
+    def _drain(self) -> None:
+        """Wait for running exchanges; a second signal ends the wait."""
+        seconds = Duration(self._config.timeouts.drain).seconds
+        sdnotify.stopping("draining")
+        click.echo(f"draining for up to {seconds:g}s; a second signal stops at once")
+        finished = threading.Thread(target=self._drain_then_tell, args=(seconds,), daemon=True)
+        finished.start()
+        while True:
+            # Reloads that were asked for meanwhile have no proxy to act on.
+            if self._happened.get() in ("stop", "drained"):
+                return
+
+    def _drain_then_tell(self, seconds: float) -> None:
+        try:
+            self._proxy.drain(seconds)
+        finally:
+            self._happened.put("drained")
+
+    # --- reload ---
+
+    def _reload_and_tell(self) -> None:
+        sdnotify.reloading()
+        try:
+            click.echo(f"reload: {self.reload()}")
+        except (ConfigError, OSError) as error:
+            click.echo(f"reload refused, the running configuration stays:\n{error}", err=True)
+        finally:
+            sdnotify.ready()
+
+    def reload(self) -> str:
+        """Read again and apply. Returns the text of the diff; raises ConfigError or OSError with nothing changed."""
+        if self._load is None:
+            raise ConfigError("this proxy was started from flags: there is no file to read again")
+        # Three ways lead here, two of them on other threads.
+        with self._changing:
+            if self._watch is not None:
+                self._watch.has_changed()  # what is read now needs no second reload
+            try:
+                config = self._load()
+                diff = self._proxy.reload(config)
+            except BaseException:
+                self._reloads["failed"] += 1
+                raise
+            self._config = config
+            self._reloads["ok"] += 1
+            return str(diff)
+
+    # --- admin ---
+
+    def _admin(self) -> AdminServer:
+        address = self._config.admin.address or default_admin_address(self._first_port())
+        return AdminServer(
+            address,
+            stats=self._proxy.stats,
+            tap=self._proxy.tap,
+            describe_config=lambda: describe(self._config),
+            reload=self.reload if self._load is not None else None,
+            gauges=lambda: {
+                "mesh_config_reloads_ok": self._reloads["ok"],
+                "mesh_config_reloads_failed": self._reloads["failed"],
+            },
+            version=package_version(),
+        )
+
+    def _first_port(self) -> int | str:
+        for bound in self._proxy.addresses.values():
+            if isinstance(bound, tuple):
+                return int(bound[1])
+        return os.getpid()
+
+
+class FileWatch:
+    """Whether a file's content may be another than at the last look: written in place, renamed over, or back again."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._seen = self._signature()
+
+    def has_changed(self) -> bool:
+        """True once per change, when the file has kept still since. A file that is gone has not changed yet."""
+        if self._signature() in (self._seen, None):
+            return False
+        while True:
+            first = self._signature()
+            time.sleep(SETTLE_SECONDS)
+            if self._signature() == first:
+                break
+        self._seen = first
+        return first is not None
+
+    def _signature(self) -> tuple[int, int, int] | None:
+        try:
+            state = self._path.stat()
+        except OSError:
+            return None
+        return state.st_mtime_ns, state.st_ino, state.st_size
+
+
+def describe(config: Config) -> Any:
+    """The effective configuration as plain values, each `{value, origin}`."""
+    return msgspec.to_builtins(effective(config))
+
+
+def url_of(bound: tuple[str, int]) -> str:
+    """Where a browser on this machine finds a listener: a wildcard address is no place to go to."""
+    host, port = bound
+    host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)
+    return f"http://{host}:{port}/"
