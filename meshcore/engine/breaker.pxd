@@ -56,7 +56,6 @@ cdef inline bint breaker_on_failure(Breaker* breaker, const BreakerConf* conf, u
             return False
     breaker.until_ns = now_ns + breaker_backoff_ns(breaker.ejections_in_row, conf, rng)
     breaker.state = BREAKER_OPEN
-    breaker.consecutive = 0
     breaker.ejections_in_row += 1
     return True
 
@@ -73,7 +72,7 @@ cdef inline uint64_t breaker_backoff_ns(uint32_t ejections_before, const Breaker
 
     The jitter comes on top, so that workers and proxies that lost an endpoint together do not probe it together.
     """
-    cdef uint32_t doublings = ejections_before if ejections_before < 32 else 32
+    cdef uint32_t doublings = ejections_before if ejections_before < 63 else 63
     cdef uint64_t longest_ns = conf.max_backoff_ns if conf.max_backoff_ns > conf.backoff_ns else conf.backoff_ns
     cdef uint64_t backoff_ns = longest_ns
     if conf.backoff_ns < longest_ns >> doublings:

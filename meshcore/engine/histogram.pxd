@@ -53,9 +53,7 @@ cdef inline void histogram_record(Histogram* histogram, uint64_t ns) noexcept no
 cdef inline uint64_t histogram_lower_bound_ns(uint32_t index) noexcept nogil:
     """The smallest duration of a bucket."""
     cdef uint32_t octave = index >> HISTOGRAM_SUB_BITS
-    if octave <= 1:
-        return <uint64_t>index << HISTOGRAM_UNIT_SHIFT
-    octave -= 1
+    octave -= octave > 0                # the linear start is as wide as two octaves
     return <uint64_t>(index - (octave << HISTOGRAM_SUB_BITS)) << (octave + HISTOGRAM_UNIT_SHIFT)
 
 

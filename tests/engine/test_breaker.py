@@ -133,6 +133,16 @@ def test_the_backoff_doubles_with_each_failed_probe_up_to_its_limit():
     assert set(waits[8:]) == {60 * S}
 
 
+def test_a_tiny_backoff_still_reaches_its_limit():
+    breaker = BreakerDoor(1, backoff_ns=1, max_backoff_ns=60 * S)
+    assert breaker.on_failure(0)
+    for _ in range(100):
+        now = breaker.until_ns
+        breaker.on_pick(now)
+        assert breaker.on_failure(now)
+    assert breaker.until_ns - now == 60 * S
+
+
 def test_an_abandoned_probe_is_followed_by_another_at_once():
     breaker = BreakerDoor(5, backoff_ns=S)
     eject(breaker, 0)

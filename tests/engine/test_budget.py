@@ -103,6 +103,16 @@ def test_old_requests_do_not_pay_for_new_retries():
     assert not budget.withdraw(START + 11 * S)
 
 
+def test_a_retry_is_remembered_longer_than_the_request_that_paid_for_it():
+    budget = BudgetDoor(ratio_ppm=1_000_000, min_per_second=0, ttl_ms=10_000)
+    budget.deposit(START)
+    assert budget.withdraw(START + 8 * S)
+    assert budget.balance_ppm(START + 11 * S) == 0          # and not minus one
+    budget.deposit(START + 11 * S)
+    assert not budget.withdraw(START + 11 * S)              # one request, one retry within ten seconds: spent
+    assert budget.withdraw(START + 19 * S)
+
+
 def test_a_refused_retry_costs_nothing():
     budget = BudgetDoor(ratio_ppm=500_000, min_per_second=0)
     budget.deposit(START)

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from meshcore import stats
 from meshcore._fastpath import HistogramDoor, histogram_bounds, histogram_merge, histogram_quantiles
 
 UNIT_NS = 128
@@ -92,6 +93,15 @@ def test_several_quantiles_are_read_from_raw_bytes_at_once():
     histogram = histogram_of(range(100_000, 200_000, 100))
     qs = [0.0, 0.5, 0.99, 1.0]
     assert histogram_quantiles(histogram.raw(), qs) == [histogram.quantile_ns(q) for q in qs]
+
+
+@given(st.lists(durations.filter(bool), min_size=1, max_size=50), st.lists(shares, min_size=1, max_size=4))
+def test_the_statistics_of_python_read_what_the_engine_recorded(samples, qs):
+    """meshcore.stats knows the layout too, so that a snapshot can be read where no engine is."""
+    histogram = histogram_of(samples)
+    read = stats.Histogram(histogram.raw())
+    assert (read.count, read.max_ms) == (len(samples), max(samples) / 1e6)
+    assert read.quantiles_ms(qs) == [ns / 1e6 for ns in histogram_quantiles(histogram.raw(), qs)]
 
 
 def test_an_empty_histogram_says_zero():
