@@ -127,6 +127,13 @@ def test_an_endpoint_already_tried_is_used_again_when_it_is_the_only_one(kind):
 
 
 @EVERY
+def test_only_the_first_64_endpoints_can_be_marked_as_tried(kind):
+    balancer = BalancerDoor([0] * 64 + [1, 1], kind)
+    assert set(shares(balancer, 200, excluded=0b11)) == {64, 65}
+    assert set(shares(BalancerDoor([1] * 65, kind), 200, excluded=2**64 - 1)) == {64}
+
+
+@EVERY
 def test_in_a_large_cluster_the_panic_verdict_stands_for_ten_milliseconds(kind):
     balancer = BalancerDoor([1] * 40, kind, panic_percent=50, backoff_ns=100 * S)
     for i in range(20):

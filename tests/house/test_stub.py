@@ -1,4 +1,7 @@
-"""`_fastpath.pyi` against the compiled module: same names, same parameters."""
+"""`_fastpath.pyi` against the compiled module: same names, same parameters.
+
+Not mypy's stubtest: it cannot read the parameters of `__cinit__` and stumbles over what Cython adds to each class.
+"""
 
 import ast
 import inspect
