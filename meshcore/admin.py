@@ -28,7 +28,8 @@ import msgspec
 from meshcore import metrics
 from meshcore.errors import ConfigError
 from meshcore.stats import Stats
-from meshcore.taps import TapFilterError, TapSession, tap_filter
+from meshcore.tap_sessions import TapSession
+from meshcore.taps import TapFilterError, tap_filter
 
 HEAD_BYTES = 16 * 1024
 HEAD_SECONDS = 5.0

@@ -35,13 +35,15 @@ Labels = Mapping[str, Any]
 
 
 def render(stats: Stats, *, version: str = "", extra: Mapping[str, float] | None = None) -> str:
-    """The whole page. extra: gauges of the caller by full metric name, such as mesh_config_version."""
+    """The whole page. extra: gauges of the caller by full metric name, such as mesh_config_reloads."""
     page = _Page()
     page.gauge(
         "mesh_build_info",
         "Version of the proxy; always 1.",
         [({"version": version, "python": platform.python_version()}, 1)],
     )
+    page.gauge("mesh_config_version", "Configurations applied since the start.", [({}, stats.version)])
+    page.gauge("mesh_config_snapshots", "Configurations some exchange still runs under.", [({}, stats.snapshots)])
     for name, value in sorted((extra or {}).items()):
         page.gauge(name, "Set by the process that runs the proxy.", [({}, value)])
     _listeners(page, stats)
@@ -98,6 +100,7 @@ def _listeners(page: _Page, stats: Stats) -> None:
     rows = [({"listener": row.name}, row) for row in stats.listeners]
     page.counter("mesh_listener_connections_total", "Connections accepted.", _column(rows, "accepted"))
     page.gauge("mesh_listener_connections", "Downstream connections open now.", _column(rows, "active"))
+    page.counter("mesh_listener_refused_total", "Connections closed unserved.", _column(rows, "refused"))
     page.counter("mesh_listener_requests_total", "Requests begun.", _column(rows, "requests"))
     page.counter("mesh_listener_received_bytes_total", "Bytes read from clients.", _column(rows, "bytes_in"))
     page.counter("mesh_listener_sent_bytes_total", "Bytes written to clients.", _column(rows, "bytes_out"))
@@ -108,6 +111,11 @@ def _routes(page: _Page, stats: Stats) -> None:
         "mesh_requests_total",
         "Exchanges ended, by route and class of the status answered; none: ended without an answer.",
         _by_class((({"route": row.name}, row.status_class) for row in stats.routes)),
+    )
+    page.counter(
+        "mesh_filter_errors_total",
+        "Exchanges a Python filter ended by raising.",
+        (({"route": row.name}, row.filter_errors) for row in stats.routes),
     )
     page.histogram(
         "mesh_request_duration_seconds",
@@ -194,13 +202,21 @@ def _endpoints(page: _Page, stats: Stats) -> None:
 
 def _workers(page: _Page, stats: Stats) -> None:
     rows = [({"worker": row.index}, row) for row in stats.workers]
-    page.gauge("mesh_worker_connections", "Connections a worker holds now, both sides.", _column(rows, "connections"))
+    page.gauge("mesh_worker_connections", "Downstream connections of a worker now.", _column(rows, "connections"))
+    page.gauge("mesh_worker_upstream_connections", "Upstream ones now.", _column(rows, "upstream_connections"))
     page.counter("mesh_worker_accepted_total", "Connections a worker accepted.", _column(rows, "accepted"))
+    page.counter(
+        "mesh_worker_refused_connections_total",
+        "Connections a worker closed unserved for want of room.",
+        _column(rows, "refused_connections"),
+    )
     page.counter("mesh_worker_requests_total", "Requests a worker began.", _column(rows, "requests"))
     page.counter("mesh_worker_wakeups_total", "Returns of epoll_wait.", _column(rows, "wakeups"))
     page.gauge("mesh_worker_requests_in_flight", "Exchanges of a worker now.", _column(rows, "in_flight"))
-    page.gauge("mesh_worker_buffers", "Buffers lent to connections now.", _column(rows, "buffers"))
+    page.gauge("mesh_worker_filters_waiting", "Exchanges that wait for a filter now.", _column(rows, "filters_waiting"))
+    page.gauge("mesh_worker_buffers_bytes", "Buffers lent to connections now.", _column(rows, "buffers_bytes"))
     page.gauge("mesh_worker_memory_bytes", "Memory of a worker's slabs and buffers.", _column(rows, "memory_bytes"))
+    page.counter("mesh_worker_tap_dropped_total", "Tap records lost to slow readers.", _column(rows, "tap_dropped"))
 
 
 def _process(page: _Page) -> None:

@@ -125,17 +125,23 @@ def bucket_index(ns: int) -> int:
 class WorkerStats(msgspec.Struct, frozen=True, kw_only=True):
     index: int = 0
     connections: int = 0
+    upstream_connections: int = 0
     accepted: int = 0
+    refused_connections: int = 0
     requests: int = 0
     wakeups: int = 0
     in_flight: int = 0
-    buffers: int = 0
+    filters_waiting: int = 0
+    buffers_bytes: int = 0
     memory_bytes: int = 0
+    tap_dropped: int = 0
 
 
 class ListenerStats(msgspec.Struct, frozen=True, kw_only=True):
     name: str
+    address: str = ""
     accepted: int = 0
+    refused: int = 0
     active: int = 0
     requests: int = 0
     bytes_in: int = 0
@@ -147,6 +153,7 @@ class RouteStats(msgspec.Struct, frozen=True, kw_only=True):
 
     name: str
     requests: int = 0
+    filter_errors: int = 0
     status_class: tuple[int, ...] = (0, 0, 0, 0, 0, 0)
     latency: Histogram = Histogram()
     seconds: float = 0.0
@@ -224,10 +231,15 @@ class ClusterStats(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Stats(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything counted over `seconds`. reasons: answers the proxy made itself, by reason, never zero."""
+    """Everything counted over `seconds`. reasons: answers the proxy made itself, by reason, never zero.
+
+    version counts the configurations applied; snapshots are those that some exchange still runs under.
+    """
 
     taken_ns: int = 0
     seconds: float = 0.0
+    version: int = 0
+    snapshots: int = 0
     workers: tuple[WorkerStats, ...] = ()
     listeners: tuple[ListenerStats, ...] = ()
     routes: tuple[RouteStats, ...] = ()
@@ -257,6 +269,8 @@ class Stats(msgspec.Struct, frozen=True, kw_only=True):
         return Stats(
             taken_ns=self.taken_ns,
             seconds=seconds,
+            version=self.version,
+            snapshots=self.snapshots,
             workers=_differences(self.workers, earlier.workers, lambda worker: worker.index, seconds),
             listeners=_differences(self.listeners, earlier.listeners, lambda listener: listener.name, seconds),
             routes=_differences(self.routes, earlier.routes, lambda route: route.name, seconds),
@@ -283,6 +297,8 @@ class Stats(msgspec.Struct, frozen=True, kw_only=True):
         """Plain values for JSON: fields, derived figures, and histograms as quantiles."""
         return {
             "seconds": round(self.seconds, 3),
+            "version": self.version,
+            "snapshots": self.snapshots,
             "requests": self.requests,
             "workers": [msgspec.structs.asdict(worker) for worker in self.workers],
             "listeners": [msgspec.structs.asdict(listener) for listener in self.listeners],
@@ -298,13 +314,20 @@ class Stats(msgspec.Struct, frozen=True, kw_only=True):
 def snapshot(raw: dict[str, Any], *, started_ns: int | None = None, taken_ns: int | None = None) -> Stats:
     """A Stats over the proxy's life from the engine's raw dict.
 
-    started_ns, taken_ns: CLOCK_MONOTONIC; without a start, rates are unknown. Unknown keys of raw are ignored.
+    started_ns, taken_ns: CLOCK_MONOTONIC. Without a start, raw's `started_unix_s` tells it, else rates are unknown.
+    Unknown keys of raw are ignored.
     """
     taken_ns = time.monotonic_ns() if taken_ns is None else taken_ns
-    seconds = 0.0 if started_ns is None else max(0.0, (taken_ns - started_ns) / 1e9)
+    seconds = 0.0
+    if started_ns is not None:
+        seconds = max(0.0, (taken_ns - started_ns) / 1e9)
+    elif started_unix_s := raw.get("started_unix_s"):
+        seconds = max(0.0, time.time() - started_unix_s)
     return Stats(
         taken_ns=taken_ns,
         seconds=seconds,
+        version=raw.get("version", 0),
+        snapshots=raw.get("snapshots", 0),
         workers=tuple(_build(WorkerStats, row) for row in raw.get("workers", ())),
         listeners=tuple(_build(ListenerStats, row) for row in raw.get("listeners", ())),
         routes=tuple(_build(RouteStats, row, seconds=seconds) for row in raw.get("routes", ())),
@@ -329,7 +352,7 @@ def snapshot(raw: dict[str, Any], *, started_ns: int | None = None, taken_ns: in
 # What is true now, not counted: a difference of two of them means nothing.
 _GAUGES = frozenset(
     "index name cluster address weight active idle open_connections ejected ewma_ms in_flight queue_len"
-    " connections buffers memory_bytes seconds endpoints".split()
+    " connections upstream_connections filters_waiting buffers_bytes memory_bytes seconds endpoints".split()
 )
 
 

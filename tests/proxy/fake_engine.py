@@ -24,9 +24,11 @@ def raw_stats(times: int = 1) -> dict:
     """Two endpoints of one cluster: 9 of 10 requests succeed, every one of them took 1 to 10 ms. `times` repeats it."""
     latency = histogram_bytes(*[ms * MS for ms in range(1, 11)] * times)
     return {
+        "version": 3,
+        "snapshots": 1,
         "workers": [
             {"index": 0, "connections": 3, "accepted": 7 * times, "requests": 10 * times, "wakeups": 20 * times,
-             "in_flight": 1, "buffers": 2, "memory_bytes": 65536, "surprise": 1},
+             "in_flight": 1, "buffers_bytes": 2, "memory_bytes": 65536, "surprise": 1},
         ],
         "listeners": [
             {"name": "web", "accepted": 7 * times, "active": 3, "requests": 10 * times, "bytes_in": 1000 * times, "bytes_out": 5600 * times},

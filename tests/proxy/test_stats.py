@@ -2,6 +2,7 @@
 
 import json
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -37,6 +38,11 @@ def test_success_counts_answers_and_rps_the_time():
 
 def test_rates_are_unknown_without_a_start():
     assert snapshot(raw_stats()).endpoints[0].rps is None
+
+
+def test_the_engines_own_start_serves_as_well():
+    stats = snapshot({**raw_stats(), "started_unix_s": time.time() - 10})
+    assert 9 < stats.seconds < 60
 
 
 def test_a_window_holds_only_what_happened_in_it():

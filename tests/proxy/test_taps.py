@@ -1,13 +1,11 @@
 """Tap lines are byte-exact, can not reach a terminal, and filters mean what their flags say."""
 
-import asyncio
 import json
-import threading
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from meshcore.taps import TapEvent, TapFilterError, TapSession, escape, format_json, format_line, tap_filter
+from meshcore.taps import TapEvent, TapFilterError, escape, format_json, format_line, tap_filter
 
 FLOW = {
     "worker": 0,
@@ -148,50 +146,3 @@ def test_a_filter_that_can_not_be_meant_is_refused_by_name(conditions, word):
 def test_a_filter_survives_its_query_string():
     chosen = tap_filter(method="GET", path="/a", to="10.0.0.1:80", from_="10.0.0.0/8", max_rps=2.5)
     assert tap_filter(**chosen.to_query()) == chosen
-
-
-# --- sessions ---
-
-
-def session_over(batches):
-    closed = []
-    waiting = list(batches)
-    session = TapSession(lambda: waiting.pop(0) if waiting else [], lambda: closed.append(True))
-    return session, closed
-
-
-def test_a_session_hands_out_batches_and_waits_no_longer_than_asked():
-    session, _ = session_over([[REQUEST, RESPONSE]])
-    assert session.read(1.0) == [REQUEST, RESPONSE]
-    assert session.read(0.01) == []
-
-
-def test_a_session_is_an_iterator_that_ends_when_closed_from_another_thread():
-    session, closed = session_over([[REQUEST], [RESPONSE]])
-    threading.Timer(0.1, session.close).start()
-    assert list(session) == [REQUEST, RESPONSE]
-    assert closed == [True]
-
-
-def test_a_session_is_closed_once():
-    session, closed = session_over([])
-    with session:
-        session.close()
-    assert closed == [True]
-
-
-def test_a_session_can_be_awaited():
-    async def collect():
-        session, closed = session_over([[REQUEST], [], [END]])
-        async with session:
-            return [await anext(session), await anext(session)], closed
-
-    events, closed = asyncio.run(collect())
-    assert events == [REQUEST, END]
-    assert closed == [True]
-
-
-def test_a_session_tells_what_it_lost():
-    session, _ = session_over([[TapEvent(kind="req", dropped=3)]])
-    session.read(0)
-    assert session.dropped == 3

@@ -1,0 +1,248 @@
+"""One running tap: from the engine's records to the events of its reader. Decides what is asked for no line: see taps.
+
+The engine matches and limits what it can by comparing bytes. What it can not (an address without its port, a network,
+a method it has no number for) is chosen here, and then the limit is held here as well, so that it counts what is shown.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import collections
+import threading
+import time
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from typing import Any
+
+import msgspec
+
+from meshcore.taps import Kind, TapEvent, TapFilter, TapFilterError
+
+# engine/head's numbers; any other method shares the last.
+METHODS = ("GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH")
+_KINDS: tuple[Kind, ...] = ("req", "rsp", "end")
+# An exchange whose end got lost in a full ring would be remembered for ever.
+MAX_REMEMBERED = 65_536
+
+
+def open_session(engine: Any, hub: Any, asked: TapFilter) -> TapSession:
+    """A session on a running engine. Raises TapFilterError for a route or cluster that is not configured.
+
+    engine, hub: the door's Engine and TapHub; as many sessions as the hub allows, its error says so.
+    """
+    from meshcore._fastpath import reasons
+
+    routes, clusters = engine.slots_of("routes"), engine.slots_of("clusters")
+    exact, chosen_here = plan(asked, routes, clusters)
+    index = hub.open(**exact)
+    lost_before = hub.counts(index)[2]
+    names = [name if number else "" for number, (name, *_) in enumerate(reasons())]
+    choice = Choice(asked) if chosen_here else None
+
+    def drain() -> list[TapEvent]:
+        records = hub.read(index)
+        if not records:
+            return []
+        events = [event_of(record, names, _names(engine, "routes"), _names(engine, "clusters")) for record in records]
+        if choice is not None:
+            events = choice.select(events, time.monotonic())
+        lost = hub.counts(index)[2] - lost_before
+        if lost and events:
+            events[-1] = msgspec.structs.replace(events[-1], dropped=lost)
+        return events
+
+    return TapSession(drain, lambda: hub.close(index))
+
+
+def plan(asked: TapFilter, routes: Mapping[str, int], clusters: Mapping[str, int]) -> tuple[dict[str, Any], bool]:
+    """What to ask of the engine, and whether that is more than was asked, so that a choice is left to make."""
+    exact: dict[str, Any] = {"authority": asked.authority, "path": asked.path}
+    chosen_here = False
+    if asked.method:
+        known = asked.method in METHODS
+        exact["method_bit"] = METHODS.index(asked.method) if known else len(METHODS)
+        chosen_here |= not known
+    if asked.scheme:
+        exact["scheme"] = 1 + (asked.scheme == "https")
+    if asked.route:
+        exact["route_slot"] = _slot(routes, asked.route, "--route", "route")
+    if asked.to_is_address:
+        # The engine compares an endpoint's address as it is configured: with its port.
+        if asked.to.startswith("unix:") or asked.to_port:
+            exact["to"] = asked.to
+        else:
+            chosen_here = True
+    elif asked.to:
+        exact["cluster_slot"] = _slot(clusters, asked.to, "--to", "cluster")
+    if asked.from_:
+        # IPv4 alone is kept as text; a port or a network is not compared at all.
+        if asked.from_is_ipv4:
+            exact["source"] = asked.from_
+        else:
+            chosen_here = True
+    exact["max_rps"] = 0.0 if chosen_here else asked.max_rps
+    return exact, chosen_here
+
+
+def event_of(
+    record: tuple[Any, ...], reasons: list[str], routes: Mapping[int, str], clusters: Mapping[int, str]
+) -> TapEvent:
+    """A record of the engine, with numbers turned to names. A route or cluster gone by reload has none."""
+    (kind, worker, stream, wall_ns, host, port, dst, method, authority, path, status, latency_ns, duration_ns,
+     response_bytes, reason, route_slot, cluster_slot) = record  # fmt: skip
+    return TapEvent(
+        kind=_KINDS[kind],
+        worker=worker,
+        stream=stream,
+        time_unix_ns=wall_ns,
+        src=f"[{host}]:{port}" if ":" in host else f"{host}:{port}",
+        dst=dst,
+        method=method,
+        scheme="http" if kind == 0 else "",
+        authority=authority,
+        path=path,
+        status=status,
+        latency_us=latency_ns // 1000,
+        duration_us=duration_ns // 1000,
+        response_bytes=response_bytes,
+        reason=reasons[reason],
+        route=routes.get(route_slot, ""),
+        cluster=clusters.get(cluster_slot, ""),
+    )
+
+
+class Choice:
+    """Chooses among events what the engine could not, and holds the rate: a whole number each second, as the engine.
+
+    The response and the end of a chosen request follow it, whatever they look like.
+    """
+
+    def __init__(self, asked: TapFilter) -> None:
+        self._asked = asked
+        self._open: dict[tuple[int, int], None] = {}
+        self._window = -1
+        self._shown = 0
+
+    def select(self, events: list[TapEvent], now_s: float) -> list[TapEvent]:
+        return [event for event in events if self._is_shown(event, now_s)]
+
+    def _is_shown(self, event: TapEvent, now_s: float) -> bool:
+        exchange = (event.worker, event.stream)
+        if event.kind == "req":
+            if not (self._asked.matches(event) and self._admits(now_s)):
+                return False
+            if len(self._open) >= MAX_REMEMBERED:
+                del self._open[next(iter(self._open))]
+            self._open[exchange] = None
+            return True
+        if event.kind == "end":
+            return self._open.pop(exchange, self) is None
+        return exchange in self._open
+
+    def _admits(self, now_s: float) -> bool:
+        # Below one a second the window grows, not the share: 0.1 is one request in ten seconds.
+        rate = self._asked.max_rps
+        window = int(now_s) if rate >= 1 else int(now_s * rate)
+        if window != self._window:
+            self._window, self._shown = window, 0
+        self._shown += 1
+        return self._shown <= max(1, int(rate))
+
+
+class TapSession:
+    """The events of one tap, in batches or one by one, until closed from any thread. Also an async iterator.
+
+    drain: hands over what waits in the rings and never blocks. close: gives the session back to the engine, once.
+    dropped: events lost so far because this reader, or another, was too slow.
+    """
+
+    # The rings hold far more than comes in this time, and fifty looks a second at empty ones can not be measured.
+    POLL_SECONDS = 0.02
+
+    def __init__(self, drain: Callable[[], list[TapEvent]], close: Callable[[], None]) -> None:
+        self._drain = drain
+        self._close = close
+        self._closed = threading.Event()
+        self._closing = threading.Lock()
+        self._waiting: collections.deque[TapEvent] = collections.deque()
+        self.dropped = 0
+
+    @property
+    def closed(self) -> bool:
+        return self._closed.is_set()
+
+    def read(self, timeout_s: float | None = None) -> list[TapEvent]:
+        """What has come, waiting for the first event. Empty: the time is over (None: never) or the session closed."""
+        deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        while True:
+            events = self._take()
+            if events or self.closed:
+                return events
+            pause = self.POLL_SECONDS if deadline is None else min(self.POLL_SECONDS, deadline - time.monotonic())
+            if pause <= 0:
+                return []
+            self._closed.wait(pause)
+
+    def close(self) -> None:
+        with self._closing:
+            if not self._closed.is_set():
+                self._closed.set()
+                self._close()
+
+    def _take(self) -> list[TapEvent]:
+        events = list(self._waiting)
+        self._waiting.clear()
+        with self._closing:
+            if not self.closed:
+                events += self._drain()
+        if events:
+            self.dropped = max(self.dropped, events[-1].dropped)
+        return events
+
+    def __iter__(self) -> Iterator[TapEvent]:
+        return self
+
+    def __next__(self) -> TapEvent:
+        if not self._waiting:
+            self._waiting.extend(self.read())
+        if not self._waiting:
+            raise StopIteration
+        return self._waiting.popleft()
+
+    def __aiter__(self) -> AsyncIterator[TapEvent]:
+        return self
+
+    async def __anext__(self) -> TapEvent:
+        while not self._waiting:
+            self._waiting.extend(self._take())
+            if not self._waiting:
+                if self.closed:
+                    raise StopAsyncIteration
+                await asyncio.sleep(self.POLL_SECONDS)
+        return self._waiting.popleft()
+
+    def __enter__(self) -> TapSession:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    async def __aenter__(self) -> TapSession:
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"TapSession({'closed' if self.closed else 'open'}, dropped={self.dropped})"
+
+
+def _slot(slots: Mapping[str, int], name: str, flag: str, kind: str) -> int:
+    if name not in slots:
+        known = ", ".join(sorted(slots)[:20]) or "none"
+        raise TapFilterError(f"{flag}: no {kind} '{name}'; {kind}s are: {known}")
+    return slots[name]
+
+
+def _names(engine: Any, kind: str) -> dict[int, str]:
+    # Asked for each batch: a reload gives and takes slots.
+    return {slot: name for name, slot in engine.slots_of(kind).items()}
