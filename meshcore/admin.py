@@ -75,7 +75,7 @@ class AdminServer:
         tap: Callable[..., TapSession],
         describe_config: Callable[[], Any],
         reload: Callable[[], str] | None = None,
-        gauges: Callable[[], Mapping[str, float]] | None = None,
+        reloads: Callable[[], Mapping[str, int]] | None = None,
         version: str = "",
     ) -> None:
         self.state = "starting"
@@ -83,7 +83,7 @@ class AdminServer:
         self._tap = tap
         self._describe_config = describe_config
         self._reload = reload
-        self._gauges = gauges
+        self._reloads = reloads
         self._version = version
         self._closing = threading.Event()
         self._sessions = threading.BoundedSemaphore(MAX_SESSIONS)
@@ -188,8 +188,8 @@ class AdminServer:
         return Reply(200, _TEXT, f"meshproxy {self._version}\n{''.join(lines)}".encode())
 
     def _metrics(self, request: Request) -> Reply:
-        extra = self._gauges() if self._gauges is not None else None
-        page = metrics.render(self._stats(), version=self._version, extra=extra)
+        reloads = self._reloads() if self._reloads is not None else None
+        page = metrics.render(self._stats(), version=self._version, reloads=reloads)
         return Reply(200, metrics.CONTENT_TYPE, page.encode())
 
     def _ready(self, request: Request) -> Reply:

@@ -34,8 +34,8 @@ _LE = tuple(f"{float(bound):g}" for bound in BOUNDS_SECONDS)
 Labels = Mapping[str, Any]
 
 
-def render(stats: Stats, *, version: str = "", extra: Mapping[str, float] | None = None) -> str:
-    """The whole page. extra: gauges of the caller by full metric name, such as mesh_config_reloads."""
+def render(stats: Stats, *, version: str = "", reloads: Mapping[str, int] | None = None) -> str:
+    """The whole page. reloads: how many ended in each result, when somebody counts them."""
     page = _Page()
     page.gauge(
         "mesh_build_info",
@@ -44,8 +44,11 @@ def render(stats: Stats, *, version: str = "", extra: Mapping[str, float] | None
     )
     page.gauge("mesh_config_version", "Configurations applied since the start.", [({}, stats.version)])
     page.gauge("mesh_config_snapshots", "Configurations some exchange still runs under.", [({}, stats.snapshots)])
-    for name, value in sorted((extra or {}).items()):
-        page.gauge(name, "Set by the process that runs the proxy.", [({}, value)])
+    page.counter(
+        "mesh_config_reloads_total",
+        "Reloads asked for, by result.",
+        [({"result": result}, count) for result, count in sorted((reloads or {}).items())],
+    )
     _listeners(page, stats)
     _routes(page, stats)
     _clusters(page, stats)

@@ -150,10 +150,7 @@ class Serving:
             tap=self._proxy.tap,
             describe_config=lambda: describe(self._config),
             reload=self.reload if self._load is not None else None,
-            gauges=lambda: {
-                "mesh_config_reloads_ok": self._reloads["ok"],
-                "mesh_config_reloads_failed": self._reloads["failed"],
-            },
+            reloads=lambda: dict(self._reloads),
             version=package_version(),
         )
 

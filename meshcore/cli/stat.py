@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-import sys
 from typing import Any
 
 import click
 
 from meshcore.admin import MAX_WINDOW_SECONDS
 from meshcore.cli.client import AdminClient, choose_admin
-from meshcore.cli.output import count, heading, is_plain, milliseconds, percent, rate, table
+from meshcore.cli.output import coloured, count, is_plain, milliseconds, percent, rate, table
 
 EPILOG = """
 \b
@@ -91,7 +90,7 @@ def stat(what: str, window: float, watch: bool, output: str, as_json: bool, admi
     if not any(row.get("requests") for row in rows):
         click.echo("No traffic found.", err=True)
     if rows:
-        click.echo("\n".join(render(rows, what, wide=form == "wide")))
+        show(*columns(rows, what, wide=form == "wide"))
 
 
 def _measure(client: AdminClient, window: float) -> dict[str, Any]:
@@ -100,18 +99,20 @@ def _measure(client: AdminClient, window: float) -> dict[str, Any]:
 
 
 def _watch(client: AdminClient, what: str, window: float, form: str) -> None:
-    while True:
-        stats = _measure(client, window)
-        if form == "json":
-            click.echo(json.dumps(stats))
-            continue
-        lines = render(rows_of(stats, what), what, wide=form == "wide")
-        if is_plain():
-            click.echo("\n".join([*lines, ""]))
-        else:
-            # Home, then each line clears to its end and the last one everything below: nothing flickers.
-            sys.stdout.write("\x1b[H" + "".join(f"{line}\x1b[K\n" for line in lines) + "\x1b[J")
-            sys.stdout.flush()
+    if form == "json" or is_plain():
+        while True:
+            stats = _measure(client, window)
+            if form == "json":
+                click.echo(json.dumps(stats))
+            else:
+                show(*columns(rows_of(stats, what), what, wide=form == "wide"))
+                click.echo()
+    from rich.live import Live
+
+    with Live(auto_refresh=False, screen=True) as live:
+        while True:
+            headers, cells = columns(rows_of(_measure(client, window), what), what, wide=form == "wide")
+            live.update(coloured(headers, cells), refresh=True)
 
 
 def rows_of(stats: dict[str, Any], what: str) -> list[dict[str, Any]]:
@@ -126,12 +127,21 @@ def rows_of(stats: dict[str, Any], what: str) -> list[dict[str, Any]]:
     return rows
 
 
-def render(rows: list[dict[str, Any]], what: str, *, wide: bool) -> list[str]:
+def columns(rows: list[dict[str, Any]], what: str, *, wide: bool) -> tuple[tuple[str, ...], list[list[str]]]:
+    """Headers and cells of a table."""
     headers: tuple[str, ...] = HEADERS
     if wide:
         headers += WIDE_HEADERS + (ENDPOINT_HEADERS if what == "endpoints" else ())
-    first, *rest = table(headers, [_cells(row, what, wide) for row in rows])
-    return [heading(first), *rest]
+    return headers, [_cells(row, what, wide) for row in rows]
+
+
+def show(headers: tuple[str, ...], cells: list[list[str]]) -> None:
+    if is_plain():
+        click.echo("\n".join(table(headers, cells)))
+        return
+    from rich.console import Console
+
+    Console().print(coloured(headers, cells))
 
 
 def _cells(row: dict[str, Any], what: str, wide: bool) -> list[str]:

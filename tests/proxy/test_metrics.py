@@ -85,10 +85,10 @@ def test_buckets_count_the_samples_below_their_bound_within_one_percent(latencie
 
 
 def test_build_and_process_are_described():
-    page = samples(version="0.1.0", extra={"mesh_config_reloads_ok": 2})
+    page = samples(version="0.1.0", reloads={"ok": 2})
     assert [key for key in page if key[0] == "mesh_build_info" and ("version", "0.1.0") in key]
     assert page["mesh_config_version",] == 3
-    assert page["mesh_config_reloads_ok",] == 2
+    assert page["mesh_config_reloads_total", ("result", "ok")] == 2
     assert page["process_resident_memory_bytes",] > 1e6
     assert page["process_open_fds",] > 2
     assert page["process_threads",] >= 1

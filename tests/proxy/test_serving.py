@@ -163,7 +163,7 @@ def test_the_admin_socket_lies_under_the_port_and_follows_the_life(own_run_time_
         assert address == f"unix:{own_run_time_directory}/meshproxy-8080.sock"
         client = AdminClient(address)
         assert client.get_json("/config")["routes"][0]["timeout"]["value"] == "5s"
-        assert "mesh_config_reloads_ok 0" in client.get_text("/metrics")[1]
+        assert 'mesh_config_reloads_total{result="ok"} 0' in client.get_text("/metrics")[1]
         seen.append(client.get_text("/ready"))
         os.kill(os.getpid(), signal.SIGTERM)
         assert eventually(lambda: "drain" in proxy.calls)
