@@ -141,7 +141,10 @@ def show(headers: tuple[str, ...], cells: list[list[str]]) -> None:
         return
     from rich.console import Console
 
-    Console().print(coloured(headers, cells))
+    # On a narrow terminal lines run on, as in a pipe: a shortened figure would be a wrong one.
+    console = Console()
+    console.width = max(console.width, *(len(line) + len(headers) for line in table(headers, cells)))
+    console.print(coloured(headers, cells))
 
 
 def _cells(row: dict[str, Any], what: str, wide: bool) -> list[str]:
