@@ -97,7 +97,10 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True):
         """`mesh.yaml:12:7`, `mesh.yaml`, or `routes[3].timeout` when there is no file."""
         if self.line > 0:
             return f"{self.source or '<config>'}:{self.line}:{self.column}"
-        where = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in self.path).lstrip(".")
+        # A path with an index tells which of many; without one the message has said it already.
+        where = ""
+        if any(isinstance(step, int) for step in self.path):
+            where = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in self.path).lstrip(".")
         return f"{self.source}: {where}" if self.source and where else self.source or where
 
     def __str__(self) -> str:

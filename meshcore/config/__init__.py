@@ -1,37 +1,21 @@
 """The configuration of a proxy: types, reading, checking, comparing, compiling. Public names only.
 
-    config = load("mesh.yaml")                      # or loads(text), Config.from_dict({...}), Config(listeners=[...])
-    for warning in check(config): print(warning)
-    plan = compile_plan(config)                     # what the engine takes
+`load`, `loads` or `Config(...)` make a Config, `check` tells what is doubtful in it, `diff` compares two, `effective`
+shows every value with its origin, `compile_plan` makes what the engine takes.
 """
 
 from ..errors import ConfigError, Problem
+from .bounds import Limits, Timeouts
+from .clusters import Breaker, Cluster, Endpoint, Pool, RetryBudget
 from .diff import Diff, diff
 from .effective import Leaf, effective, render
+from .listeners import Listener
 from .loader import check, from_dict, load, loads, origin_of, read
 from .plan import compile_plan
+from .routes import HeaderEdits, Match, Respond, Retries, Rewrite, Route, Split
 from .targets import for_targets
-from .types import (
-    Admin,
-    Breaker,
-    Cluster,
-    Config,
-    Endpoint,
-    Forwarding,
-    HeaderEdits,
-    Limits,
-    Listener,
-    Match,
-    Pool,
-    Respond,
-    Retries,
-    RetryBudget,
-    Rewrite,
-    Route,
-    Split,
-    Timeouts,
-)
-from .values import Duration
+from .types import Admin, Config, Forwarding
+from .units import Duration
 
 __all__ = [
     "Admin",

@@ -7,8 +7,9 @@ from typing import Any
 
 import msgspec
 
+from .clusters import Cluster
 from .section import Section, specs
-from .types import Cluster, Config
+from .types import Config
 
 
 class Diff(msgspec.Struct, frozen=True, kw_only=True):
@@ -109,8 +110,9 @@ def _changes(old: Section, new: Section, prefix: str) -> Iterable[tuple[str, tup
         if spec.section is not None and before is not None and after is not None:
             yield from _changes(before, after, f"{prefix}{spec.name}.")
         else:
-            yield prefix + spec.name, tuple(
-                "none" if value is None else _text(spec.kind.text(value)) for value in (before, after)
+            yield (
+                prefix + spec.name,
+                tuple("none" if value is None else _text(spec.kind.text(value)) for value in (before, after)),
             )  # type: ignore[misc]
 
 

@@ -32,7 +32,9 @@ def effective(config: Config) -> dict[str, Any]:
 _ABSENT: Any = object()
 
 
-def _section(section: Section, path: tuple[str | int, ...], origin: Origin | None, tree: Any, raw: Any) -> dict[str, Any]:
+def _section(
+    section: Section, path: tuple[str | int, ...], origin: Origin | None, tree: Any, raw: Any
+) -> dict[str, Any]:
     result: dict[str, Any] = {}
     for spec in specs(type(section)).values():
         value = getattr(section, spec.name)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +11,9 @@ import msgspec
 
 from ..errors import ConfigError, Problem
 from .references import problems_between, warnings_of
-from .section import Collected, SectionError, read_section, specs
+from .section import Collected, read_section, specs
 from .types import Config, _named
-from .values import Bad
+from .values import Bad, shown
 from .yaml_source import MAX_TEXT_BYTES, locate, parse
 
 ENVIRONMENT = {"MESHCORE_WORKERS": "workers"}
@@ -87,7 +87,9 @@ def loads(
     """Read YAML text. `source` names it in messages."""
     tree, problems = parse(text, source)
     if tree is None and not problems:
-        raise ConfigError(Problem(message="the configuration is empty", hint="it needs at least listeners", source=source))
+        raise ConfigError(
+            Problem(message="the configuration is empty", hint="it needs at least listeners", source=source)
+        )
     return _build(tree, source, text, problems, overrides or {}, os.environ if environ is None else environ)
 
 
@@ -106,7 +108,7 @@ def read(value: Config | Mapping[str, Any] | str | os.PathLike[str]) -> Config:
         return loads(value)
     if isinstance(value, (str, Path, os.PathLike)):
         return load(value)
-    raise ConfigError(f"a configuration is a Config, a dict, YAML text or a path, not a {type(value).__name__}")
+    raise ConfigError(f"a configuration is a Config, a dict, YAML text or a path; got {shown(value)}")
 
 
 def check(config: Config) -> list[Problem]:
@@ -139,12 +141,13 @@ def _build(
     try:
         config = read_section(Config, values, (), "", collected)
     except ConfigError as error:
-        if isinstance(error, SectionError):
-            raise
-        collected.problems.extend(error.problems)
+        between: Sequence[Problem] = error.problems
     else:
-        if config is None and isinstance(values, dict):
-            collected.problems.extend(_between(values, collected.problems))
+        between = ()
+    if collected.problems and isinstance(values, dict):
+        # Sections that could not be read are missing above: look again with their places kept open.
+        between = _between(values)
+    collected.problems.extend(between)
     problems = problems + collected.problems
     origin = Origin(source, text, origins)
     if problems:
@@ -158,7 +161,7 @@ def _named_source(problem: Problem, source: str) -> Problem:
     return msgspec.structs.replace(problem, source=source) if source else problem
 
 
-def _between(values: dict[str, Any], known: list[Problem]) -> list[Problem]:
+def _between(values: dict[str, Any]) -> list[Problem]:
     """Problems between sections of a configuration that has others: on those sections that can be read alone."""
     spec = specs(Config)
     lists: dict[str, list[Any]] = {}
@@ -174,9 +177,9 @@ def _between(values: dict[str, Any], known: list[Problem]) -> list[Problem]:
                 item = _named([item], key[:-1])[0]
                 item = msgspec.structs.replace(item, name=f"{key[:-1]}-{index}")
             items.append(item)
-            if isinstance(entry, dict):
-                name = entry.get("name")
-                names.add(name if isinstance(name, str) else f"{key[:-1]}-{index}")
+            if item is None:
+                name = entry.get("name") if isinstance(entry, dict) else None
+                names.add(name if isinstance(name, str) else f"{key[:-1]}-{index}" if key == "routes" else "*")
         lists[key] = items
         lost[key] = names
         if raw is None and key not in values:
@@ -198,10 +201,14 @@ def _overrides(
         raw = environ.get(variable)
         if raw and key not in overrides:
             try:
-                given[key] = specs(Config)[key].kind.read(int(raw) if raw.isascii() and raw.isdigit() and len(raw) < 10 else raw)
+                given[key] = specs(Config)[key].kind.read(
+                    int(raw) if raw.isascii() and raw.isdigit() and len(raw) < 10 else raw
+                )
                 origins[key] = f"env {variable}"
             except Bad as bad:
-                problems.append(Problem(message=f"{variable}: {bad.message}", hint=bad.hint, source="environment", got=raw, line=-1))
+                problems.append(
+                    Problem(message=f"{variable}: {bad.message}", hint=bad.hint, source="environment", got=raw, line=-1)
+                )
     for key, value in overrides.items():
         if value is not None:
             given[key] = value

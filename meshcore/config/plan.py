@@ -13,9 +13,11 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from ..errors import ConfigError, Problem
+from .addresses import join_address, split_address
+from .listeners import Listener
 from .loader import origin_of
-from .types import Config, HeaderEdits, Listener, Route
-from .values import join_address, split_address
+from .routes import HeaderEdits, Route
+from .types import Config
 
 BALANCERS = {"round_robin": 0, "random": 1, "least_request": 2, "peak_ewma": 3}  # snapshot.BalancerKind
 RETRY_ON = {"connect_failure": 1, "reset": 2, "502": 4, "503": 8, "504": 16}  # snapshot.RetryOn
@@ -247,12 +249,12 @@ def _resolve_all(config: Config, resolve: Resolver) -> dict[str, list[str]]:
 
     def ask(name: str) -> list[str] | OSError:
         try:
-            return resolve(name) or OSError("no address")  # type: ignore[return-value]
+            return resolve(name) or OSError("no address")
         except (OSError, UnicodeError) as error:
             return error if isinstance(error, OSError) else OSError(str(error))
 
     with ThreadPoolExecutor(min(RESOLVER_THREADS, len(users)), thread_name_prefix="meshcore-resolve") as pool:
-        for name, answer in zip(users, pool.map(ask, users)):
+        for name, answer in zip(users, pool.map(ask, users), strict=True):
             if isinstance(answer, OSError):
                 label, path = users[name]
                 reason = answer.strerror or str(answer)

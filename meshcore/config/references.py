@@ -6,12 +6,12 @@ these problems together with the others.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from ..errors import Problem
+from .addresses import split_address
 from .suggest import nearest
-from .values import split_address
 
 Paths = tuple[str | int, ...]
 
@@ -25,12 +25,15 @@ def problems_between(
 ) -> list[Problem]:
     """Errors. `lost` holds names of sections that could not be read, per list: references to them are no error."""
     lost = lost or {}
+    anything = "*"  # in `lost`: a section without a readable name, which may be the one that is meant
     problems: list[Problem] = []
     cluster_names = _unique(clusters, "clusters", "cluster", problems) | lost.get("clusters", set())
     route_names = _unique(routes, "routes", "route", problems) | lost.get("routes", set())
     _unique(listeners, "listeners", "listener", problems)
 
-    def unknown(noun: str, label: str, name: str, known: Iterable[str], path: Paths) -> None:
+    def unknown(noun: str, label: str, name: str, known: Collection[str], path: Paths) -> None:
+        if anything in known:
+            return
         near = nearest(name, known) if len(name) <= 64 else None
         listed = sorted(known)
         shown = ", ".join(listed[:20]) + (", …" if len(listed) > 20 else "")
@@ -52,8 +55,8 @@ def problems_between(
             unknown("cluster", f"route '{route.name}'", route.to, cluster_names, ("routes", index, "to"))
         for share_index, share in enumerate(route.split):
             if share.cluster not in cluster_names:
-                path = ("routes", index, "split", share_index, "cluster")
-                unknown("cluster", f"route '{route.name}'", share.cluster, cluster_names, path)
+                where = ("routes", index, "split", share_index, "cluster")
+                unknown("cluster", f"route '{route.name}'", share.cluster, cluster_names, where)
     for index, listener in enumerate(listeners):
         if listener is None or listener.routes is None:
             continue
@@ -149,9 +152,20 @@ def warnings_of(config: Any) -> list[Problem]:
                     "a slow connect leaves no time for the answer",
                     "routes", index, "timeout",
                 )  # fmt: skip
-        same = (route.match.host, route.match.path, (route.match.prefix or "/").rstrip("/"), frozenset(route.match.methods))
+        same = (
+            route.match.host,
+            route.match.path,
+            (route.match.prefix or "/").rstrip("/"),
+            frozenset(route.match.methods),
+        )
         if same in first_of:
-            warn(f"{label} is never reached", f"route '{first_of[same]}' above matches the same", "routes", index, "match")
+            warn(
+                f"{label} is never reached",
+                f"route '{first_of[same]}' above matches the same",
+                "routes",
+                index,
+                "match",
+            )
         else:
             first_of[same] = route.name
     listed = [listener.routes for listener in config.listeners]

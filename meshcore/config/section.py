@@ -19,11 +19,11 @@ from .values import Bad, Key, Kind, ListKind, MapKind, shown
 
 
 class SectionError(ConfigError):
-    """A ConfigError of one section, with what is wrong relative to it, so that the reader of a file can add the place."""
+    """What is wrong in one section, relative to it, so that the reader of a file can add the place."""
 
-    def __init__(self, label: str, bads: list[Bad]) -> None:
+    def __init__(self, label: str, bads: list[Bad], nested: list[Problem]) -> None:
         self.bads = bads
-        super().__init__([problem_of(bad, label, ()) for bad in bads])
+        super().__init__([problem_of(bad, label, ()) for bad in bads] + nested)
 
 
 def problem_of(bad: Bad, label: str, path: tuple[str | int, ...]) -> Problem:
@@ -35,7 +35,7 @@ def problem_of(bad: Bad, label: str, path: tuple[str | int, ...]) -> Problem:
         message = f"'{key}'{where}: {message}" if key else f"{label}: {message}"
     elif label:
         message = f"{label}: {message}"
-    return Problem(message=message, hint=bad.hint, expected=bad.expected, path=(*path, *bad.path))
+    return Problem(message=message, hint=bad.hint, expected=bad.expected, path=(*path, *bad.path), at_key=bad.at_key)
 
 
 class KeySpec(msgspec.Struct, frozen=True):
@@ -47,6 +47,9 @@ class KeySpec(msgspec.Struct, frozen=True):
     required: bool
     doc: str
     why: str
+
+    nests: bool
+    """Holds a section or a list of sections."""
 
     @property
     def section(self) -> type[Section] | None:
@@ -62,22 +65,28 @@ class Section(msgspec.Struct, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         bads: list[Bad] = []
+        nested = Collected()
         for spec in specs(type(self)).values():
             value = getattr(self, spec.name)
             if value is spec.default:
                 continue
-            try:
-                canonical = spec.kind.read(value)
-            except Bad as bad:
-                bads.append(Bad(bad.message, bad.hint, bad.expected, (spec.name, *bad.path)))
-                continue
+            if spec.nests:
+                canonical = _read_key(spec, value, (spec.name,), self.label(), nested)
+                if canonical is _UNSET:
+                    canonical = spec.default
+            else:
+                try:
+                    canonical = spec.kind.read(value)
+                except Bad as bad:
+                    bads.append(bad.under(spec.name))
+                    continue
             if canonical is not value:
                 force_setattr(self, spec.name, canonical)
         # Rules compare values, so they run only on values that are sound.
-        if not bads:
+        if not bads and not nested.problems:
             bads.extend(self.rules())
-        if bads:
-            raise SectionError(self.label(), bads)
+        if bads or nested.problems:
+            raise SectionError(self.label(), bads, nested.problems)
 
     def rules(self) -> Iterator[Bad]:
         """What is wrong between the keys of this section."""
@@ -116,7 +125,10 @@ def specs(section: type[Section]) -> dict[str, KeySpec]:
                 default = field.default_factory()
             else:
                 default = None if required else field.default
-            known[field.name] = KeySpec(field.name, key.kind, default, required, key.doc, key.why)
+            nests = isinstance(key.kind, SectionKind) or (
+                isinstance(key.kind, ListKind) and isinstance(key.kind.item, SectionKind)
+            )
+            known[field.name] = KeySpec(field.name, key.kind, default, required, key.doc, key.why, nests)
         _SPECS[section] = known
     return known
 
@@ -130,15 +142,6 @@ class SectionKind(Kind):
         self.section = section
         self.short = short  # the key that a bare string stands for: "127.0.0.1:80" is {address: "127.0.0.1:80"}
 
-    def read(self, value: Any) -> Any:
-        if isinstance(value, self.section):
-            return value
-        collected = Collected()
-        result = read_section(self.section, value, (), "", collected, self.short)
-        if collected.bads:
-            raise collected.bads[0]
-        return result
-
     def text(self, value: Any) -> Any:
         return None if value is None else value.to_dict()
 
@@ -151,12 +154,9 @@ class Collected:
 
     def __init__(self) -> None:
         self.problems: list[Problem] = []
-        self.bads: list[Bad] = []
 
-    def add(self, bad: Bad, label: str, path: tuple[str | int, ...], at_key: bool = False, got: Any = None) -> None:
-        problem = problem_of(bad, label, path)
-        self.problems.append(msgspec.structs.replace(problem, at_key=at_key, got=got))
-        self.bads.append(Bad(bad.message, bad.hint, bad.expected, (*path, *bad.path)))
+    def add(self, bad: Bad, label: str, path: tuple[str | int, ...], got: Any = None) -> None:
+        self.problems.append(msgspec.structs.replace(problem_of(bad, label, path), got=got))
 
 
 # Keys of other sections, for "it belongs in …": filled by types.py.
@@ -179,11 +179,10 @@ def read_section(
         return value
     if short and (isinstance(value, str) or not isinstance(value, dict)):
         # A wrong type in the short form is told in terms of the short form.
-        spec = specs(section)[short]
         try:
-            return section(**{short: spec.kind.read(value)})
+            return section(**{short: specs(section)[short].kind.read(value)})
         except Bad as bad:
-            collected.add(Bad(bad.message, bad.hint, bad.expected), within, path, got=value)
+            collected.add(bad, within, path, got=value)
         return None
     label = label_of(section, value, path, within)
     if not isinstance(value, dict):
@@ -194,14 +193,14 @@ def read_section(
     sound = True
     stray: list[str] = []
     for name, item in value.items():
-        spec = known.get(name) if isinstance(name, str) else None
-        if spec is None:
+        found = known.get(name) if isinstance(name, str) else None
+        if found is None:
             if not path and isinstance(name, str) and name.startswith("x-"):
                 continue  # a place for anchors at the top level
             stray.append(name)
             continue
         before = len(collected.problems)
-        read = _read_key(spec, item, (*path, name), label, collected)
+        read = _read_key(found, item, (*path, name), label, collected)
         if len(collected.problems) > before:
             sound = False
         if read is not _UNSET:
@@ -225,7 +224,6 @@ def read_section(
                 expected=", ".join(known),
             )
         )
-        collected.bads.append(Bad(f"unknown key {text[:80]!r}{where}", advice, "", ()))
         sound = False
         if near is not None and near not in value:
             # Go on as if it were spelled right, so that one typo is one problem.
@@ -245,8 +243,8 @@ def read_section(
     except SectionError as error:
         # Rules over values of which some were dropped would only repeat what is already told.
         if sound:
-            for bad in error.bads:
-                collected.add(bad, label, path)
+            for broken in error.bads:
+                collected.add(broken, label, path)
         return None
 
 
@@ -272,11 +270,11 @@ def _read_key(spec: KeySpec, item: Any, path: tuple[str | int, ...], label: str,
                 raise kind.wrong(item, hint)
             kind.check_count(item)
         except Bad as bad:
-            collected.add(Bad(bad.message, bad.hint, bad.expected, (spec.name,)), label, path[:-1], got=item)
+            collected.add(bad.under(spec.name), label, path[:-1], got=item)
             return _UNSET
         results = []
         for index, entry in enumerate(item):
-            where = label if kind.item.short else ""
+            where = "" if "name" in specs(kind.item.section) else label
             result = read_section(kind.item.section, entry, (*path, index), where, collected, kind.item.short)
             if result is not None:
                 results.append(result)
@@ -289,9 +287,7 @@ def _read_key(spec: KeySpec, item: Any, path: tuple[str | int, ...], label: str,
     try:
         return kind.read(item)
     except Bad as bad:
-        collected.add(
-            Bad(bad.message, bad.hint, bad.expected, (spec.name, *bad.path)), label, path[:-1], got=item
-        )
+        collected.add(bad.under(spec.name), label, path[:-1], got=item)
         return _UNSET
 
 
@@ -304,6 +300,10 @@ def label_of(section: type[Section], value: Any, path: tuple[str | int, ...], wi
         if "name" in specs(section) and isinstance(name, str) and name and len(name) <= 80 and name.isprintable():
             return f"{section.noun} '{name}'"
         address = value.get("address") if isinstance(value, dict) else None
-        own = f"{section.noun} {address[:80]!r}" if isinstance(address, str) and address else f"{section.noun} {path[-1] + 1}"
+        own = (
+            f"{section.noun} {address[:80]!r}"
+            if isinstance(address, str) and address
+            else f"{section.noun} {path[-1] + 1}"
+        )
         return f"{own} of {within}" if within else own
     return f"{path[-1]} of {within}" if within and within != "the configuration" else str(path[-1])

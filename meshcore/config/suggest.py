@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable
 
 # What people who come from another proxy type first -> what it is called here. Used only where the word is valid.
-_ELSEWHERE = {
+ELSEWHERE = {
     "upstream": ("to", "clusters"),
     "upstreams": ("clusters", "to"),
     "backend": ("to", "clusters"),
@@ -79,7 +79,7 @@ def nearest(word: str, known: Iterable[str]) -> str | None:
     by_plain = {_plain(candidate): candidate for candidate in known}
     if plain in by_plain:
         return by_plain[plain]
-    for meant in _ELSEWHERE.get(plain, ()):
+    for meant in ELSEWHERE.get(plain, ()):
         if meant in known:
             return meant
     best: tuple[int, float, str] | None = None

@@ -6,9 +6,13 @@ from collections.abc import Iterable
 from typing import Any
 
 from ..errors import ConfigError, Problem
+from .bounds import Limits, Timeouts
+from .clusters import Cluster, Endpoint
+from .listeners import Listener
+from .routes import Route
 from .section import specs
 from .suggest import hint
-from .types import Admin, Cluster, Config, Endpoint, Limits, Listener, Route, Timeouts
+from .types import Admin, Config
 from .values import Bad
 
 NAME = "default"
@@ -42,11 +46,16 @@ def for_targets(listen: str, to: Iterable[str] | str, **options: Any) -> Config:
         else:
             known = set().union(*(keys for _, keys in sections)) | {"admin"}
             raise ConfigError(Problem(message=f"unknown option '{key}'", hint=hint(key, known, "options"), got=key))
-    addresses = [f"127.0.0.1{one}" if one.startswith(":") else one for one in _split([to] if isinstance(to, str) else to)]
+    addresses = [
+        f"127.0.0.1{one}" if one.startswith(":") else one for one in _split([to] if isinstance(to, str) else to)
+    ]
     if not addresses:
         raise ConfigError(Problem(message="no target", hint="name at least one address: --to 127.0.0.1:9000"))
     problems: list[Problem] = []
-    kinds = (("--listen", _split([listen]), specs(Listener)["address"].kind), ("--to", addresses, specs(Endpoint)["address"].kind))
+    kinds = (
+        ("--listen", _split([listen]), specs(Listener)["address"].kind),
+        ("--to", addresses, specs(Endpoint)["address"].kind),
+    )
     for flag, texts, kind in kinds:
         for text in texts:
             try:

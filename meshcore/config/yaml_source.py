@@ -46,7 +46,7 @@ class Sequence(list[Any]):
 
 def locate(root: Any, path: Path, at_key: bool = False) -> Mark:
     """Where the value (or the key) at `path` stands; the nearest enclosing place when it is not in the file."""
-    mark: Mark = getattr(root, "mark", (0, 0))
+    mark: Mark = getattr(root, "mark", (1, 1))
     here = root
     for depth, step in enumerate(path):
         last = depth == len(path) - 1
@@ -84,9 +84,11 @@ def scalar(text: str) -> Any:
                 return int(text, 0)
             return int(text)
         if _FLOAT.match(text):
-            return float(text.replace(".inf", "inf").replace(".Inf", "inf").replace(".INF", "inf").replace(".nan", "nan")
-                         .replace(".NaN", "nan").replace(".NAN", "nan"))  # fmt: skip
+            return float(text.lower().replace(".inf", "inf").replace(".nan", "nan"))
     return text
+
+
+_NO_KEY = "\0"  # stands for a key that was refused; YAML text cannot hold it
 
 
 class _Frame:
@@ -138,10 +140,12 @@ class _Reader:
         if frame.key is None:
             if is_key is None:
                 self.problem(mark, "a key must be a single word, not a mapping or a list")
-                is_key = f"?{mark[0]}:{mark[1]}"
+                is_key = _NO_KEY
             frame.key, frame.key_mark = is_key, mark
             return
         key, frame.key = frame.key, None
+        if key is _NO_KEY:
+            return
         if key == "<<":
             self.merge(frame, value, mark)
         elif key in holder.key_marks:
@@ -190,7 +194,7 @@ class _Reader:
         if name in self.open_anchors:
             self.stop(mark, f"alias '*{name}' stands inside its own anchor")
         if name not in self.anchors:
-            self.stop(mark, f"alias '*{name}' has no anchor '&{name}' before it")
+            self.stop(mark, f"alias '*{name}' has no anchor '&{name}' before it", "quote a value that begins with '*'")
         value, size = self.anchors[name]
         self.alias_nodes += size
         if self.alias_nodes > MAX_ALIAS_NODES:
@@ -199,6 +203,7 @@ class _Reader:
 
     def read(self, text: str) -> Any:
         loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+        event: Any
         for event in yaml.parse(text, Loader=loader):
             kind = type(event)
             if kind is yaml.ScalarEvent:
@@ -207,7 +212,7 @@ class _Reader:
                 if event.tag is not None and event.tag != "!":
                     self.tag(event.tag, mark)
                 plain = event.style is None or event.style == ""
-                value = scalar(event.value) if plain and event.tag is None else event.value
+                value = scalar(event.value) if plain and event.tag != "!" else event.value
                 if event.anchor:
                     self.anchors[event.anchor] = (value, 1)
                 self.put(value, mark, 1, event.value)
@@ -250,8 +255,6 @@ def parse(text: str, source: str = "<config>") -> tuple[Any, list[Problem]]:
         reader.problem((line, column), f"the character U+{code:04X} is not allowed in YAML")
     except yaml.MarkedYAMLError as error:
         _syntax(reader, text, error)
-    except RecursionError:
-        reader.problem((1, 1), f"nested deeper than {MAX_DEPTH} levels")
     raise ConfigError(reader.problems) from None
 
 
@@ -265,15 +268,19 @@ def _syntax(reader: _Reader, text: str, error: yaml.MarkedYAMLError) -> None:
             line = lines[number - 1]
             indent = line[: len(line) - len(line.lstrip())]
             if "\t" in indent:
-                reader.problem((number, indent.index("\t") + 1), "a tab indents this line", "YAML indents with spaces only")
+                reader.problem(
+                    (number, indent.index("\t") + 1), "a tab indents this line", "YAML indents with spaces only"
+                )
                 return
     problem = error.problem or "unreadable"
     context = f" {error.context}" if error.context else ""
     hint = ""
     if "mapping values are not allowed" in problem:
         hint = "check the indentation, or quote a value that contains ': '"
-    elif "found undefined alias" in problem:
-        hint = "define it with &name above"
+    elif "alias" in context or "anchor" in context:
+        hint = "quote a value that begins with '*' or '&'"
+    elif "cannot start any token" in problem:
+        hint = "quote a value that begins with this character"
     elif "expected" in problem and ("block" in problem or "key" in problem):
         hint = "check the indentation of this line and the one above"
     elif "quoted scalar" in context:

@@ -1,0 +1,146 @@
+"""The sections that bound what clients can make the proxy hold or wait for."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar
+
+from .section import Section
+from .units import Duration, DurationKind, DurationLike, SizeKind, SizeLike
+from .values import IntKind, Key
+
+
+class Limits(Section, frozen=True, kw_only=True):
+    """Bounds on what one client can make the proxy hold or wait for."""
+
+    noun: ClassVar[str] = "limits"
+
+    head_size: Annotated[
+        SizeLike,
+        Key(
+            SizeKind("1KiB", "1MiB"),
+            "Request or response head; more answers 431.",
+            "32KiB: four times what browsers send at worst.",
+        ),
+    ] = 32_768
+    field_size: Annotated[
+        SizeLike,
+        Key(
+            SizeKind("256B", "1MiB"),
+            "One header field; more answers 431.",
+            "16KiB: the longest cookies and tokens fit.",
+        ),
+    ] = 16_384
+    target_size: Annotated[
+        SizeLike,
+        Key(SizeKind("256B", "1MiB"), "Request target; more answers 414.", "8KiB: RFC 9112 3 asks for at least 8000."),
+    ] = 8_192
+    max_fields: Annotated[
+        int,
+        Key(IntKind(8, 127), "Header fields of a message; more answers 431.", "100: what the usual servers accept."),
+    ] = 100
+    trailer_size: Annotated[
+        SizeLike,
+        Key(SizeKind("256B", "64KiB"), "Trailer section of a chunked body.", "8KiB: trailers are few and small."),
+    ] = 8_192
+    chunk_line: Annotated[
+        SizeLike,
+        Key(
+            SizeKind("32B", "16KiB"),
+            "One chunk-size line with extensions.",
+            "256B: nobody uses extensions but attackers.",
+        ),
+    ] = 256
+    chunk_extension_total: Annotated[
+        SizeLike,
+        Key(SizeKind("0B", "1MiB"), "Extensions of all chunks of a body.", "16KiB: tiny chunks cannot hide a flood."),
+    ] = 16_384
+    max_interim_responses: Annotated[
+        int, Key(IntKind(0, 100), "1xx responses before the final one.", "8: a server that sends more is broken.")
+    ] = 8
+    max_requests_per_connection: Annotated[
+        int,
+        Key(
+            IntKind(1, 2**31 - 1, zero="no limit"),
+            "Requests after which a client connection is closed.",
+            "10000: clients spread over new workers and proxies in time.",
+        ),
+    ] = 10_000
+    max_connections: Annotated[
+        int | str,
+        Key(
+            IntKind(1, 10_000_000, words=("auto",)),
+            "Client connections per worker; more wait in the kernel.",
+            "auto: 0.45 of the open files limit, shared by the workers; each request may need two descriptors.",
+        ),
+    ] = "auto"
+    max_in_flight: Annotated[
+        int,
+        Key(
+            IntKind(1, 10_000_000),
+            "Requests in flight per worker; more answer 503.",
+            "100000: a fuse against runaway memory.",
+        ),
+    ] = 100_000
+    buffer: Annotated[
+        SizeLike,
+        Key(
+            SizeKind("4KiB", "64MiB"),
+            "Output that may wait per connection before the other side is no longer read.",
+            "256KiB: fills a fast link for a round trip of a few milliseconds.",
+        ),
+    ] = 262_144
+    body_min_rate: Annotated[
+        int,
+        Key(
+            IntKind(0, 2**31 - 1, unit="bytes/s"),
+            "Slowest request body in bytes per second, after the grace. 0 = any.",
+            "240: a modem is faster, a slow-body attack is not.",
+        ),
+    ] = 240
+    body_min_rate_grace: Annotated[
+        DurationLike,
+        Key(DurationKind("0", "1h"), "How long a body may be slower than that.", "10s: a mobile network's pause."),
+    ] = Duration("10s")
+    linger_size: Annotated[
+        SizeLike,
+        Key(
+            SizeKind("0B", "16MiB"),
+            "Bytes read and thrown away after a refusal, so that the client gets to read the answer.",
+            "64KiB: what a client has on its way when it is refused.",
+        ),
+    ] = 65_536
+
+
+class Timeouts(Section, frozen=True, kw_only=True):
+    """Waits on client connections and at the end of the process."""
+
+    noun: ClassVar[str] = "timeouts"
+
+    head: Annotated[
+        DurationLike,
+        Key(
+            DurationKind("10ms", "1h"),
+            "From the first byte of a head to its last; then 408.",
+            "10s: absolute, so that a byte now and then does not extend it.",
+        ),
+    ] = Duration("10s")
+    keep_alive: Annotated[
+        DurationLike,
+        Key(
+            DurationKind("10ms", "1d", off=True),
+            "Silence between two requests on a client connection.",
+            "65s: longer than the 60s of load balancers in front, so that they close first.",
+        ),
+    ] = Duration("65s")
+    linger: Annotated[
+        DurationLike,
+        Key(DurationKind("0", "60s"), "How long a refused client may still send.", "2s: a few round trips."),
+    ] = Duration("2s")
+    drain: Annotated[
+        DurationLike,
+        Key(
+            DurationKind("0", "1h"),
+            "How long running requests may take after SIGTERM.",
+            "30s: what orchestrators wait before they kill.",
+        ),
+    ] = Duration("30s")

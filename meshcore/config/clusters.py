@@ -1,0 +1,212 @@
+"""The sections of a cluster: its endpoints, how one is chosen, pooled, ejected, retried."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Annotated, ClassVar
+
+from .addresses import AddressKind
+from .section import Section, SectionKind
+from .units import Duration, DurationKind, DurationLike
+from .values import NAME, Bad, IntKind, Key, ListKind, WordKind
+
+MAX_ENDPOINTS = 10_000
+MAX_WEIGHT = 65_535  # 10,000 endpoints of it still sum up below 2^32
+
+
+class Endpoint(Section, frozen=True, kw_only=True):
+    """One address of a cluster."""
+
+    noun: ClassVar[str] = "endpoint"
+
+    address: Annotated[
+        str,
+        Key(
+            AddressKind(unix=True),
+            "`host:port` or `unix:/path`. A name is resolved when the configuration is loaded; each of its addresses "
+            "becomes an endpoint.",
+        ),
+    ]
+    weight: Annotated[
+        int,
+        Key(
+            IntKind(0, MAX_WEIGHT),
+            "Share of the requests, relative to the other weights. 0 keeps running requests and gets no new ones.",
+            "Equal shares.",
+        ),
+    ] = 1
+
+
+class Pool(Section, frozen=True, kw_only=True):
+    """Idle connections to endpoints, kept for reuse. Numbers are per worker and endpoint."""
+
+    noun: ClassVar[str] = "pool"
+
+    max_idle: Annotated[
+        int,
+        Key(IntKind(0, 1_000_000), "Idle connections kept. 0 = a new one for each request.", "1024: a burst's worth."),
+    ] = 1024
+    idle_timeout: Annotated[
+        DurationLike,
+        Key(
+            DurationKind("10ms", "1d", off=True),
+            "An idle connection is closed after this.",
+            "3s: shorter than the 5s after which many servers close theirs, so that we are rarely the one surprised. "
+            "Raise it to one second less than your servers' keep-alive.",
+        ),
+    ] = Duration("3s")
+    max_requests_per_connection: Annotated[
+        int,
+        Key(
+            IntKind(1, 2**31 - 1, zero="no limit"),
+            "Requests after which a connection is closed.",
+            "The server decides.",
+        ),
+    ] = 0
+
+
+class Breaker(Section, frozen=True, kw_only=True):
+    """Ejects endpoints that fail again and again. Errors that a client caused never count."""
+
+    noun: ClassVar[str] = "breaker"
+
+    consecutive_failures: Annotated[
+        int,
+        Key(
+            IntKind(1, 1_000_000, zero="never eject"),
+            "Failures in a row that eject an endpoint.",
+            "5: a rare error never reaches it, a dead endpoint does within milliseconds.",
+        ),
+    ] = 5
+    backoff: Annotated[
+        DurationLike,
+        Key(
+            DurationKind("1ms", "1h"),
+            "First ejection; doubles each time the probe fails.",
+            "1s: a restart takes about as long.",
+        ),
+    ] = Duration("1s")
+    max_backoff: Annotated[
+        DurationLike,
+        Key(DurationKind("1ms", "1d"), "Longest ejection.", "60s: a repaired endpoint is back within a minute."),
+    ] = Duration("60s")
+    jitter_percent: Annotated[
+        int,
+        Key(
+            IntKind(0, 100), "Random share added to each ejection.", "50: the workers and proxies do not probe in step."
+        ),
+    ] = 50
+    panic_percent: Annotated[
+        int,
+        Key(
+            IntKind(0, 100),
+            "With a smaller share of endpoints admitted, ejections are ignored. 0 = never.",
+            "50: when half of them fail it is not them, and the rest could not carry the load.",
+        ),
+    ] = 50
+
+    def rules(self) -> Iterator[Bad]:
+        if self.backoff > self.max_backoff:  # type: ignore[operator]
+            yield Bad(f"backoff {self.backoff} is longer than max_backoff {self.max_backoff}", "", path=("backoff",))
+
+
+class RetryBudget(Section, frozen=True, kw_only=True):
+    """Bounds retries by the cluster's own traffic, so that they cannot become an overload of their own."""
+
+    noun: ClassVar[str] = "retry_budget"
+
+    ratio_percent: Annotated[
+        int, Key(IntKind(0, 1000), "Retries per 100 requests.", "20: at worst one fifth more load.")
+    ] = 20
+    min_per_second: Annotated[
+        int,
+        Key(
+            IntKind(0, 1_000_000),
+            "Retries per second always allowed, per worker.",
+            "3: a quiet cluster can retry at all.",
+        ),
+    ] = 3
+    ttl: Annotated[
+        DurationLike,
+        Key(DurationKind("1s", "60s"), "How long a request counts for the ratio.", "10s: a burst is forgotten soon."),
+    ] = Duration("10s")
+
+
+class Cluster(Section, frozen=True, kw_only=True):
+    """A named set of endpoints that answer alike."""
+
+    noun: ClassVar[str] = "cluster"
+
+    name: Annotated[str, Key(NAME, "Name that routes use.")]
+    endpoints: Annotated[
+        Sequence[Endpoint | str],
+        Key(
+            ListKind(SectionKind(Endpoint, short="address"), most=MAX_ENDPOINTS),
+            "Addresses, each as text or as `{address, weight}`. None at all answers 503.",
+        ),
+    ] = ()
+    balancer: Annotated[
+        str,
+        Key(
+            WordKind("peak_ewma", "least_request", "round_robin", "random"),
+            "How an endpoint is chosen. Weights count in all of them.",
+            "peak_ewma: the better of two random endpoints by latency and load; slow ones lose traffic by themselves.",
+        ),
+    ] = "peak_ewma"
+    ewma_decay: Annotated[
+        DurationLike,
+        Key(
+            DurationKind("100ms", "10m"),
+            "How fast peak_ewma forgets a slow answer.",
+            "10s: one slow answer is soon forgiven.",
+        ),
+    ] = Duration("10s")
+    connect_timeout: Annotated[
+        DurationLike,
+        Key(
+            DurationKind("1ms", "60s"),
+            "From connect() to an open connection.",
+            "1s: a lost SYN is sent again after 1s; beyond it another endpoint is the better try.",
+        ),
+    ] = Duration("1s")
+    max_connections: Annotated[
+        int,
+        Key(
+            IntKind(1, 10_000_000),
+            "Connections per worker and endpoint.",
+            "10000: a fuse, not a tuning; one endpoint cannot take all descriptors.",
+        ),
+    ] = 10_000
+    max_requests: Annotated[
+        int,
+        Key(IntKind(1, 10_000_000), "Requests in flight per worker; more wait in the queue.", "10000: as above."),
+    ] = 10_000
+    max_queue: Annotated[
+        int,
+        Key(
+            IntKind(0, 10_000_000),
+            "Requests per worker that may wait for a connection; more answer 503 at once.",
+            "1000: what can be served within queue_timeout, not more.",
+        ),
+    ] = 1000
+    queue_timeout: Annotated[
+        DurationLike,
+        Key(
+            DurationKind("1ms", "10m"),
+            "Longest wait for a connection, then 503.",
+            "1s: a client that waits longer retries.",
+        ),
+    ] = Duration("1s")
+    pool: Annotated[Pool, Key(SectionKind(Pool), "Idle connections.")] = Pool()
+    breaker: Annotated[Breaker, Key(SectionKind(Breaker), "Ejection of failing endpoints.")] = Breaker()
+    retry_budget: Annotated[RetryBudget, Key(SectionKind(RetryBudget), "Bound on retries.")] = RetryBudget()
+
+    def rules(self) -> Iterator[Bad]:
+        seen: set[str] = set()
+        for index, endpoint in enumerate(self.endpoints):
+            address = endpoint.address  # type: ignore[union-attr]
+            if address in seen:
+                yield Bad(
+                    f"endpoint '{address}' is listed twice", "use weight for a larger share", path=("endpoints", index)
+                )
+            seen.add(address)
