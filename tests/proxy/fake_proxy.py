@@ -4,7 +4,8 @@ import threading
 
 from fake_engine import raw_stats
 from meshcore.stats import Stats, snapshot
-from meshcore.taps import TapEvent, TapSession, tap_filter
+from meshcore.tap_sessions import TapSession
+from meshcore.taps import TapEvent, tap_filter
 
 
 class FakeProxy:

@@ -5,8 +5,8 @@ import threading
 
 import pytest
 
-from meshcore.tap_sessions import MAX_REMEMBERED, Choice, event_of, open_session, plan
-from meshcore.taps import TapEvent, TapFilterError, TapSession, tap_filter
+from meshcore.tap_sessions import MAX_REMEMBERED, Choice, TapSession, event_of, open_session, plan
+from meshcore.taps import TapEvent, TapFilterError, tap_filter
 
 REQUEST = TapEvent(kind="req", worker=0, stream=1, src="10.0.0.7:40112", dst="10.0.0.9:9000", method="GET", path="/x")
 RESPONSE = TapEvent(kind="rsp", worker=0, stream=1, status=200)

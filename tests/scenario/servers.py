@@ -26,7 +26,9 @@ PATIENCE_S = 10.0
 def response(status: int = 200, body: bytes = b"ok", headers: dict[str, str] | None = None, reason: str = "OK") -> bytes:
     """A response by length."""
     lines = [f"HTTP/1.1 {status} {reason}", *(f"{name}: {value}" for name, value in (headers or {}).items())]
-    if status not in (204, 304) and status >= 200:
+    if status in (204, 304) or status < 200:
+        body = b""
+    else:
         lines.append(f"Content-Length: {len(body)}")
     return "\r\n".join(lines).encode("latin-1") + b"\r\n\r\n" + body
 

@@ -1,0 +1,1 @@
+"""Faults to survive: of endpoints, of clients, of the machine."""
