@@ -26,7 +26,7 @@ from urllib.parse import parse_qsl, urlsplit
 import msgspec
 
 from meshcore import metrics
-from meshcore.errors import ConfigError
+from meshcore.errors import ConfigError, MeshError
 from meshcore.stats import Stats
 from meshcore.tap_sessions import TapSession
 from meshcore.taps import TapFilterError, tap_filter
@@ -230,7 +230,7 @@ class AdminServer:
             return _error(409, "a reload is under way")
         try:
             return Reply(200, _TEXT, (self._reload().rstrip("\n") + "\n").encode())
-        except (ConfigError, OSError) as error:
+        except (MeshError, OSError) as error:
             return _error(422, str(error))
         finally:
             self._reloading.release()

@@ -59,7 +59,7 @@ def plan(asked: TapFilter, routes: Mapping[str, int], clusters: Mapping[str, int
     chosen_here = False
     if asked.method:
         known = asked.method in METHODS
-        exact["method_bit"] = METHODS.index(asked.method) if known else len(METHODS)
+        exact["method_bit"] = method_number(asked.method)
         chosen_here |= not known
     if asked.scheme:
         exact["scheme"] = 1 + (asked.scheme == "https")
@@ -108,6 +108,11 @@ def event_of(
         route=routes.get(route_slot, ""),
         cluster=clusters.get(cluster_slot, ""),
     )
+
+
+def method_number(method: str) -> int:
+    """The engine's number of a method."""
+    return METHODS.index(method) if method in METHODS else len(METHODS)
 
 
 class Choice:

@@ -12,7 +12,7 @@ import click
 # EX_CONFIG of sysexits.h: supervisors know that a restart will not help.
 EXIT_CONFIG = 78
 
-COMMANDS = ("proxy", "run", "check", "config", "tap", "stat", "completion", "version")
+COMMANDS = ("proxy", "run", "check", "config", "explain", "tap", "stat", "completion", "version")
 
 EPILOG = """
 \b
@@ -54,7 +54,7 @@ def meshproxy() -> None:
 def main(arguments: list[str] | None = None) -> Any:
     """Run the command line and exit. What the user can mend is one message, never a traceback."""
     from meshcore.admin import AdminError
-    from meshcore.errors import ConfigError
+    from meshcore.errors import ConfigError, MeshError
 
     try:
         meshproxy.main(arguments, prog_name="meshproxy", standalone_mode=False)
@@ -62,6 +62,8 @@ def main(arguments: list[str] | None = None) -> Any:
         _fail(str(error), EXIT_CONFIG)
     except AdminError as error:
         _fail(str(error), EXIT_CONFIG)
+    except MeshError as error:
+        _fail(str(error), 1)
     except click.exceptions.Abort:
         _end(0)  # Ctrl-C is how one leaves a tap or a table
     except click.ClickException as error:

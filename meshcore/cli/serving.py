@@ -24,7 +24,7 @@ from meshcore.admin import AdminServer
 from meshcore.cli.addresses import default_admin_address
 from meshcore.cli.version import package_version
 from meshcore.config import Config, Duration, effective
-from meshcore.errors import ConfigError
+from meshcore.errors import ConfigError, MeshError
 
 if TYPE_CHECKING:
     from meshcore.proxy import Proxy
@@ -117,13 +117,13 @@ class Serving:
         sdnotify.reloading()
         try:
             click.echo(f"reload: {self.reload()}")
-        except (ConfigError, OSError) as error:
+        except (MeshError, OSError) as error:
             click.echo(f"reload refused, the running configuration stays:\n{error}", err=True)
         finally:
             sdnotify.ready()
 
     def reload(self) -> str:
-        """Read again and apply. Returns the text of the diff; raises ConfigError or OSError with nothing changed."""
+        """Read again and apply. Returns the text of the diff; raises MeshError or OSError with nothing changed."""
         if self._load is None:
             raise ConfigError("this proxy was started from flags: there is no file to read again")
         # Three ways lead here, two of them on other threads.

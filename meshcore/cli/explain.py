@@ -1,0 +1,196 @@
+"""`meshproxy explain`: what a configuration would do with one request, and why with that route. Sends nothing."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import click
+
+from meshcore._fastpath import RouteTableDoor
+from meshcore.cli.check import addresses_of
+from meshcore.config import Config, Listener, Match, Route, load
+from meshcore.tap_sessions import method_number
+
+EPILOG = """
+\b
+Examples:
+  meshproxy explain -c mesh.yaml GET http://a.test/users/7
+  meshproxy explain -c mesh.yaml --listener internal POST /orders
+
+Exit: 0 when a route matches, 1 when the proxy would answer 404.
+"""
+
+MOST_NEAR_MISSES = 5
+
+
+@click.command(epilog=EPILOG)
+@click.option(
+    "-c",
+    "--config",
+    "path",
+    required=True,
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="Configuration file (YAML).",
+)
+@click.option("--listener", "listener_name", metavar="NAME", help="Where the request comes in.  [default: the first]")
+@click.option("--json", "as_json", is_flag=True, help="As one JSON object.")
+@click.argument("method")
+@click.argument("url")
+def explain(path: Path, listener_name: str | None, as_json: bool, method: str, url: str) -> None:
+    """Tell which route METHOD URL would take, and what would happen to it there."""
+    config = load(path)
+    listener = _listener(config, listener_name)
+    facts = explained(config, listener, method.upper(), url)
+    click.echo(
+        json.dumps(facts, indent=2) if as_json else "\n".join(f"{name:<11}{text}" for name, text in _lines(facts))
+    )
+    if facts["route"] is None:
+        raise SystemExit(1)
+
+
+def explained(config: Config, listener: Listener, method: str, url: str) -> dict[str, Any]:
+    """The decision as plain values; `route` is None when there is none."""
+    parts = urlsplit(url if "//" in url else f"//{url}" if not url.startswith("/") else url)
+    host, path = (parts.hostname or "").lower(), parts.path or "/"
+    by_name = {route.name: route for route in config.routes}
+    served = [by_name[name] for name in listener.routes] if listener.routes is not None else list(config.routes)
+    found = find(served, host, path, method)
+    facts: dict[str, Any] = {
+        "request": f"{method} {url}",
+        "listener": f"{listener.name} ({listener.address})",
+        "route": None if found is None else found.name,
+        "because": "no route matches: 404, reason route_not_found" if found is None else _because(found.match),
+        "not": {
+            route.name: mismatch(route.match, host, path, method) or "matches too, but less exactly or listed later"
+            for route in served
+            if route is not found
+        },
+    }
+    if found is not None:
+        facts |= _fate(config, found, path, parts.query)
+    return facts
+
+
+def find(routes: list[Route], host: str, path: str, method: str) -> Route | None:
+    """The route the engine takes, asked of the engine's own table."""
+    rows = []
+    for route in routes:
+        match = route.match
+        host_kind = 0 if match.host is None else 2 if match.host.startswith("*.") else 1
+        wanted, path_kind = (match.path, 1) if match.path is not None else (match.prefix, 2 if match.prefix else 0)
+        mask = sum({1 << method_number(one) for one in match.methods})
+        rows.append((host_kind, (match.host or "").encode(), path_kind, (wanted or "").encode(), mask))
+    index = RouteTableDoor(rows).find(host.encode(), path.encode(), 1 << method_number(method))
+    return None if index is None else routes[index]
+
+
+def mismatch(match: Match, host: str, path: str, method: str) -> str:
+    """The first condition that fails, in words; "" when all hold."""
+    if match.host is not None and not (
+        host.endswith(match.host[1:]) and host != match.host[2:] if match.host.startswith("*.") else host == match.host
+    ):
+        return f"host is not {match.host}"
+    if match.path is not None and path != match.path:
+        return f"path is not {match.path}"
+    prefix = (match.prefix or "").rstrip("/")
+    if match.prefix is not None and not (path == prefix or path.startswith(f"{prefix}/")):
+        return f"path is not below {match.prefix}"
+    if match.methods and method not in match.methods:
+        return f"method is not {' or '.join(match.methods)}"
+    return ""
+
+
+def _because(match: Match) -> str:
+    conditions = [
+        f"host {match.host}" if match.host else "",
+        f"path {match.path}" if match.path else "",
+        f"prefix {match.prefix}" if match.prefix else "",
+        f"method {' or '.join(match.methods)}" if match.methods else "",
+    ]
+    return ", ".join(filter(None, conditions)) or "it takes everything"
+
+
+def _fate(config: Config, route: Route, path: str, query: str) -> dict[str, Any]:
+    if route.respond is not None:
+        return {"answers": f"{route.respond.status}, {len(route.respond.body)} characters, without a cluster"}
+    clusters = {cluster.name: cluster for cluster in config.clusters}
+    shares = [(route.to, 1)] if route.to is not None else [(share.cluster, share.weight) for share in route.split]
+    total = sum(weight for _, weight in shares)
+    forwarded = _rewritten(route, path) + (f"?{query}" if query else "")
+    edits = route.request_headers
+    return {
+        "forwards": forwarded + (f", host {route.rewrite.host}" if route.rewrite.host else ""),
+        "headers": [
+            *(f"- {name}" for name in edits.remove),
+            *(f"= {name}: {value}" for name, value in edits.set.items()),
+            *(f"+ {name}: {value}" for name, value in edits.add.items()),
+        ],
+        "clusters": [
+            {
+                "name": name,
+                "share_percent": round(100 * weight / total, 2),
+                "balancer": clusters[name].balancer,
+                "endpoints": addresses_of(clusters[name]),
+                "connect_timeout": str(clusters[name].connect_timeout),
+            }
+            for name, weight in shares
+        ],
+        "timeouts": {
+            name: str(value) if value else "off"
+            for name, value in (
+                ("response", route.timeout),
+                ("total", route.total_timeout),
+                ("idle", route.idle_timeout),
+            )
+        },
+        "retries": f"{route.retries.max_attempts} attempts on {', '.join(route.retries.on)}"
+        if route.retries.max_attempts > 1
+        else "none",
+        "max_body": route.max_body or "no limit",
+    }
+
+
+def _rewritten(route: Route, path: str) -> str:
+    if route.rewrite.prefix is None:
+        return path
+    old = (route.match.path or route.match.prefix or "").rstrip("/")
+    return route.rewrite.prefix.rstrip("/") + path[len(old) :] or "/"
+
+
+def _lines(facts: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    yield "request", facts["request"]
+    yield "listener", facts["listener"]
+    yield "route", f"{facts['route'] or 'none'}: {facts['because']}"
+    for name, why in list(facts["not"].items())[:MOST_NEAR_MISSES]:
+        yield "", f"not {name}: {why}"
+    if len(facts["not"]) > MOST_NEAR_MISSES:
+        yield "", f"and {len(facts['not']) - MOST_NEAR_MISSES} others"
+    if "answers" in facts:
+        yield "answers", facts["answers"]
+    if "clusters" not in facts:
+        return
+    yield "forwards", facts["forwards"]
+    for edit in facts["headers"]:
+        yield "", edit
+    for cluster in facts["clusters"]:
+        endpoints = ", ".join(cluster["endpoints"][:4]) or "no endpoint: 503"
+        more = f" and {len(cluster['endpoints']) - 4} more" if len(cluster["endpoints"]) > 4 else ""
+        share = f" {cluster['share_percent']:g}%" if len(facts["clusters"]) > 1 else ""
+        yield "cluster", f"{cluster['name']}{share}, {cluster['balancer']}: {endpoints}{more}"
+    times = ", ".join(f"{name} {value}" for name, value in facts["timeouts"].items())
+    yield "timeouts", f"connect {facts['clusters'][0]['connect_timeout']}, {times}"
+    yield "retries", facts["retries"]
+    yield "max body", str(facts["max_body"])
+
+
+def _listener(config: Config, name: str | None) -> Listener:
+    for listener in config.listeners:
+        if name in (None, listener.name):
+            return listener
+    known = ", ".join(listener.name for listener in config.listeners)
+    raise click.BadParameter(f"no listener '{name}'; listeners are: {known}", param_hint="--listener")

@@ -1,0 +1,102 @@
+"""`meshproxy explain` decides as the engine does, and says why."""
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from meshcore.cli import main
+from meshcore.cli.explain import explained, find, mismatch
+from meshcore.config import loads
+
+MESH = """\
+listeners:
+- {name: web, address: ":8080"}
+- {name: internal, address: "127.0.0.1:8081", routes: [health]}
+routes:
+- {name: users, match: {host: a.test, prefix: /users}, to: users, rewrite: {prefix: /v1, host: u.test}, timeout: 5s,
+   request_headers: {set: {x-a: "1"}, remove: [cookie]}}
+- {name: wild, match: {host: "*.a.test"}, split: [{cluster: users, weight: 3}, {cluster: orders, weight: 1}]}
+- {name: health, match: {path: /health, methods: [GET]}, respond: {status: 200, body: fine}}
+clusters:
+- {name: users, endpoints: ["127.0.0.1:9000", "127.0.0.1:9001"]}
+- {name: orders, endpoints: ["127.0.0.1:9002"]}
+"""
+
+
+@pytest.fixture
+def explain(tmp_path, capfd):
+    path = tmp_path / "mesh.yaml"
+    path.write_text(MESH)
+
+    def run(*arguments):
+        with pytest.raises(SystemExit) as ended:
+            main(["explain", "-c", str(path), *arguments])
+        out, err = capfd.readouterr()
+        return ended.value.code, out, err
+
+    return run
+
+
+def test_a_route_is_explained_with_all_that_would_happen(explain):
+    code, out, _ = explain("GET", "http://A.test:8080/users/7?x=1")
+    assert code == 0
+    assert "route      users: host a.test, prefix /users" in out
+    assert "forwards   /v1/7?x=1, host u.test" in out
+    assert "= x-a: 1" in out
+    assert "- cookie" in out
+    assert "cluster    users, peak_ewma: 127.0.0.1:9000, 127.0.0.1:9001" in out
+    assert "response 5s, total off" in out
+    assert "not health: path is not /health" in out
+
+
+def test_a_split_shows_its_shares(explain):
+    code, out, _ = explain("GET", "http://b.a.test/")
+    assert code == 0
+    assert "users 75%" in out
+    assert "orders 25%" in out
+
+
+def test_a_direct_answer_needs_no_cluster(explain):
+    code, out, _ = explain("--listener", "internal", "GET", "/health")
+    assert code == 0
+    assert "answers    200" in out
+
+
+def test_a_request_without_a_route_exits_1_and_names_what_failed(explain):
+    code, out, _ = explain("POST", "http://b.test/health")
+    assert code == 1
+    assert "route_not_found" in out
+    assert "not health: method is not GET" in out
+    assert "not users: host is not a.test" in out
+
+
+def test_an_unknown_listener_lists_the_known_ones(explain):
+    code, _, err = explain("--listener", "x", "GET", "/")
+    assert code == 2
+    assert "listeners are: web, internal" in err
+
+
+def test_the_decision_as_json(explain):
+    code, out, _ = explain("--json", "GET", "http://a.test/users")
+    assert code == 0
+    assert json.loads(out)["clusters"][0]["share_percent"] == 100
+
+
+HOSTS = ["a.test", "b.a.test", "c.b.a.test", "b.test", ""]
+PATHS = ["/", "/users", "/users/", "/users/7", "/usersx", "/health", "/health/x"]
+
+
+@given(st.sampled_from(HOSTS), st.sampled_from(PATHS), st.sampled_from(["GET", "POST", "PURGE"]))
+def test_the_words_agree_with_the_engines_table(host, path, method):
+    routes = list(loads(MESH).routes)
+    found = find(routes, host, path, method)
+    matching = [route for route in routes if not mismatch(route.match, host, path, method)]
+    assert (found in matching) if found else not matching
+
+
+def test_a_rewrite_of_everything_leaves_a_slash():
+    config = loads(MESH.replace("prefix: /v1,", "prefix: /,"))
+    facts = explained(config, config.listeners[0], "GET", "http://a.test/users")
+    assert facts["forwards"] == "/, host u.test"
