@@ -1,6 +1,11 @@
 # The door: small classes between Python and the engine's rooms, one file per concept in `door/`.
 # Converts arguments, drops the GIL, calls one verb. Holds no policy.
 
+import os as _os
+
 include "door/parser.pxi"
 include "door/policy.pxi"
+include "door/snapshot.pxi"
 include "door/engine.pxi"
+include "door/tap.pxi"
+include "door/filter.pxi"

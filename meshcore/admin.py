@@ -28,8 +28,7 @@ import msgspec
 from meshcore import metrics
 from meshcore.errors import ConfigError, MeshError
 from meshcore.stats import Stats
-from meshcore.tap_sessions import TapSession
-from meshcore.taps import TapFilterError, tap_filter
+from meshcore.taps import TapFilterError, TapSession, tap_filter
 
 HEAD_BYTES = 16 * 1024
 HEAD_SECONDS = 5.0
@@ -37,7 +36,7 @@ HEAD_SECONDS = 5.0
 SEND_SECONDS = 10.0
 MAX_SESSIONS = 16
 # Taps stay for hours: they may not take the places of /metrics and /ready.
-MAX_TAPS = 8
+MAX_TAPS = 6
 MAX_WINDOW_SECONDS = 60.0
 _JSON = "application/json"
 _TEXT = "text/plain; charset=utf-8"
@@ -240,11 +239,16 @@ class AdminServer:
             asked = tap_filter(**request.query)
         except TapFilterError as error:
             return _error(400, str(error))
+        # Fewer than the engine serves, so that the program it is embedded in keeps some.
         if not self._taps.acquire(blocking=False):
             return _error(503, f"more than {MAX_TAPS} tap sessions")
         try:
             conditions = {name: value for name, value in msgspec.structs.asdict(asked).items() if value}
-            with self._tap(**conditions) as session:
+            try:
+                opened = self._tap(**conditions)
+            except (TapFilterError, ConfigError) as error:  # a route or cluster that is not configured
+                return _error(400, str(error))
+            with opened as session:
                 _send_head(connection, 200, "application/x-ndjson", "transfer-encoding: chunked\r\n")
                 while not self._closing.is_set() and not session.closed:
                     events = session.read(0.25)

@@ -1,4 +1,4 @@
-"""What a tap sees, which exchanges it asks for, how a line of it reads. Owns no session: see tap_sessions.
+"""What a tap sees, which exchanges it asks for, how a line of it reads. The engine's side: see tap_sessions.
 
 The line is Conduit's (`req`, `rsp`, `end`, joined by `id=WORKER:STREAM`), so that what people grep for keeps working.
 Everything in a line that came off the wire is escaped: a request can not reach the terminal of the one who watches.
@@ -6,9 +6,14 @@ Everything in a line that came off the wire is escaped: a request can not reach 
 
 from __future__ import annotations
 
+import asyncio
+import collections
 import ipaddress
 import math
 import re
+import threading
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any, Literal
 
 import msgspec
@@ -300,3 +305,94 @@ def _address_within(address: str, wanted: str) -> bool:
         return ipaddress.ip_address(host.partition("%")[0]) in ipaddress.ip_network(wanted_host, strict=False)
     except ValueError:
         return False
+
+
+# --- a session ------------------------------------------------------------------------------------------------------
+
+
+class TapSession:
+    """The events of one tap, in batches or one by one, until closed from any thread. Also an async iterator.
+
+    drain: hands over what waits in the rings and never blocks. close: gives the session back to the engine, once.
+    dropped: events lost so far because this reader, or another, was too slow.
+    """
+
+    # The rings hold far more than comes in this time, and fifty looks a second at empty ones can not be measured.
+    POLL_SECONDS = 0.02
+
+    def __init__(self, drain: Callable[[], list[TapEvent]], close: Callable[[], None]) -> None:
+        self._drain = drain
+        self._close = close
+        self._closed = threading.Event()
+        self._closing = threading.Lock()
+        self._waiting: collections.deque[TapEvent] = collections.deque()
+        self.dropped = 0
+
+    @property
+    def closed(self) -> bool:
+        return self._closed.is_set()
+
+    def read(self, timeout_s: float | None = None) -> list[TapEvent]:
+        """What has come, waiting for the first event. Empty: the time is over (None: never) or the session closed."""
+        deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        while True:
+            events = self._take()
+            if events or self.closed:
+                return events
+            pause = self.POLL_SECONDS if deadline is None else min(self.POLL_SECONDS, deadline - time.monotonic())
+            if pause <= 0:
+                return []
+            self._closed.wait(pause)
+
+    def close(self) -> None:
+        with self._closing:
+            if not self._closed.is_set():
+                self._closed.set()
+                self._close()
+
+    def _take(self) -> list[TapEvent]:
+        events = list(self._waiting)
+        self._waiting.clear()
+        with self._closing:
+            if not self.closed:
+                events += self._drain()
+        if events:
+            self.dropped = max(self.dropped, events[-1].dropped)
+        return events
+
+    def __iter__(self) -> Iterator[TapEvent]:
+        return self
+
+    def __next__(self) -> TapEvent:
+        if not self._waiting:
+            self._waiting.extend(self.read())
+        if not self._waiting:
+            raise StopIteration
+        return self._waiting.popleft()
+
+    def __aiter__(self) -> AsyncIterator[TapEvent]:
+        return self
+
+    async def __anext__(self) -> TapEvent:
+        while not self._waiting:
+            self._waiting.extend(self._take())
+            if not self._waiting:
+                if self.closed:
+                    raise StopAsyncIteration
+                await asyncio.sleep(self.POLL_SECONDS)
+        return self._waiting.popleft()
+
+    def __enter__(self) -> TapSession:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    async def __aenter__(self) -> TapSession:
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"TapSession({'closed' if self.closed else 'open'}, dropped={self.dropped})"

@@ -81,6 +81,14 @@ class Limits(Section, frozen=True, kw_only=True):
             "100000: a fuse against runaway memory.",
         ),
     ] = 100_000
+    max_filters_waiting: Annotated[
+        int,
+        Key(
+            IntKind(1, 1_000_000),
+            "Requests per worker that may wait for Python filters; more answer 503.",
+            "4096: a slow filter must not fill the memory.",
+        ),
+    ] = 4096
     buffer: Annotated[
         SizeLike,
         Key(
@@ -136,6 +144,14 @@ class Timeouts(Section, frozen=True, kw_only=True):
         DurationLike,
         Key(DurationKind("0", "60s"), "How long a refused client may still send.", "2s: a few round trips."),
     ] = Duration("2s")
+    filter: Annotated[
+        DurationLike,
+        Key(
+            DurationKind("10ms", "10m"),
+            "How long a Python filter may take; then 504.",
+            "5s: a filter that waits longer for something has lost it.",
+        ),
+    ] = Duration("5s")
     drain: Annotated[
         DurationLike,
         Key(

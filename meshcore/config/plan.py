@@ -18,6 +18,7 @@ from .listeners import Listener
 from .loader import origin_of
 from .routes import HeaderEdits, Route
 from .types import Config
+from .units import MAX_DURATION_NS
 
 BALANCERS = {"round_robin": 0, "random": 1, "least_request": 2, "peak_ewma": 3}  # snapshot.BalancerKind
 RETRY_ON = {"connect_failure": 1, "reset": 2, "502": 4, "503": 8, "504": 16}  # snapshot.RetryOn
@@ -69,9 +70,11 @@ def compile_plan(config: Config, version: int = 1, resolve: Resolver = system_re
             "body_min_rate_bytes_per_s": limits.body_min_rate,
             "body_min_rate_grace_ns": int(limits.body_min_rate_grace),  # type: ignore[arg-type]
             "head_timeout_ns": int(timeouts.head),  # type: ignore[arg-type]
-            "keep_alive_timeout_ns": int(timeouts.keep_alive),  # type: ignore[arg-type]
+            "keep_alive_timeout_ns": _or_never(timeouts.keep_alive),
             "linger_timeout_ns": int(timeouts.linger),  # type: ignore[arg-type]
             "linger_bytes": limits.linger_size,
+            "filter_timeout_ns": int(timeouts.filter),  # type: ignore[arg-type]
+            "max_filters_waiting": limits.max_filters_waiting,
         },
         "forwarding": {
             "via": config.forwarding.via or None,
@@ -98,6 +101,11 @@ def descriptor_limit() -> int:
     return MOST_DESCRIPTORS if soft == resource.RLIM_INFINITY else min(soft, MOST_DESCRIPTORS)
 
 
+def _or_never(idle: Any) -> int:
+    """Nanoseconds of an idle timeout. The engine always arms these, so "off" is ten years."""
+    return int(idle) or MAX_DURATION_NS
+
+
 def _cluster(cluster: Any, addresses: Mapping[str, list[str]]) -> dict[str, Any]:
     breaker, budget, pool = cluster.breaker, cluster.retry_budget, cluster.pool
     endpoints: list[dict[str, Any]] = []
@@ -118,7 +126,7 @@ def _cluster(cluster: Any, addresses: Mapping[str, list[str]]) -> dict[str, Any]
         "max_queue": cluster.max_queue,
         "queue_timeout_ns": int(cluster.queue_timeout),
         "max_idle": pool.max_idle,
-        "idle_timeout_ns": int(pool.idle_timeout),
+        "idle_timeout_ns": _or_never(pool.idle_timeout),
         "max_requests_per_connection": pool.max_requests_per_connection,
         "endpoints": endpoints,
         "breaker": {
@@ -187,8 +195,8 @@ def _route(route: Route) -> dict[str, Any]:
         "response_headers": _edits(route.response_headers),
         "response_timeout_ns": int(route.timeout),  # type: ignore[arg-type]
         "total_timeout_ns": int(route.total_timeout),  # type: ignore[arg-type]
-        "idle_timeout_ns": int(route.idle_timeout),  # type: ignore[arg-type]
-        "tunnel_idle_timeout_ns": int(route.tunnel_idle_timeout),  # type: ignore[arg-type]
+        "idle_timeout_ns": _or_never(route.idle_timeout),
+        "tunnel_idle_timeout_ns": _or_never(route.tunnel_idle_timeout),
         "max_body_bytes": route.max_body,
         "retry_on": sum(RETRY_ON[word] for word in retries.on) if retries.max_attempts > 1 else 0,
         "max_attempts": retries.max_attempts,

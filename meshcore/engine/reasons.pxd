@@ -132,12 +132,14 @@ cdef extern from * nogil:
         REASON_UPSTREAM_TRUNCATED "MC_REASON_UPSTREAM_TRUNCATED"
         REASON_TOTAL_TIMEOUT "MC_REASON_TOTAL_TIMEOUT"
         REASON_COUNT "MC_REASON_COUNT"
-    enum:
-        FAULT_NOBODY = 0
-        FAULT_DOWNSTREAM = 1
-        FAULT_INTERNAL = 2
-        FAULT_UPSTREAM = 3
     const unsigned short* reason_status "mc_reason_status"
     const unsigned char* reason_fault "mc_reason_fault"
     const char* const* reason_name "mc_reason_name"
     const char* const* reason_text "mc_reason_text"
+
+
+cdef enum Fault:                        # the third column of the table
+    FAULT_NOBODY = 0
+    FAULT_DOWNSTREAM = 1
+    FAULT_INTERNAL = 2
+    FAULT_UPSTREAM = 3

@@ -165,6 +165,8 @@ cdef struct Limits:
     uint64_t keep_alive_timeout_ns
     uint64_t linger_timeout_ns          # lingering close: how long a refused client may still send
     uint32_t linger_bytes
+    uint64_t filter_timeout_ns          # a Python filter that has not answered by then: 504
+    uint32_t max_filters_waiting        # exchanges per worker that wait for a Python filter
 
 
 cdef struct Forwarding:

@@ -4,8 +4,7 @@ import threading
 
 from fake_engine import raw_stats
 from meshcore.stats import Stats, snapshot
-from meshcore.tap_sessions import TapSession
-from meshcore.taps import TapEvent, tap_filter
+from meshcore.taps import TapEvent, TapSession, tap_filter
 
 
 class FakeProxy:

@@ -1,0 +1,139 @@
+# Tap sessions as Python sees them: open with a filter, read events, close. Matching happens in the engine.
+
+import collections as _collections
+
+from meshcore.engine.state cimport MAX_TAPS, TapSession
+
+cdef enum:
+    TAP_QUEUE_EVENTS = 65536            # per session between two reads; beyond: dropped and counted
+
+
+class TapLimitError(RuntimeError):
+    """As many tap sessions are open as the engine serves at a time."""
+
+
+cdef class TapHub:
+    """All tap sessions of one engine. Reading moves records from the workers' rings to the sessions' queues."""
+    cdef Engine engine
+    cdef TapSession* sessions[8]
+    cdef list queues
+    cdef list dropped
+    cdef object lock
+    cdef dict route_names
+    cdef dict cluster_names
+
+    def __cinit__(self, Engine engine):
+        self.engine = engine
+        self.queues = [None] * MAX_TAPS
+        self.dropped = [0] * MAX_TAPS
+        self.lock = _threading.Lock()
+        for i in range(MAX_TAPS):
+            self.sessions[i] = NULL
+
+    def __dealloc__(self):
+        for i in range(MAX_TAPS):
+            free(self.sessions[i])
+
+    def open(self, *, int method_bit=-1, int scheme=0, authority="", path="", to="", source="", int route_slot=-1,
+             int cluster_slot=-1, double max_rps=0.0) -> int:
+        """Start a session; returns its number. `max_rps` 0 = everything."""
+        cdef TapSession* session
+        cdef uint32_t i
+        cdef uint32_t index
+        with self.lock:
+            index = 0
+            while index < MAX_TAPS and self.sessions[index] != NULL:
+                index += 1
+            if index == MAX_TAPS:
+                raise TapLimitError(f"{MAX_TAPS} tap sessions are open; close one first")
+            for i in range(self.engine.n_workers):
+                if self.engine.workers[i].tap_ring.slots == NULL \
+                        and not ring_init(&self.engine.workers[i].tap_ring, sizeof(TapRecord), TAP_RING_SLOTS):
+                    raise MemoryError
+            session = <TapSession*>calloc(1, sizeof(TapSession))
+            if session == NULL:
+                raise MemoryError
+            session.id = index
+            session.method = method_bit + 1
+            session.scheme = scheme
+            session.route_slot = route_slot
+            session.cluster_slot = cluster_slot
+            session.max_rps_milli = <uint32_t>min(max(max_rps, 0.0) * 1000, 4e9)
+            session.authority_len = _fill(session.authority, 256, authority, "authority")
+            session.path_len = _fill(session.path, 256, path, "path")
+            session.dst_len = _fill(session.dst, 64, to, "to")
+            session.src_len = _fill(session.src, 64, source, "from")
+            self.sessions[index] = session
+            self.queues[index] = _collections.deque()
+            self.dropped[index] = 0
+        self.engine._post_all(COMMAND_TAP_OPEN, session, index)
+        return index
+
+    def close(self, uint32_t index) -> None:
+        """End a session. Its unread events are gone."""
+        cdef TapSession* session = self.sessions[index]
+        if session == NULL:
+            return
+        self.engine._post_all(COMMAND_TAP_CLOSE, session, index)
+        with self.lock:
+            # Safety: every worker has let go of it.
+            self.sessions[index] = NULL
+            self.queues[index] = None
+            free(session)
+
+    def read(self, uint32_t index) -> list:
+        """Events since the last read, oldest first per worker: tuples in the order of TapRecord's fields."""
+        with self.lock:
+            self._pump()
+            queue = self.queues[index]
+            if queue is None:
+                return []
+            events = list(queue)
+            queue.clear()
+            return events
+
+    def counts(self, uint32_t index) -> tuple[int, int, int]:
+        """(matched, hidden by max_rps, lost because a ring or queue was full)."""
+        cdef TapSession* session = self.sessions[index]
+        if session == NULL:
+            return 0, 0, 0
+        lost = sum(self.engine.workers[i].tap_ring.dropped for i in range(self.engine.n_workers))
+        return session.matched, session.suppressed, lost + self.dropped[index]
+
+    cdef _pump(self):
+        cdef TapRecord* record
+        cdef uint32_t i
+        cdef uint32_t j
+        for i in range(self.engine.n_workers):
+            while True:
+                record = <TapRecord*>ring_peek(&self.engine.workers[i].tap_ring)
+                if record == NULL:
+                    break
+                event = _tap_event(record)
+                for j in range(MAX_TAPS):
+                    if record.mask >> j & 1 and self.queues[j] is not None:
+                        if len(self.queues[j]) >= TAP_QUEUE_EVENTS:
+                            self.dropped[j] += 1
+                        else:
+                            self.queues[j].append(event)
+                ring_advance(&self.engine.workers[i].tap_ring)
+
+
+cdef uint16_t _fill(char* into, uint32_t room, value, name) except? 65535:
+    cdef bytes raw = value.encode("latin-1")
+    if len(raw) > room:
+        raise ValueError(f"tap filter '{name}' is longer than {room} bytes")
+    memcpy(into, PyBytes_AS_STRING(raw), len(raw))
+    return len(raw)
+
+
+cdef tuple _tap_event(const TapRecord* record):
+    return (
+        record.kind, record.worker, record.stream, record.wall_ns, record.src[:record.src_len].decode("latin-1"),
+        record.src_port, record.dst[:record.dst_len].decode("latin-1"),
+        record.text.method[:record.text.method_len].decode("latin-1"),
+        record.text.authority[:record.text.authority_len].decode("latin-1"),
+        record.text.path[:record.text.path_len].decode("latin-1"),
+        record.status, record.latency_ns, record.duration_ns, record.response_bytes, record.reason,
+        record.route_slot, record.cluster_slot,
+    )

@@ -1,0 +1,310 @@
+# From a ready request to bytes on an upstream connection: pick, lease or connect, send; queue, retry, give up.
+# Reads no response: see response.
+#
+# Retry rule (NO_RETRY_AFTER_BODY): only while `request_buffer` still holds every byte any upstream got, and before the
+# first response byte went downstream. A refused connect may go elsewhere with any method: nothing was sent. A reset
+# may be repeated for idempotent methods, or when provably no byte was sent. Others get 502: the endpoint may have
+# acted. A pooled connection that turns out closed is not the endpoint's failure; its replay goes over a new one.
+
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t, int32_t
+
+from meshcore.engine.balance cimport balance_pick
+from meshcore.engine.breaker cimport BREAKER_HALF_OPEN
+from meshcore.engine.budget cimport budget_deposit, budget_withdraw
+from meshcore.engine.buffer cimport Buffer, buffer_return
+from meshcore.engine.conn cimport conn_deadline, conn_open
+from meshcore.engine.endpoint cimport ClusterState, EndpointState
+from meshcore.engine.exchange cimport (
+    ATTEMPT_ABANDONED, ATTEMPT_FAILED, exchange_earlier, exchange_note_attempt, exchange_release_upstream,
+)
+from meshcore.engine.flow cimport (
+    FLOW_AWAIT_INPUT, FLOW_AWAIT_OUTPUT, FLOW_FINISHED, FLOW_MALFORMED, FLOW_RECEIVER_FAILED, FLOW_SENDER_CLOSED,
+    FLOW_SENDER_FAILED, flow_pump,
+)
+from meshcore.engine.pool cimport pool_discard, pool_lease, pool_remove
+from meshcore.engine.reasons cimport (
+    REASON_ALL_EJECTED, REASON_BODY_INCOMPLETE, REASON_DOWNSTREAM_CLOSED, REASON_LOAD_SHED, REASON_NO_ENDPOINT,
+    REASON_QUEUE_FULL, REASON_TOTAL_TIMEOUT, REASON_UPSTREAM_CONNECT_FAILED, REASON_UPSTREAM_CONNECT_TIMEOUT,
+    REASON_UPSTREAM_RESET,
+)
+from meshcore.engine.respond cimport respond_gone, respond_reason
+from meshcore.engine.slab cimport SLAB_NONE, slab_at
+from meshcore.engine.snapshot cimport RETRY_CONNECT_FAILURE, RETRY_RESET, ClusterConf, Limits
+from meshcore.engine.state cimport (
+    CONN_AWAIT_CONNECT, CONN_CLOSE_AFTER, CONN_IN_EXCHANGE, CONN_REUSED, CONN_UPSTREAM, EXCHANGE_ACTIVE,
+    EXCHANGE_AWAIT_CONNECT, EXCHANGE_AWAIT_CONNECTION, EXCHANGE_AWAIT_RESPONSE, EXCHANGE_BODY_ABORTED,
+    EXCHANGE_COUNTED, EXCHANGE_FRESH_CONNECTION, EXCHANGE_IDEMPOTENT, EXCHANGE_MAY_REPLAY, EXCHANGE_PROBE,
+    EXCHANGE_RESPONSE_STARTED, EXCHANGE_STALE_REPLAYED, EXCHANGE_TAPPED, FLOW_DONE, FLOW_OPEN, IO_WRITABLE, Conn, Exchange, Worker,
+)
+from meshcore.engine.sys cimport EAGAIN, EINTR, sys_connect, sys_now_ns, sys_send
+from meshcore.engine.tap cimport tap_request
+
+
+cdef inline void dispatch(Worker* worker, Exchange* exchange) noexcept nogil:
+    """Bring an exchange with a cluster and a request_buffer to an endpoint. May end the exchange."""
+    cdef ClusterState* state = exchange.cluster_state
+    if state.in_flight >= exchange.cluster.max_requests:
+        respond_reason(worker, exchange, REASON_LOAD_SHED)
+        return
+    state.in_flight += 1
+    exchange.flags |= EXCHANGE_COUNTED | EXCHANGE_MAY_REPLAY
+    budget_deposit(&state.budget, &exchange.cluster.budget, worker.now_ns)
+    dispatch_attempt(worker, exchange)
+
+
+cdef inline void dispatch_attempt(Worker* worker, Exchange* exchange) noexcept nogil:
+    cdef const ClusterConf* cluster = exchange.cluster
+    cdef EndpointState* endpoint
+    cdef Conn* up
+    cdef int32_t index
+    cdef int fd
+    index = balance_pick(cluster, worker.endpoints, exchange.cluster_state, &worker.rng, worker.now_ns,
+                         &exchange.excluded)
+    if index < 0:
+        respond_reason(worker, exchange, REASON_NO_ENDPOINT if index == -1 else REASON_ALL_EJECTED)
+        return
+    endpoint = worker.endpoints[cluster.endpoints[index].slot]
+    exchange.endpoint_index = index
+    exchange.endpoint = endpoint
+    exchange.flags |= EXCHANGE_ACTIVE
+    if endpoint.breaker.state == BREAKER_HALF_OPEN:
+        exchange.flags |= EXCHANGE_PROBE
+    exchange.request_sent = 0
+    exchange.attempts += 1
+    endpoint.active += 1
+    up = NULL
+    if not exchange.flags & EXCHANGE_FRESH_CONNECTION:
+        up = pool_lease(worker, endpoint, not exchange.flags & EXCHANGE_IDEMPOTENT)
+    elif endpoint.idle_head != SLAB_NONE and endpoint.open_connections >= cluster.max_connections:
+        up = <Conn*>slab_at(&worker.conns, endpoint.idle_head)
+        pool_remove(worker, endpoint, up)
+        pool_discard(worker, endpoint, up)
+        up = NULL
+    if up == NULL:
+        if endpoint.open_connections >= cluster.max_connections:
+            exchange_note_attempt(worker, exchange, ATTEMPT_ABANDONED, worker.now_ns)
+            endpoint.requests -= 1
+            exchange.attempts -= 1
+            dispatch_queue(worker, exchange)
+            return
+        fd = sys_connect(cluster.endpoints[index].address.sockaddr, cluster.endpoints[index].address.sockaddr_len)
+        if fd >= 0:
+            up = conn_open(worker, fd, CONN_UPSTREAM, CONN_AWAIT_CONNECT)
+        endpoint.connects += 1
+        if up == NULL:
+            endpoint.connect_failures += 1
+            dispatch_failed(worker, exchange, REASON_UPSTREAM_CONNECT_FAILED)
+            return
+        up.owner = endpoint
+        endpoint.open_connections += 1
+        worker.n_upstream += 1
+    exchange.up = up
+    up.exchange = exchange
+    if exchange.tap_mask and not exchange.flags & EXCHANGE_TAPPED:
+        exchange.flags |= EXCHANGE_TAPPED
+        tap_request(worker, exchange)
+    if up.state == CONN_AWAIT_CONNECT:
+        exchange.state = EXCHANGE_AWAIT_CONNECT
+        conn_deadline(worker, up, worker.now_ns + cluster.connect_timeout_ns)
+        return
+    up.requests += 1
+    exchange.state = EXCHANGE_AWAIT_RESPONSE
+    exchange.attempt_ns = exchange.start_ns if exchange.attempts == 1 else sys_now_ns()
+    dispatch_send(worker, exchange)
+
+
+cdef inline void dispatch_connected(Worker* worker, Exchange* exchange) noexcept nogil:
+    """The connect succeeded: send."""
+    cdef Conn* up = exchange.up
+    up.state = CONN_IN_EXCHANGE
+    up.requests += 1
+    exchange.state = EXCHANGE_AWAIT_RESPONSE
+    exchange.attempt_ns = sys_now_ns()
+    dispatch_send(worker, exchange)
+
+
+cdef inline void dispatch_send(Worker* worker, Exchange* exchange) noexcept nogil:
+    """Send what is left of the request buffer, then go on with the body. Called again on a writable edge."""
+    cdef Buffer* buffer = exchange.request_buffer
+    cdef Conn* up = exchange.up
+    cdef uint32_t left
+    cdef long sent
+    if buffer != NULL:
+        left = buffer.end - buffer.start - exchange.request_sent
+        if left:
+            sent = sys_send(up.fd, buffer.data + buffer.start + exchange.request_sent, left, 0)
+            if sent < 0:
+                if sent != -EAGAIN and sent != -EINTR:
+                    dispatch_failed(worker, exchange, REASON_UPSTREAM_RESET)
+                    return
+                sent = 0
+            exchange.request_sent += <uint32_t>sent
+            if <uint32_t>sent < left:
+                up.io &= <uint8_t>~IO_WRITABLE
+                conn_deadline(worker, up, worker.now_ns + exchange.route.idle_timeout_ns)
+                return
+    if exchange.request.state == FLOW_DONE and exchange.request.piped_bytes == 0:
+        dispatch_await_response(worker, exchange)
+    else:
+        dispatch_pump(worker, exchange)
+
+
+cdef inline void dispatch_await_response(Worker* worker, Exchange* exchange) noexcept nogil:
+    # The whole request is out: from now on the endpoint has the clock.
+    if exchange.state == EXCHANGE_AWAIT_RESPONSE:
+        conn_deadline(worker, exchange.up, 0 if exchange.route.response_timeout_ns == 0
+                      else worker.now_ns + exchange.route.response_timeout_ns)
+    if exchange.total_deadline_ns or exchange.down.timer.deadline_ns:
+        conn_deadline(worker, exchange.down, exchange.total_deadline_ns)
+
+
+cdef inline void dispatch_pump(Worker* worker, Exchange* exchange) noexcept nogil:
+    """Relay the request body. Called when the client sent more or the upstream can take more. May end the exchange."""
+    cdef const Limits* limits = &exchange.snapshot.snapshot.limits
+    cdef Buffer* buffer = exchange.request_buffer
+    cdef Conn* down = exchange.down
+    cdef uint64_t moved_before = exchange.request.moved_bytes
+    cdef uint64_t slowest_ns
+    cdef int code
+    if buffer != NULL:
+        if exchange.up == NULL or exchange.request_sent < buffer.end - buffer.start:
+            return                      # the head is not out yet: the body waits in the kernel
+        # From here the endpoint gets bytes that are kept nowhere else: this request cannot be sent again.
+        exchange.flags &= ~<uint32_t>EXCHANGE_MAY_REPLAY
+        if exchange.request.state == FLOW_OPEN:
+            buffer_return(&worker.buffers, buffer)
+            exchange.request_buffer = NULL
+    if exchange.flags & EXCHANGE_BODY_ABORTED or exchange.up == NULL:
+        return
+    code = flow_pump(worker, &exchange.request, down, exchange.up, limits, exchange.route.max_body_bytes)
+    if code == FLOW_FINISHED:
+        dispatch_await_response(worker, exchange)
+    elif code == FLOW_AWAIT_INPUT:
+        slowest_ns = 0
+        if limits.body_min_rate_bytes_per_s:
+            # A trickle must not hold a request open: so many bytes a second on average, after a grace.
+            slowest_ns = exchange.body_start_ns + limits.body_min_rate_grace_ns \
+                + exchange.request.moved_bytes * 1000000000 // limits.body_min_rate_bytes_per_s
+        if exchange.request.moved_bytes != moved_before or down.timer.deadline_ns == 0 or slowest_ns:
+            conn_deadline(worker, down, exchange_earlier(
+                exchange_earlier(worker.now_ns + exchange.route.idle_timeout_ns, slowest_ns),
+                exchange.total_deadline_ns))
+        conn_deadline(worker, exchange.up, 0)
+    elif code == FLOW_AWAIT_OUTPUT:
+        conn_deadline(worker, exchange.up, worker.now_ns + exchange.route.idle_timeout_ns)
+        conn_deadline(worker, down, exchange.total_deadline_ns)
+    elif code == FLOW_SENDER_CLOSED:
+        respond_reason(worker, exchange, REASON_BODY_INCOMPLETE)
+    elif code == FLOW_SENDER_FAILED:
+        respond_gone(worker, exchange, REASON_DOWNSTREAM_CLOSED)
+    elif code == FLOW_RECEIVER_FAILED:
+        # The endpoint stopped reading. It may have answered before: let its response, or its reset, decide.
+        exchange.flags |= EXCHANGE_BODY_ABORTED
+        down.flags |= CONN_CLOSE_AFTER
+        conn_deadline(worker, exchange.up, worker.now_ns + 1000000000)
+    else:
+        respond_reason(worker, exchange, <uint8_t>(code - FLOW_MALFORMED))
+
+
+cdef inline void dispatch_failed(Worker* worker, Exchange* exchange, uint8_t reason) noexcept nogil:
+    """This attempt failed before any response byte: try again where that is safe, else answer `reason`."""
+    cdef Conn* up = exchange.up
+    cdef uint32_t bit = RETRY_RESET
+    cdef int unsent = exchange.request_sent == 0
+    cdef int stale = reason == REASON_UPSTREAM_RESET and up != NULL and up.flags & CONN_REUSED
+    if reason == REASON_UPSTREAM_CONNECT_FAILED or reason == REASON_UPSTREAM_CONNECT_TIMEOUT:
+        bit = RETRY_CONNECT_FAILURE
+        unsent = 1
+    if exchange.flags & EXCHANGE_RESPONSE_STARTED or not exchange.flags & EXCHANGE_MAY_REPLAY \
+            or not (unsent or exchange.flags & EXCHANGE_IDEMPOTENT):
+        respond_reason(worker, exchange, reason)
+        return
+    if stale and not exchange.flags & EXCHANGE_STALE_REPLAYED:
+        exchange.flags |= EXCHANGE_STALE_REPLAYED | EXCHANGE_FRESH_CONNECTION
+        exchange.cluster_state.stale_replays += 1
+        exchange_note_attempt(worker, exchange, ATTEMPT_ABANDONED, worker.now_ns)
+        exchange_release_upstream(worker, exchange, 0)
+        dispatch_attempt(worker, exchange)
+        return
+    dispatch_retry(worker, exchange, reason, bit)
+
+
+cdef inline void dispatch_retry(Worker* worker, Exchange* exchange, uint8_t reason, uint32_t bit) noexcept nogil:
+    """Repeat on another endpoint if the route, the attempts and the budget allow; else answer `reason`."""
+    if not exchange.route.retry_on & bit or exchange.attempts >= exchange.route.max_attempts \
+            or (exchange.total_deadline_ns and worker.now_ns >= exchange.total_deadline_ns):
+        respond_reason(worker, exchange, reason)
+        return
+    if not budget_withdraw(&exchange.cluster_state.budget, &exchange.cluster.budget, worker.now_ns):
+        exchange.cluster_state.budget_exhausted += 1
+        respond_reason(worker, exchange, reason)
+        return
+    dispatch_again(worker, exchange)
+
+
+cdef inline void dispatch_again(Worker* worker, Exchange* exchange) noexcept nogil:
+    """The attempt counts as failed; the next goes elsewhere. Every condition was checked by the caller."""
+    exchange_note_attempt(worker, exchange, ATTEMPT_FAILED, worker.now_ns)
+    exchange.endpoint.retries += 1
+    exchange.cluster_state.retries += 1
+    if exchange.endpoint_index < 64:
+        exchange.excluded |= <uint64_t>1 << exchange.endpoint_index
+    exchange_release_upstream(worker, exchange, 0)
+    dispatch_attempt(worker, exchange)
+
+
+# --- the queue of exchanges waiting for a connection ----------------------------------------------------------------
+
+cdef inline void dispatch_queue(Worker* worker, Exchange* exchange) noexcept nogil:
+    cdef ClusterState* state = exchange.cluster_state
+    cdef Exchange* last
+    exchange.endpoint = NULL
+    exchange.endpoint_index = -1
+    if state.queue_len >= exchange.cluster.max_queue:
+        state.queue_overflow += 1
+        respond_reason(worker, exchange, REASON_QUEUE_FULL)
+        return
+    exchange.state = EXCHANGE_AWAIT_CONNECTION
+    exchange.queue_next = NULL
+    exchange.queue_prev = NULL
+    if state.queue_len == 0:
+        state.queue_head = exchange.item.index
+    else:
+        last = <Exchange*>slab_at(&worker.exchanges, state.queue_tail)
+        last.queue_next = exchange
+        exchange.queue_prev = last
+    state.queue_tail = exchange.item.index
+    state.queue_len += 1
+    worker.queued_exchanges += 1
+    conn_deadline(worker, exchange.down, exchange_earlier(worker.now_ns + exchange.cluster.queue_timeout_ns,
+                                                          exchange.total_deadline_ns))
+
+
+cdef inline void dispatch_unqueue(Worker* worker, Exchange* exchange) noexcept nogil:
+    """Take an exchange out of its queue, wherever it stands."""
+    cdef ClusterState* state = exchange.cluster_state
+    if exchange.queue_prev != NULL:
+        exchange.queue_prev.queue_next = exchange.queue_next
+    elif exchange.queue_next != NULL:
+        state.queue_head = exchange.queue_next.item.index
+    if exchange.queue_next != NULL:
+        exchange.queue_next.queue_prev = exchange.queue_prev
+    elif exchange.queue_prev != NULL:
+        state.queue_tail = exchange.queue_prev.item.index
+    exchange.queue_next = exchange.queue_prev = NULL
+    state.queue_len -= 1
+    worker.queued_exchanges -= 1
+
+
+cdef inline void dispatch_serve(Worker* worker, ClusterState* state) noexcept nogil:
+    """A connection of this cluster may be free: let those who wait try, oldest first, until one queues again."""
+    cdef uint32_t tries = state.queue_len
+    cdef Exchange* exchange
+    while tries and state.queue_len:
+        tries -= 1
+        exchange = <Exchange*>slab_at(&worker.exchanges, state.queue_head)
+        dispatch_unqueue(worker, exchange)
+        conn_deadline(worker, exchange.down, exchange.total_deadline_ns)
+        dispatch_attempt(worker, exchange)
+        if state.queue_len and state.queue_tail == exchange.item.index:
+            return                      # it found nothing and went to the back: nothing is free

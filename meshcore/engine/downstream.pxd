@@ -1,0 +1,103 @@
+# A downstream connection between exchanges: waiting, going on to the next request, or parting politely.
+# Parses nothing: see request.
+#
+# Parting: a connection whose input was read to its end is closed at once (one system call). One that may still be
+# sent bytes is shut on our side first and drained for a bounded while: closing with unread input makes the kernel send
+# RST, and the client may lose the answer that told it why (RFC 9112 9.6).
+
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
+
+from meshcore.engine.conn cimport (
+    CONN_BLOCKED, CONN_EOF, CONN_ERROR, CONN_OK, conn_close, conn_deadline, conn_drop_input, conn_flush,
+    conn_list_remove, conn_recv, conn_run_later, conn_shut,
+)
+from meshcore.engine.state cimport (
+    CONN_AWAIT_FLUSH, CONN_AWAIT_HEAD, CONN_CLOSE_AFTER, CONN_LINGERING, CONN_RESET, IO_FAILED, IO_PEER_CLOSED,
+    IO_READABLE, LISTENER_REMOVED, READ_BYTES, Conn, ListenerState, Worker,
+)
+
+
+cdef inline void downstream_close(Worker* worker, Conn* conn) noexcept nogil:
+    """Close now. What was not flushed is lost."""
+    (<ListenerState*>conn.owner).active -= 1
+    worker.n_downstream -= 1
+    conn_list_remove(worker, &worker.downstream_head, conn)
+    conn_close(worker, conn)
+
+
+cdef inline void downstream_abort(Worker* worker, Conn* conn) noexcept nogil:
+    """Close so that the client cannot take what it has for complete."""
+    conn.flags |= CONN_RESET
+    downstream_close(worker, conn)
+
+
+cdef inline void downstream_part(Worker* worker, Conn* conn) noexcept nogil:
+    """No further request here: flush, then close or linger."""
+    conn.flags |= CONN_CLOSE_AFTER
+    if conn.out_buffer != NULL:
+        conn.state = CONN_AWAIT_FLUSH
+        conn_deadline(worker, conn, worker.now_ns + worker.current.snapshot.limits.keep_alive_timeout_ns)
+        return
+    if conn.io & IO_FAILED or (conn.io & IO_PEER_CLOSED and not conn.io & IO_READABLE):
+        downstream_close(worker, conn)
+        return
+    if not conn.io & IO_READABLE and conn.in_buffer == NULL and conn.requests and not conn.flags & CONN_RESET \
+            and conn.state != CONN_LINGERING:
+        # Everything the client sent was read: nothing is left for the kernel to answer with RST.
+        downstream_close(worker, conn)
+        return
+    conn_drop_input(worker, conn)
+    conn.flags &= <uint8_t>~CONN_RESET
+    conn.state = CONN_LINGERING
+    conn.requests = 0                   # from here on: bytes thrown away
+    conn_shut(conn)
+    conn_deadline(worker, conn, worker.now_ns + worker.current.snapshot.limits.linger_timeout_ns)
+    downstream_linger(worker, conn)
+
+
+cdef inline void downstream_refuse(Worker* worker, Conn* conn) noexcept nogil:
+    """As downstream_part, when the client certainly has more to say: always linger."""
+    conn.io |= IO_READABLE
+    downstream_part(worker, conn)
+
+
+cdef inline void downstream_linger(Worker* worker, Conn* conn) noexcept nogil:
+    """Throw input away until the client closes, the limit or the deadline."""
+    cdef uint32_t n
+    cdef int code
+    while conn.io & (IO_READABLE | IO_PEER_CLOSED | IO_FAILED):
+        code = conn_recv(conn, worker.read_buffer, READ_BYTES, &n)
+        if code == CONN_EOF or code == CONN_ERROR:
+            downstream_close(worker, conn)
+            return
+        if code != CONN_OK:
+            return
+        conn.requests += n
+        if conn.requests > worker.current.snapshot.limits.linger_bytes:
+            downstream_close(worker, conn)
+            return
+
+
+cdef inline void downstream_next(Worker* worker, Conn* conn) noexcept nogil:
+    """The response is out (or in out_buffer): wait for the next request, or part."""
+    cdef uint32_t limit = worker.current.snapshot.limits.max_requests_per_connection
+    conn.exchange = NULL
+    if conn.flags & CONN_CLOSE_AFTER or worker.draining or (limit and conn.requests >= limit) \
+            or (<ListenerState*>conn.owner).conf_index == LISTENER_REMOVED:
+        downstream_part(worker, conn)
+        return
+    conn.state = CONN_AWAIT_HEAD
+    conn_deadline(worker, conn, worker.now_ns + worker.current.snapshot.limits.keep_alive_timeout_ns)
+    if conn.in_buffer != NULL or conn.io & (IO_READABLE | IO_PEER_CLOSED | IO_FAILED):
+        conn_run_later(worker, conn)
+
+
+cdef inline void downstream_flushed(Worker* worker, Conn* conn) noexcept nogil:
+    """The writable edge of a connection that only waits to be flushed."""
+    cdef int code = conn_flush(worker, conn)
+    if code == CONN_ERROR:
+        downstream_close(worker, conn)
+    elif code == CONN_OK:
+        downstream_part(worker, conn)
+    else:
+        conn_deadline(worker, conn, worker.now_ns + worker.current.snapshot.limits.keep_alive_timeout_ns)

@@ -1,0 +1,230 @@
+# What an epoll event, a deadline or a turn in the run list means for a connection in its state. Decides who acts;
+# acts itself only by calling request, dispatch, response and downstream.
+
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
+
+from meshcore.engine.conn cimport CONN_ERROR, CONN_OK, conn_deadline, conn_flush
+from meshcore.engine.dispatch cimport dispatch_connected, dispatch_failed, dispatch_pump, dispatch_send, dispatch_unqueue
+from meshcore.engine.downstream cimport downstream_close, downstream_flushed, downstream_linger
+from meshcore.engine.endpoint cimport EndpointState
+from meshcore.engine.exchange cimport ATTEMPT_SUCCEEDED, exchange_earlier, exchange_end
+from meshcore.engine.hook cimport hook_abandon
+from meshcore.engine.listener cimport listener_accept
+from meshcore.engine.pool cimport pool_discard, pool_remove
+from meshcore.engine.reasons cimport (
+    REASON_BODY_TIMEOUT, REASON_DOWNSTREAM_CLOSED, REASON_DOWNSTREAM_STALLED, REASON_FILTER_TIMEOUT,
+    REASON_HEAD_TIMEOUT, REASON_QUEUE_TIMEOUT, REASON_TOTAL_TIMEOUT, REASON_TUNNEL_TIMEOUT,
+    REASON_UPSTREAM_CONNECT_FAILED, REASON_UPSTREAM_CONNECT_TIMEOUT, REASON_UPSTREAM_IDLE_TIMEOUT,
+    REASON_UPSTREAM_RESET, REASON_UPSTREAM_RESPONSE_TIMEOUT,
+)
+from meshcore.engine.request cimport request_read
+from meshcore.engine.respond cimport respond_gone, respond_reason, respond_unparsed
+from meshcore.engine.response cimport response_cut, response_pump, response_read, response_tunnel_pump
+from meshcore.engine.state cimport (
+    CONN_AWAIT_CONNECT, CONN_AWAIT_FLUSH, CONN_AWAIT_HEAD, CONN_DOWNSTREAM, CONN_FREE, CONN_IDLE, CONN_IN_EXCHANGE,
+    CONN_LINGERING, CONN_LISTENER, EXCHANGE_AWAIT_CONNECTION, EXCHANGE_AWAIT_FILTER, EXCHANGE_AWAIT_RESPONSE,
+    EXCHANGE_AWAIT_RESPONSE_FILTER, EXCHANGE_BODY_ABORTED, EXCHANGE_RELAY, EXCHANGE_TUNNEL, FLOW_DONE, FLOW_OPEN,
+    IO_FAILED, IO_PEER_CLOSED, IO_READABLE, IO_WRITABLE, Conn, Exchange, Worker,
+)
+from meshcore.engine.sys cimport EPOLLERR, EPOLLHUP, EPOLLIN, EPOLLOUT, EPOLLRDHUP, sys_now_ns, sys_socket_error
+
+
+cdef inline void event_act(Worker* worker, Conn* conn, uint32_t events) noexcept nogil:
+    """Note the edges and act on them."""
+    if conn.kind == CONN_FREE:
+        return
+    if conn.kind == CONN_LISTENER:
+        listener_accept(worker, conn)
+        return
+    if events & (EPOLLIN | EPOLLRDHUP):
+        conn.io |= IO_READABLE
+    if events & EPOLLOUT:
+        conn.io |= IO_WRITABLE
+    if events & EPOLLRDHUP:
+        conn.io |= IO_PEER_CLOSED
+    if events & (EPOLLERR | EPOLLHUP):
+        conn.io |= IO_FAILED | IO_READABLE
+    event_run(worker, conn)
+
+
+cdef inline void event_run(Worker* worker, Conn* conn) noexcept nogil:
+    """Do what this connection's state and edges allow."""
+    if conn.kind == CONN_DOWNSTREAM:
+        event_downstream(worker, conn)
+    elif conn.kind != CONN_LISTENER:
+        event_upstream(worker, conn)
+
+
+cdef inline void event_downstream(Worker* worker, Conn* conn) noexcept nogil:
+    if conn.state == CONN_IN_EXCHANGE:
+        event_downstream_exchange(worker, conn, conn.exchange)
+        return
+    if conn.out_buffer != NULL and conn.state == CONN_AWAIT_HEAD:
+        # The last response is still on its way out: the next request waits for it.
+        if not conn.io & (IO_WRITABLE | IO_FAILED):
+            return
+        if conn_flush(worker, conn) == CONN_ERROR:
+            downstream_close(worker, conn)
+            return
+        if conn.out_buffer != NULL:
+            conn_deadline(worker, conn, worker.now_ns + worker.current.snapshot.limits.keep_alive_timeout_ns)
+            return
+    if conn.state == CONN_AWAIT_HEAD:
+        if conn.in_buffer != NULL or conn.io & (IO_READABLE | IO_PEER_CLOSED | IO_FAILED):
+            request_read(worker, conn)
+    elif conn.state == CONN_LINGERING:
+        downstream_linger(worker, conn)
+    elif conn.io & (IO_WRITABLE | IO_FAILED):
+        downstream_flushed(worker, conn)
+
+
+cdef inline void event_downstream_exchange(Worker* worker, Conn* conn, Exchange* exchange) noexcept nogil:
+    if exchange.state == EXCHANGE_AWAIT_FILTER or exchange.state == EXCHANGE_AWAIT_RESPONSE_FILTER:
+        if conn.io & IO_FAILED:
+            hook_abandon(worker, exchange)
+            worker.reasons[REASON_DOWNSTREAM_CLOSED] += 1
+            downstream_close(worker, conn)
+        return
+    if conn.out_buffer != NULL and conn.io & (IO_WRITABLE | IO_FAILED):
+        if conn_flush(worker, conn) == CONN_ERROR:
+            respond_gone(worker, exchange, REASON_DOWNSTREAM_CLOSED)
+            return
+    if exchange.state == EXCHANGE_TUNNEL:
+        response_tunnel_pump(worker, exchange)
+        return
+    if exchange.state == EXCHANGE_RELAY:
+        response_pump(worker, exchange)
+        if conn.exchange != exchange:
+            return
+    if exchange.request.state == FLOW_OPEN and conn.io & (IO_READABLE | IO_PEER_CLOSED) \
+            and (exchange.state == EXCHANGE_AWAIT_RESPONSE or exchange.state == EXCHANGE_RELAY):
+        dispatch_pump(worker, exchange)
+        if conn.exchange != exchange:
+            return
+    if conn.io & IO_FAILED:
+        # Reset, or closed both ways: nobody is left to answer.
+        event_give_up(worker, exchange, REASON_DOWNSTREAM_CLOSED)
+
+
+cdef inline void event_give_up(Worker* worker, Exchange* exchange, uint8_t reason) noexcept nogil:
+    if exchange.state == EXCHANGE_AWAIT_CONNECTION:
+        dispatch_unqueue(worker, exchange)
+    respond_gone(worker, exchange, reason)
+
+
+cdef inline void event_upstream(Worker* worker, Conn* conn) noexcept nogil:
+    cdef Exchange* exchange = conn.exchange
+    cdef EndpointState* endpoint = <EndpointState*>conn.owner
+    if conn.state == CONN_IDLE:
+        if conn.io & (IO_READABLE | IO_PEER_CLOSED | IO_FAILED):
+            # Closed by the endpoint, or bytes nobody asked for: never matched to a later request.
+            pool_remove(worker, endpoint, conn)
+            pool_discard(worker, endpoint, conn)
+            if worker.queued_exchanges:
+                worker.serve_queues = 1
+        return
+    if exchange == NULL:
+        return
+    if conn.state == CONN_AWAIT_CONNECT:
+        if not conn.io & (IO_WRITABLE | IO_FAILED):
+            return
+        if sys_socket_error(conn.fd) != 0 or conn.io & IO_FAILED:
+            endpoint.connect_failures += 1
+            dispatch_failed(worker, exchange, REASON_UPSTREAM_CONNECT_FAILED)
+        else:
+            dispatch_connected(worker, exchange)
+        return
+    if exchange.state == EXCHANGE_AWAIT_RESPONSE_FILTER:
+        return
+    if exchange.state == EXCHANGE_TUNNEL:
+        if conn.out_buffer != NULL and conn_flush(worker, conn) == CONN_ERROR:
+            event_end_tunnel(worker, exchange)
+            return
+        response_tunnel_pump(worker, exchange)
+        return
+    if conn.io & IO_WRITABLE and not event_upstream_writable(worker, conn, exchange):
+        return
+    if not conn.io & (IO_READABLE | IO_PEER_CLOSED | IO_FAILED):
+        return
+    if exchange.state == EXCHANGE_AWAIT_RESPONSE:
+        response_read(worker, exchange)
+    elif exchange.state == EXCHANGE_RELAY:
+        response_pump(worker, exchange)
+
+
+cdef inline int event_upstream_writable(Worker* worker, Conn* conn, Exchange* exchange) noexcept nogil:
+    """The endpoint takes more of the request. 1 when the exchange still holds this connection."""
+    if exchange.request_buffer != NULL \
+            and exchange.request_sent < exchange.request_buffer.end - exchange.request_buffer.start:
+        dispatch_send(worker, exchange)
+        return conn.exchange == exchange
+    if conn.out_buffer != NULL and conn_flush(worker, conn) == CONN_ERROR:
+        exchange.flags |= EXCHANGE_BODY_ABORTED
+    if exchange.request.state == FLOW_OPEN or exchange.request.piped_bytes:
+        dispatch_pump(worker, exchange)
+    return conn.exchange == exchange
+
+
+cdef inline void event_end_tunnel(Worker* worker, Exchange* exchange) noexcept nogil:
+    cdef Conn* down = exchange.down
+    exchange_end(worker, exchange, ATTEMPT_SUCCEEDED, sys_now_ns())
+    downstream_close(worker, down)
+
+
+# --- deadlines ------------------------------------------------------------------------------------------------------
+
+cdef inline void event_timeout(Worker* worker, Conn* conn) noexcept nogil:
+    """The one deadline of this connection has passed: its state says which it was."""
+    if conn.kind == CONN_DOWNSTREAM:
+        if conn.state == CONN_IN_EXCHANGE:
+            event_exchange_timeout(worker, conn.exchange)
+        elif conn.state == CONN_AWAIT_HEAD and conn.in_buffer != NULL and conn.out_buffer == NULL:
+            respond_unparsed(worker, conn, REASON_HEAD_TIMEOUT)
+        else:
+            downstream_close(worker, conn)            # idle, lingering or not reading for too long
+    elif conn.kind != CONN_LISTENER and conn.kind != CONN_FREE:
+        event_upstream_timeout(worker, conn)
+
+
+cdef inline void event_exchange_timeout(Worker* worker, Exchange* exchange) noexcept nogil:
+    cdef Conn* down = exchange.down
+    if exchange.state == EXCHANGE_AWAIT_FILTER or exchange.state == EXCHANGE_AWAIT_RESPONSE_FILTER:
+        hook_abandon(worker, exchange)
+        respond_unparsed(worker, down, REASON_FILTER_TIMEOUT)
+        return
+    if exchange.state == EXCHANGE_AWAIT_CONNECTION:
+        dispatch_unqueue(worker, exchange)
+        exchange.cluster_state.queue_timeouts += 1
+        respond_reason(worker, exchange, REASON_QUEUE_TIMEOUT)
+        return
+    if exchange.total_deadline_ns and worker.now_ns >= exchange.total_deadline_ns:
+        respond_reason(worker, exchange, REASON_TOTAL_TIMEOUT)
+        return
+    if exchange.state == EXCHANGE_TUNNEL:
+        return
+    if exchange.request.state == FLOW_OPEN and down.out_buffer == NULL and exchange.response.piped_bytes == 0:
+        respond_reason(worker, exchange, REASON_BODY_TIMEOUT)
+    else:
+        respond_gone(worker, exchange, REASON_DOWNSTREAM_STALLED)
+
+
+cdef inline void event_upstream_timeout(Worker* worker, Conn* conn) noexcept nogil:
+    cdef Exchange* exchange = conn.exchange
+    cdef EndpointState* endpoint = <EndpointState*>conn.owner
+    if conn.state == CONN_IDLE:
+        pool_remove(worker, endpoint, conn)
+        pool_discard(worker, endpoint, conn)
+    elif exchange == NULL:
+        return
+    elif conn.state == CONN_AWAIT_CONNECT:
+        endpoint.connect_failures += 1
+        dispatch_failed(worker, exchange, REASON_UPSTREAM_CONNECT_TIMEOUT)
+    elif exchange.state == EXCHANGE_TUNNEL:
+        exchange.reason = REASON_TUNNEL_TIMEOUT
+        event_end_tunnel(worker, exchange)
+    elif exchange.state == EXCHANGE_RELAY:
+        response_cut(worker, exchange, REASON_UPSTREAM_IDLE_TIMEOUT)
+    elif exchange.flags & EXCHANGE_BODY_ABORTED:
+        respond_reason(worker, exchange, REASON_UPSTREAM_RESET)
+    else:
+        respond_reason(worker, exchange, REASON_UPSTREAM_RESPONSE_TIMEOUT)

@@ -1,0 +1,203 @@
+# Beginning and end of an exchange, and what is noted about it. The plot between lies in request, dispatch, response.
+#
+#   request  (a head arrived)   -> route -> [filter] -> dispatch (pick, lease or connect, send)
+#   response (a head came back) -> forward -> relay both bodies -> exchange_end -> next request
+#
+# Timestamps: start (head complete), attempt (sent to this endpoint), first byte (response head), end. start..end feeds
+# the route's, the cluster's and the endpoint's histogram; attempt..first byte feeds the balancer's EWMA.
+
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.stdlib cimport calloc
+from libc.string cimport memset
+
+from meshcore.engine.breaker cimport BREAKER_CLOSED, breaker_on_abandoned, breaker_on_failure, breaker_on_success
+from meshcore.engine.buffer cimport buffer_return
+from meshcore.engine.conn cimport conn_deadline
+from meshcore.engine.endpoint cimport ClusterState, EndpointState
+from meshcore.engine.ewma cimport ewma_observe
+from meshcore.engine.flow cimport flow_close
+from meshcore.engine.histogram cimport Histogram, histogram_record
+from meshcore.engine.pool cimport pool_discard, pool_return
+from meshcore.engine.reasons cimport REASON_NONE
+from meshcore.engine.slab cimport slab_return, slab_take
+from meshcore.engine.snapshot cimport BALANCER_PEAK_EWMA
+from meshcore.engine.state cimport (
+    EXCHANGE_ACTIVE, EXCHANGE_COUNTED, EXCHANGE_KEEP_UPSTREAM, EXCHANGE_PROBE, EXCHANGE_TAPPED, FLOW_DONE, FLOW_EMPTY, FLOW_OPEN, Conn, Exchange,
+    SnapshotRef, Worker,
+)
+from meshcore.engine.sys cimport atomic_add_u32, sys_now_ns
+from meshcore.engine.tap cimport TAP_END, tap_release, tap_request, tap_write
+
+cdef enum AttemptOutcome:
+    ATTEMPT_SUCCEEDED = 0
+    ATTEMPT_FAILED = 1                  # the endpoint's fault
+    ATTEMPT_ABANDONED = 2               # nobody learnt anything about the endpoint
+
+
+cdef inline Exchange* exchange_begin(Worker* worker, Conn* down, uint64_t now_ns) noexcept nogil:
+    """A new exchange under the current snapshot. NULL at the in-flight limit."""
+    cdef Exchange* exchange
+    if worker.exchanges.in_use >= worker.current.snapshot.limits.max_in_flight:
+        return NULL
+    exchange = <Exchange*>slab_take(&worker.exchanges)
+    if exchange == NULL:
+        return NULL
+    exchange.down = down
+    exchange.up = NULL
+    exchange.snapshot = worker.current
+    exchange.listener = NULL
+    exchange.route = NULL
+    exchange.cluster = NULL
+    exchange.cluster_state = NULL
+    exchange.endpoint = NULL
+    exchange.route_state = NULL
+    exchange.request_buffer = NULL
+    exchange.head_buffer = NULL
+    exchange.endpoint_index = -1
+    exchange.request_sent = 0
+    exchange.flags = 0
+    exchange.attempts = 0
+    exchange.interim_responses = 0
+    exchange.reason = REASON_NONE
+    exchange.tap_mask = 0
+    exchange.status = 0
+    exchange.excluded = 0
+    exchange.start_ns = now_ns
+    exchange.attempt_ns = now_ns
+    exchange.first_byte_ns = 0
+    exchange.total_deadline_ns = 0
+    exchange.body_start_ns = now_ns
+    exchange.queue_next = exchange.queue_prev = NULL
+    exchange.request.state = exchange.response.state = FLOW_DONE
+    exchange.request.framing_in = exchange.response.framing_in = FLOW_EMPTY
+    exchange.request.pipe.write_fd = exchange.response.pipe.write_fd = -1
+    exchange.request.piped_bytes = exchange.response.piped_bytes = 0
+    exchange.request.moved_bytes = exchange.response.moved_bytes = 0
+    worker.next_stream += 1
+    exchange.stream = worker.next_stream
+    worker.current.exchanges += 1
+    down.exchange = exchange
+    return exchange
+
+
+cdef inline void exchange_note_attempt(Worker* worker, Exchange* exchange, int outcome, uint64_t now_ns) noexcept nogil:
+    """Settle the current attempt with its endpoint: breaker, counters, in-flight. Once per pick.
+
+    CLIENT_FAULT_NOT_UPSTREAM: what a client caused is ATTEMPT_ABANDONED.
+    """
+    cdef EndpointState* endpoint = exchange.endpoint
+    if not exchange.flags & EXCHANGE_ACTIVE:
+        return
+    exchange.flags &= ~<uint32_t>EXCHANGE_ACTIVE
+    endpoint.active -= 1
+    endpoint.requests += 1
+    if outcome == ATTEMPT_SUCCEEDED:
+        endpoint.successes += 1
+    elif outcome == ATTEMPT_FAILED:
+        endpoint.failures += 1
+    # While an endpoint is ejected only its probe speaks for it: what was sent before says nothing new.
+    if endpoint.breaker.state != BREAKER_CLOSED and not exchange.flags & EXCHANGE_PROBE:
+        return
+    exchange.flags &= ~<uint32_t>EXCHANGE_PROBE
+    if outcome == ATTEMPT_SUCCEEDED:
+        breaker_on_success(&endpoint.breaker)
+    elif outcome == ATTEMPT_FAILED:
+        if breaker_on_failure(&endpoint.breaker, &exchange.cluster.breaker, now_ns, &worker.rng):
+            endpoint.ejections += 1
+    else:
+        breaker_on_abandoned(&endpoint.breaker, now_ns)
+
+
+cdef inline void exchange_release_upstream(Worker* worker, Exchange* exchange, int reusable) noexcept nogil:
+    """Part from the upstream connection: back to its pool, or closed."""
+    cdef Conn* up = exchange.up
+    cdef EndpointState* endpoint = exchange.endpoint
+    if up == NULL:
+        return
+    exchange.up = NULL
+    up.exchange = NULL
+    # An endpoint that left the configuration meanwhile gets no idle connection: nobody would look for it.
+    if reusable and endpoint.slot_version == worker.current.snapshot.version:
+        pool_return(worker, endpoint, exchange.cluster, up)
+    else:
+        pool_discard(worker, endpoint, up)
+    if worker.queued_exchanges:
+        worker.serve_queues = 1
+
+
+cdef inline void exchange_end(Worker* worker, Exchange* exchange, int outcome, uint64_t now_ns) noexcept nogil:
+    """Note the result, give everything back. The pointer is dead; the downstream connection is the caller's to close
+    or to wait on."""
+    cdef uint64_t took_ns = now_ns - exchange.start_ns
+    cdef uint32_t status_class = exchange.status // 100
+    cdef ClusterState* cluster_state = exchange.cluster_state
+    cdef SnapshotRef* snapshot = exchange.snapshot
+    cdef int reusable = exchange.flags & EXCHANGE_KEEP_UPSTREAM and exchange.response.state == FLOW_DONE \
+        and exchange.request.state == FLOW_DONE and outcome != ATTEMPT_ABANDONED
+    if status_class > 5:
+        status_class = 0
+    if exchange.endpoint != NULL and exchange.flags & EXCHANGE_ACTIVE:
+        exchange.endpoint.bytes_out += exchange.request.moved_bytes
+        exchange.endpoint.bytes_in += exchange.response.moved_bytes
+        if outcome != ATTEMPT_ABANDONED:
+            exchange_record(&exchange.endpoint.latency, took_ns)
+    if exchange.route_state != NULL:
+        exchange.route_state.requests += 1
+        exchange.route_state.status_class[status_class] += 1
+        exchange_record(&exchange.route_state.latency, took_ns)
+    if exchange.flags & EXCHANGE_COUNTED:
+        cluster_state.in_flight -= 1
+        cluster_state.requests += 1
+        cluster_state.status_class[status_class] += 1
+        if outcome == ATTEMPT_SUCCEEDED:
+            cluster_state.successes += 1
+        elif outcome == ATTEMPT_FAILED:
+            cluster_state.failures += 1
+        exchange_record(&cluster_state.latency, took_ns)
+    exchange_note_attempt(worker, exchange, outcome, now_ns)
+    if exchange.reason != REASON_NONE:
+        worker.reasons[exchange.reason] += 1
+    if exchange.tap_mask:
+        if exchange.first_byte_ns == 0:
+            if not exchange.flags & EXCHANGE_TAPPED:
+                tap_request(worker, exchange)         # it never got as far as an endpoint
+            exchange.first_byte_ns = now_ns
+        if exchange.tap_mask:
+            tap_write(worker, exchange, TAP_END, now_ns, exchange.first_byte_ns - exchange.start_ns,
+                      now_ns - exchange.first_byte_ns)
+    exchange_release_upstream(worker, exchange, reusable)
+    tap_release(worker, exchange)
+    if exchange.request_buffer != NULL:
+        buffer_return(&worker.buffers, exchange.request_buffer)
+        exchange.request_buffer = NULL
+    flow_close(worker, &exchange.request)
+    flow_close(worker, &exchange.response)
+    if exchange.down != NULL:
+        exchange.down.exchange = NULL
+    slab_return(&worker.exchanges, &exchange.item)
+    snapshot.exchanges -= 1
+    if snapshot.exchanges == 0 and not snapshot.is_current:
+        atomic_add_u32(snapshot.workers_left, <uint32_t>-1)
+
+
+cdef inline void exchange_record(Histogram** histogram, uint64_t took_ns) noexcept nogil:
+    # The first sample of a route or endpoint makes its histogram: 10,000 routes do not pay for the 9,900 idle ones.
+    if histogram[0] == NULL:
+        histogram[0] = <Histogram*>calloc(1, sizeof(Histogram))
+        if histogram[0] == NULL:
+            return
+    histogram_record(histogram[0], took_ns)
+
+
+cdef inline void exchange_observe_latency(Exchange* exchange, uint64_t now_ns) noexcept nogil:
+    """The response head is here: tell the balancer how long this endpoint took."""
+    if exchange.cluster.balancer == BALANCER_PEAK_EWMA:
+        ewma_observe(&exchange.endpoint.ewma, <double>(now_ns - exchange.attempt_ns), now_ns,
+                     exchange.cluster.ewma_decay_ns)
+
+
+cdef inline uint64_t exchange_earlier(uint64_t a_ns, uint64_t b_ns) noexcept nogil:
+    """The earlier of two deadlines, where 0 means none."""
+    if a_ns == 0 or (b_ns != 0 and b_ns < a_ns):
+        return b_ns
+    return a_ns

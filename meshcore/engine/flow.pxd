@@ -1,0 +1,246 @@
+# One direction's body: from the connection that sends it to the one that receives it, re-framed on the way.
+# Decides nothing about the exchange; says what happened and lets its caller act.
+#
+# Backpressure is the absence of reading: while the receiver has unsent output (or a full pipe), the sender's bytes
+# stay in the kernel, and TCP tells the other end. So the most a direction ever holds is one read.
+# Chunked bodies are decoded in place and encoded anew (never passed on raw); lengths are counted, not parsed;
+# long lengths go by splice without entering user space.
+
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.string cimport memcpy
+
+from meshcore.engine.conn cimport (
+    CONN_EOF, CONN_ERROR, CONN_OK, conn_keep_input, conn_recv, conn_run_later, conn_send, conn_send2,
+)
+from meshcore.engine.framing cimport (
+    CHUNK_DONE, CHUNK_MORE, chunk_decode, chunk_free, chunk_reset, chunk_trailers, chunk_write_header,
+)
+from meshcore.engine.pipe cimport PIPE_BYTES, pipe_lease, pipe_return
+from meshcore.engine.reasons cimport REASON_BODY_TOO_LARGE
+from meshcore.engine.snapshot cimport Limits
+from meshcore.engine.state cimport (
+    FLOW_CHUNKED, FLOW_DONE, FLOW_EMPTY, FLOW_LENGTH, FLOW_OPEN, FLOW_RAW, FLOW_UNTIL_CLOSE, IO_FAILED,
+    IO_PEER_CLOSED, IO_READABLE, IO_WRITABLE, READ_BYTES, READ_LARGE_BYTES, Conn, Flow, Worker,
+)
+from meshcore.engine.sys cimport EAGAIN, EINTR, MSG_PEEK, sys_recv, sys_splice
+
+cdef enum FlowCode:
+    FLOW_AWAIT_INPUT = 0                # the sender has nothing more now
+    FLOW_AWAIT_OUTPUT = 1               # the receiver must drain first
+    FLOW_FINISHED = 2                   # the last byte was handed on (perhaps into out_buffer)
+    FLOW_SENDER_CLOSED = 3              # before the body's end
+    FLOW_SENDER_FAILED = 4
+    FLOW_RECEIVER_FAILED = 5
+    FLOW_MALFORMED = 16                 # + reason
+
+cdef enum:
+    SPLICE_MIN_BYTES = 131072           # below, two copies are cheaper than two more system calls
+    FLOW_TURN_BYTES = 1048576           # then others get their turn
+
+
+cdef inline void flow_open(Flow* flow, uint8_t framing_in, uint8_t framing_out, uint64_t length) noexcept nogil:
+    flow.framing_in = framing_in
+    flow.framing_out = framing_out
+    flow.remaining_bytes = length
+    flow.moved_bytes = 0
+    flow.piped_bytes = 0
+    flow.pipe.read_fd = flow.pipe.write_fd = -1
+    flow.state = FLOW_OPEN
+    if framing_in == FLOW_EMPTY or (framing_in == FLOW_LENGTH and length == 0):
+        flow.state = FLOW_DONE
+    if framing_in == FLOW_CHUNKED:
+        chunk_reset(&flow.decoder)
+
+
+cdef inline void flow_close(Worker* worker, Flow* flow) noexcept nogil:
+    """Give back what the direction holds."""
+    pipe_return(worker, flow)
+    if flow.framing_in == FLOW_CHUNKED:
+        chunk_free(&flow.decoder)
+    flow.framing_in = FLOW_EMPTY
+    flow.state = FLOW_DONE
+
+
+cdef inline int flow_take(Flow* flow, char* data, uint32_t n, uint32_t* used, char** body, uint32_t* body_len,
+                          const Limits* limits) noexcept nogil:
+    """Split input into body bytes, in place: sets what was used of `data` and where the body bytes lie.
+
+    FLOW_AWAIT_INPUT, FLOW_FINISHED (this was the end), or FLOW_MALFORMED + reason.
+    """
+    cdef int code
+    body[0] = data
+    if flow.framing_in == FLOW_LENGTH:
+        used[0] = n if n < flow.remaining_bytes else <uint32_t>flow.remaining_bytes
+        body_len[0] = used[0]
+        flow.remaining_bytes -= used[0]
+        flow.moved_bytes += used[0]
+        if flow.remaining_bytes == 0:
+            flow.state = FLOW_DONE
+            return FLOW_FINISHED
+        return FLOW_AWAIT_INPUT
+    if flow.framing_in == FLOW_CHUNKED:
+        code = chunk_decode(&flow.decoder, data, n, body_len, used, limits)
+        flow.moved_bytes += body_len[0]
+        if code == CHUNK_MORE:
+            return FLOW_AWAIT_INPUT
+        if code == CHUNK_DONE:
+            flow.state = FLOW_DONE
+            return FLOW_FINISHED
+        return code                     # reason + 16 there as here
+    used[0] = body_len[0] = n
+    flow.moved_bytes += n
+    return FLOW_AWAIT_INPUT
+
+
+cdef inline uint32_t flow_frame(Flow* flow, char** body, uint32_t body_len) noexcept nogil:
+    """Put the outgoing framing around body bytes in place: HEADROOM before and TAILROOM after must be writable.
+
+    Moves *body back over the chunk header. Returns the framed length. The last chunk is flow_last's.
+    """
+    cdef uint32_t header
+    if flow.framing_out != FLOW_CHUNKED or body_len == 0:
+        return body_len
+    header = chunk_write_header(body[0], body_len)
+    body[0][body_len] = c"\r"
+    body[0][body_len + 1] = c"\n"
+    body[0] -= header
+    return header + body_len + 2
+
+
+cdef inline int flow_send(Worker* worker, Flow* flow, Conn* receiver, char* body, uint32_t body_len,
+                          int is_last) noexcept nogil:
+    """Frame and send body bytes, and the end of the body when this is it. CONN_OK, CONN_BLOCKED or CONN_ERROR."""
+    cdef uint32_t framed = flow_frame(flow, &body, body_len)
+    cdef const char* trailers = NULL
+    cdef uint32_t trailers_len = 0
+    cdef int code
+    if is_last and flow.framing_out == FLOW_CHUNKED:
+        if flow.framing_in == FLOW_CHUNKED and flow.trailers_wanted:
+            chunk_trailers(&flow.decoder, &trailers, &trailers_len)
+        if trailers_len:
+            memcpy(body + framed, b"0\r\n", 3)
+            code = conn_send2(worker, receiver, body, framed + 3, trailers, trailers_len)
+            if code == CONN_ERROR:
+                return code
+            return conn_send(worker, receiver, b"\r\n", 2)
+        memcpy(body + framed, b"0\r\n\r\n", 5)
+        framed += 5
+    if framed == 0:
+        return CONN_OK
+    return conn_send(worker, receiver, body, framed)
+
+
+cdef inline int flow_pump(Worker* worker, Flow* flow, Conn* sender, Conn* receiver, const Limits* limits,
+                          uint64_t max_body_bytes) noexcept nogil:
+    """Move bytes until one side blocks, the body ends, or this turn is used up (then the sender runs again later)."""
+    cdef uint32_t n
+    cdef uint32_t used
+    cdef uint32_t body_len
+    cdef uint32_t room
+    cdef uint64_t turn = 0
+    cdef char* body
+    cdef int code
+    cdef int sent
+    if flow.state == FLOW_DONE and flow.piped_bytes == 0:
+        return FLOW_FINISHED
+    while True:
+        if receiver.out_buffer != NULL:
+            return FLOW_AWAIT_OUTPUT
+        if flow.piped_bytes or (flow.framing_in == FLOW_LENGTH and flow.framing_out == FLOW_LENGTH
+                                and flow.remaining_bytes >= SPLICE_MIN_BYTES and sender.in_buffer == NULL):
+            code = flow_splice(worker, flow, sender, receiver)
+            if code != FLOW_OPEN:
+                return code
+            if flow.state == FLOW_DONE and flow.piped_bytes == 0:
+                return FLOW_FINISHED
+        else:
+            if not sender.io & (IO_READABLE | IO_PEER_CLOSED | IO_FAILED):
+                return FLOW_AWAIT_INPUT
+            room = READ_LARGE_BYTES if flow.moved_bytes > READ_BYTES else READ_BYTES
+            if flow.framing_in == FLOW_LENGTH and flow.remaining_bytes < room:
+                room = <uint32_t>flow.remaining_bytes     # what follows a body is not ours to read
+            code = conn_recv(sender, worker.read_buffer, room, &n)
+            if code == CONN_EOF:
+                return flow_end_of_input(worker, flow, receiver)
+            if code == CONN_ERROR:
+                return FLOW_SENDER_FAILED
+            if code != CONN_OK:
+                return FLOW_AWAIT_INPUT
+            code = flow_take(flow, worker.read_buffer, n, &used, &body, &body_len, limits)
+            if code >= FLOW_MALFORMED:
+                return code
+            if max_body_bytes and flow.moved_bytes > max_body_bytes:
+                return FLOW_MALFORMED + REASON_BODY_TOO_LARGE
+            sent = flow_send(worker, flow, receiver, body, body_len, code == FLOW_FINISHED)
+            if code == FLOW_FINISHED and used < n:
+                if not conn_keep_input(worker, sender, worker.read_buffer + used, n - used):
+                    return FLOW_SENDER_FAILED
+            if sent == CONN_ERROR:
+                return FLOW_RECEIVER_FAILED
+            if code == FLOW_FINISHED:
+                return FLOW_FINISHED
+            turn += n
+        if turn > FLOW_TURN_BYTES:
+            conn_run_later(worker, sender)
+            return FLOW_AWAIT_INPUT
+
+
+cdef inline int flow_end_of_input(Worker* worker, Flow* flow, Conn* receiver) noexcept nogil:
+    cdef int sent
+    if flow.framing_in == FLOW_RAW:
+        flow.state = FLOW_DONE
+        return FLOW_FINISHED
+    if flow.framing_in != FLOW_UNTIL_CLOSE:
+        return FLOW_SENDER_CLOSED
+    flow.state = FLOW_DONE
+    sent = flow_send(worker, flow, receiver, worker.read_buffer, 0, 1)
+    return FLOW_RECEIVER_FAILED if sent == CONN_ERROR else FLOW_FINISHED
+
+
+cdef inline int flow_splice(Worker* worker, Flow* flow, Conn* sender, Conn* receiver) noexcept nogil:
+    # One step by splice: FLOW_OPEN to go on, or the reason to stop.
+    cdef long moved
+    cdef uint64_t want
+    cdef char probe
+    if flow.piped_bytes == 0:
+        if not sender.io & (IO_READABLE | IO_PEER_CLOSED | IO_FAILED):
+            return FLOW_AWAIT_INPUT
+        if flow.pipe.write_fd < 0 and not pipe_lease(worker, &flow.pipe):
+            flow.framing_out = FLOW_UNTIL_CLOSE       # no descriptors left: copy; both mean "bytes as they are"
+            return FLOW_OPEN
+        want = flow.remaining_bytes if flow.remaining_bytes < PIPE_BYTES else PIPE_BYTES
+        moved = sys_splice(sender.fd, flow.pipe.write_fd, want)
+        if moved == 0:
+            sender.io |= IO_PEER_CLOSED
+            return FLOW_SENDER_CLOSED
+        if moved < 0:
+            if moved == -EAGAIN:
+                sender.io &= <uint8_t>~IO_READABLE
+                if sender.io & (IO_PEER_CLOSED | IO_FAILED):
+                    # The end may have come without a fresh edge: ask once, by a read that takes nothing else.
+                    moved = sys_recv(sender.fd, &probe, 1, MSG_PEEK)
+                    if moved == 0:
+                        return FLOW_SENDER_CLOSED
+                    if moved < 0 and moved != -EAGAIN:
+                        return FLOW_SENDER_FAILED
+                return FLOW_AWAIT_INPUT
+            if moved == -EINTR:
+                return FLOW_OPEN
+            return FLOW_SENDER_FAILED
+        flow.piped_bytes = <uint32_t>moved
+        flow.remaining_bytes -= <uint64_t>moved
+        flow.moved_bytes += <uint64_t>moved
+        if flow.remaining_bytes == 0:
+            flow.state = FLOW_DONE
+    while flow.piped_bytes:
+        moved = sys_splice(flow.pipe.read_fd, receiver.fd, flow.piped_bytes)
+        if moved < 0:
+            if moved == -EAGAIN:
+                receiver.io &= <uint8_t>~IO_WRITABLE
+                return FLOW_AWAIT_OUTPUT
+            if moved == -EINTR:
+                continue
+            receiver.io |= IO_FAILED
+            return FLOW_RECEIVER_FAILED
+        flow.piped_bytes -= <uint32_t>moved
+    return FLOW_OPEN

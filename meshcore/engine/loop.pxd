@@ -1,0 +1,234 @@
+# One worker: wait, act on events, timers and commands, until told to stop. Owns the order of things in a wake-up.
+#
+# A wake-up: read the clock once (NOW_ONCE); events; commands and answered filters; timers; connections that asked to
+# run again; queues that may have a free connection; hand parked exchanges to the filter thread. Memory freed in a
+# batch may be reused in it: a stale event is recognised by its token's generation.
+
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.stdlib cimport free
+
+from meshcore.engine.buffer cimport buffer_return
+from meshcore.engine.conn cimport conn_close
+from meshcore.engine.dispatch cimport dispatch_serve
+from meshcore.engine.downstream cimport downstream_close
+from meshcore.engine.endpoint cimport ClusterState, EndpointState
+from meshcore.engine.event cimport event_act, event_run, event_timeout
+from meshcore.engine.flow cimport flow_close
+from meshcore.engine.hook cimport hook_bury, hook_hand_over
+from meshcore.engine.listener cimport listener_close, listener_open
+from meshcore.engine.mailbox cimport (
+    COMMAND_APPLY, COMMAND_DRAIN, COMMAND_STOP, COMMAND_TAP_CLOSE, COMMAND_TAP_OPEN, Command,
+)
+from meshcore.engine.pool cimport pool_close_idle
+from meshcore.engine.resume cimport resume_hook
+from meshcore.engine.slab cimport SLAB_CHUNK_ITEMS, SLAB_NONE, SlabItem, slab_at, slab_find, slab_return
+from meshcore.engine.snapshot cimport ClusterConf, Snapshot
+from meshcore.engine.stack cimport StackNode, stack_take
+from meshcore.engine.state cimport (
+    CONN_AWAIT_HEAD, CONN_DOWNSTREAM, CONN_FREE, CONN_LISTENER, CONN_QUEUED, CONN_UPSTREAM, EXCHANGE_ABANDONED,
+    IO_READABLE, LISTENER_REMOVED, MAX_LISTENERS, Conn, Exchange, Hook, ListenerState, SnapshotRef, Worker,
+)
+from meshcore.engine.sys cimport (
+    atomic_add_u32, atomic_store_u32, epoll_event, epoll_wait, sys_drain_notify, sys_now_ns, sys_wall_ns,
+)
+from meshcore.engine.tap cimport tap_release
+from meshcore.engine.timer cimport TimerNode, timer_expired, timer_wait_ms
+
+cdef enum:
+    EVENTS_PER_WAIT = 256
+
+
+cdef inline void loop_run(Worker* worker) noexcept nogil:
+    """Run until COMMAND_STOP. Then every socket is closed, and `stopped` is set last."""
+    cdef epoll_event events[256]
+    cdef int n
+    cdef int i
+    cdef int timeout_ms
+    cdef int woken
+    cdef SlabItem* item
+    worker.now_ns = sys_now_ns()
+    while not worker.stopping:
+        timeout_ms = 0 if worker.run_head != SLAB_NONE else timer_wait_ms(&worker.timers, worker.now_ns)
+        n = epoll_wait(worker.epoll_fd, events, EVENTS_PER_WAIT, timeout_ms)
+        worker.now_ns = sys_now_ns()
+        worker.wall_offset_ns = sys_wall_ns() - worker.now_ns
+        worker.wakeups += 1
+        woken = 0
+        for i in range(n):
+            if events[i].data.u64 == 0:
+                woken = 1
+                continue
+            item = slab_find(&worker.conns, events[i].data.u64)
+            if item != NULL:
+                event_act(worker, <Conn*>item, events[i].events)
+        if woken:
+            sys_drain_notify(worker.wake_fd)
+            loop_commands(worker)
+            loop_filters(worker)
+        loop_timers(worker)
+        loop_run_list(worker)
+        if worker.serve_queues:
+            loop_queues(worker)
+        if worker.parked != NULL:
+            hook_hand_over(worker)
+    loop_close_all(worker)
+    atomic_store_u32(&worker.stopped, 1)
+
+
+cdef inline void loop_timers(Worker* worker) noexcept nogil:
+    cdef TimerNode* node = timer_expired(&worker.timers, worker.now_ns)
+    while node != NULL:
+        # Safety: every TimerNode of the wheel is Conn.timer.
+        event_timeout(worker, <Conn*>(<char*>node - <size_t>&(<Conn*>NULL).timer))
+        node = timer_expired(&worker.timers, worker.now_ns)
+
+
+cdef inline void loop_run_list(Worker* worker) noexcept nogil:
+    """Connections that stopped early or have pipelined input: one turn each; who asks again waits for the next wake-up."""
+    cdef uint32_t index = worker.run_head
+    cdef Conn* conn
+    worker.run_head = worker.run_tail = SLAB_NONE
+    while index != SLAB_NONE:
+        conn = <Conn*>slab_at(&worker.conns, index)
+        index = conn.run_next
+        conn.flags &= <uint8_t>~CONN_QUEUED
+        if conn.kind == CONN_FREE:
+            slab_return(&worker.conns, &conn.item)
+        else:
+            event_run(worker, conn)
+
+
+cdef inline void loop_queues(Worker* worker) noexcept nogil:
+    cdef Snapshot* snapshot = worker.current.snapshot
+    cdef uint32_t i
+    worker.serve_queues = 0
+    # Queued exchanges of an older snapshot share the state slot, so this finds them too; a removed cluster's wait for
+    # their timeout.
+    for i in range(snapshot.n_clusters):
+        if worker.clusters[snapshot.clusters[i].slot].queue_len:
+            dispatch_serve(worker, worker.clusters[snapshot.clusters[i].slot])
+
+
+cdef inline void loop_filters(Worker* worker) noexcept nogil:
+    cdef StackNode* node = stack_take(&worker.returned_hooks)
+    cdef StackNode* following
+    cdef Hook* hook
+    while node != NULL:
+        following = node.next
+        hook = <Hook*>node
+        worker.filters_waiting -= 1
+        if hook.exchange.flags & EXCHANGE_ABANDONED:
+            hook_bury(worker, hook.exchange)
+        else:
+            resume_hook(worker, hook)
+        node = following
+
+
+# --- commands -------------------------------------------------------------------------------------------------------
+
+cdef inline void loop_commands(Worker* worker) noexcept nogil:
+    cdef StackNode* node = stack_take(&worker.mailbox)
+    cdef StackNode* following
+    cdef Command* command
+    while node != NULL:
+        following = node.next           # read before `done`: Python frees the command then
+        command = <Command*>node
+        if command.kind == COMMAND_APPLY:
+            loop_apply(worker, command.snapshot)
+        elif command.kind == COMMAND_TAP_OPEN:
+            worker.taps[command.tap_index] = command.tap
+            worker.tap_bits |= <uint32_t>1 << command.tap_index
+        elif command.kind == COMMAND_TAP_CLOSE:
+            worker.tap_bits &= ~(<uint32_t>1 << command.tap_index)
+            worker.taps[command.tap_index] = NULL
+        elif command.kind == COMMAND_DRAIN:
+            loop_drain(worker)
+        elif command.kind == COMMAND_STOP:
+            worker.stopping = 1
+        atomic_store_u32(&command.done, 1)
+        node = following
+
+
+cdef inline void loop_apply(Worker* worker, SnapshotRef* following) noexcept nogil:
+    """Make a snapshot the current one. What it shares with the old one keeps its state (UNCHANGED_UNTOUCHED)."""
+    cdef SnapshotRef* old = worker.current
+    cdef Snapshot* snapshot = following.snapshot
+    cdef ClusterConf* cluster
+    cdef ListenerState* listener
+    cdef EndpointState* endpoint
+    cdef uint32_t i
+    cdef uint32_t j
+    for i in range(snapshot.n_clusters):
+        cluster = &snapshot.clusters[i]
+        for j in range(cluster.n_endpoints):
+            worker.endpoints[cluster.endpoints[j].slot].slot_version = snapshot.version
+    following.is_current = 1
+    worker.current = following
+    for i in range(snapshot.n_listeners):
+        listener = worker.listeners[snapshot.listeners[i].slot]
+        listener.conf_index = i
+        listener.version = snapshot.version
+        if listener.fd >= 0 and not worker.draining:
+            listener_open(worker, listener)
+    if old == NULL:
+        return
+    old.is_current = 0
+    for i in range(old.snapshot.n_listeners):
+        listener = worker.listeners[old.snapshot.listeners[i].slot]
+        if listener.version != snapshot.version:
+            listener_close(worker, listener)
+            listener.conf_index = LISTENER_REMOVED
+            loop_close_idle(worker, listener)
+    for i in range(old.snapshot.n_clusters):
+        cluster = &old.snapshot.clusters[i]
+        for j in range(cluster.n_endpoints):
+            endpoint = worker.endpoints[cluster.endpoints[j].slot]
+            if endpoint.slot_version != snapshot.version:
+                pool_close_idle(worker, endpoint)
+    if old.exchanges == 0:
+        atomic_add_u32(old.workers_left, <uint32_t>-1)
+    worker.serve_queues = 1
+
+
+cdef inline void loop_drain(Worker* worker) noexcept nogil:
+    """No new connections; idle ones end now, the others after their response."""
+    cdef uint32_t i
+    worker.draining = 1
+    for i in range(worker.current.snapshot.n_listeners):
+        listener_close(worker, worker.listeners[worker.current.snapshot.listeners[i].slot])
+    loop_close_idle(worker, NULL)
+
+
+cdef inline void loop_close_idle(Worker* worker, ListenerState* only) noexcept nogil:
+    # A connection with input on its way is not idle: that request is answered, with `connection: close`.
+    cdef uint32_t index = worker.downstream_head
+    cdef Conn* conn
+    while index != SLAB_NONE:
+        conn = <Conn*>slab_at(&worker.conns, index)
+        index = conn.pool_next
+        if only != NULL and conn.owner != only:
+            continue
+        if conn.state == CONN_AWAIT_HEAD and conn.requests and conn.in_buffer == NULL \
+                and not conn.io & IO_READABLE:
+            downstream_close(worker, conn)
+
+
+cdef inline void loop_close_all(Worker* worker) noexcept nogil:
+    cdef uint32_t i
+    cdef Conn* conn
+    for i in range(worker.conns.n_chunks * SLAB_CHUNK_ITEMS):
+        conn = <Conn*>slab_at(&worker.conns, i)
+        if conn.kind == CONN_FREE:
+            continue
+        if conn.kind == CONN_DOWNSTREAM and conn.exchange != NULL:
+            loop_drop_exchange(worker, conn.exchange)
+        conn_close(worker, conn)
+
+
+cdef inline void loop_drop_exchange(Worker* worker, Exchange* exchange) noexcept nogil:
+    # Stopping: only what it holds matters now, nobody reads what it would have noted.
+    if exchange.request_buffer != NULL:
+        buffer_return(&worker.buffers, exchange.request_buffer)
+    tap_release(worker, exchange)
+    flow_close(worker, &exchange.request)
+    flow_close(worker, &exchange.response)

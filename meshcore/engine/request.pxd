@@ -1,0 +1,302 @@
+# From bytes of a client to an exchange under way: parse the head, find the route, edit, dispatch.
+# What happens after the request left lies in dispatch and response.
+
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdlib cimport free
+from libc.string cimport memcpy, strlen
+
+from meshcore.engine.buffer cimport Buffer, buffer_return, buffer_take
+from meshcore.engine.conn cimport conn_deadline, conn_keep_input, conn_run_later
+from meshcore.engine.dispatch cimport dispatch
+from meshcore.engine.downstream cimport downstream_close
+from meshcore.engine.exchange cimport exchange_begin
+from meshcore.engine.flow cimport FLOW_AWAIT_INPUT, FLOW_FINISHED, FLOW_MALFORMED, flow_open, flow_take
+from meshcore.engine.framing cimport chunk_trailers, chunk_write_header
+from meshcore.engine.hook cimport hook_park
+from meshcore.engine.head cimport (
+    FRAMING_CHUNKED, FRAMING_LENGTH, FRAMING_NONE, HEAD_DONE, HEAD_MORE, METHOD_CONNECT,
+    METHOD_HEAD, METHOD_TRACE, UPGRADE_OTHER, UPGRADE_WEBSOCKET, Head, head_parser_reset,
+    method_is_idempotent,
+)
+from meshcore.engine.http1 cimport head_parse_request
+from meshcore.engine.input cimport (
+    INPUT_AGAIN, INPUT_EOF, INPUT_ERROR, INPUT_READY, input_held, input_keep_partial, input_parser, input_read,
+)
+from meshcore.engine.reasons cimport (
+    REASON_BODY_TOO_LARGE, REASON_DIRECT_RESPONSE, REASON_DRAINING, REASON_HEAD_TOO_LARGE, REASON_LOAD_SHED, REASON_METHOD_NOT_ALLOWED,
+    REASON_NO_ENDPOINT, REASON_OUT_OF_MEMORY, REASON_ROUTE_NOT_FOUND,
+)
+from meshcore.engine.respond cimport respond_bytes, respond_direct, respond_reason, respond_unparsed
+from meshcore.engine.rewrite cimport ForwardInfo, rewrite_request
+from meshcore.engine.rng cimport rng_below
+from meshcore.engine.routes cimport RouteTable, routes_find
+from meshcore.engine.snapshot cimport ClusterConf, Limits, RouteConf
+from meshcore.engine.state cimport (
+    CONN_AWAIT_HEAD, CONN_CLOSE_AFTER, CONN_IN_EXCHANGE, EXCHANGE_AWAIT_FILTER, EXCHANGE_CONNECT, EXCHANGE_FILTERED,
+    EXCHANGE_HEAD_METHOD, EXCHANGE_IDEMPOTENT, EXCHANGE_MINOR_0, EXCHANGE_UPGRADE, EXCHANGE_WANTS_TRAILERS,
+    FLOW_CHUNKED, FLOW_DONE, FLOW_EMPTY, FLOW_LENGTH, FLOW_OPEN, HOOK_REQUEST, IO_FAILED, IO_PEER_CLOSED, IO_READABLE,
+    LISTENER_REMOVED, Conn, Exchange, ListenerState, Worker,
+)
+from meshcore.engine.sys cimport sys_ipv6_text, sys_now_ns
+from meshcore.engine.tap cimport tap_capture
+
+cdef enum:
+    EDIT_ROOM_BYTES = 768               # what forwarding adds to an ordinary head
+    EDIT_ROOM_LARGE_BYTES = 65536       # ... and what a route's own fields may add at most
+
+
+cdef inline void request_read(Worker* worker, Conn* conn) noexcept nogil:
+    """A connection that awaits a head has input: pipelined bytes first, then the socket, until there is an exchange."""
+    cdef char* at
+    cdef uint32_t n
+    cdef int code
+    if conn.parser == NULL and input_held(conn, &at, &n) == INPUT_READY:
+        if not request_parse(worker, conn, at, n):
+            return
+    while True:
+        code = input_read(worker, conn, &at, &n)
+        if code != INPUT_READY:
+            if code == INPUT_EOF or code == INPUT_ERROR:
+                downstream_close(worker, conn)        # nothing began, or a head was cut short: nobody to answer
+            elif code != INPUT_AGAIN:
+                respond_unparsed(worker, conn, REASON_OUT_OF_MEMORY)
+            return
+        (<ListenerState*>conn.owner).bytes_in += n
+        if not request_parse(worker, conn, at, n):
+            return
+
+
+cdef inline int request_parse(Worker* worker, Conn* conn, char* at, uint32_t n) noexcept nogil:
+    """Parse one head. 1: it needs more bytes; 0: the connection is in an exchange, parting or gone."""
+    cdef const Limits* limits = &worker.current.snapshot.limits
+    cdef Head* head = worker.head
+    cdef int code = head_parse_request(input_parser(worker, conn, 0), at, n, head, limits)
+    if code == HEAD_MORE and conn.parser == NULL:
+        if not input_keep_partial(worker, conn, at, n):
+            respond_unparsed(worker, conn, REASON_OUT_OF_MEMORY)
+            return 0
+        head_parser_reset(conn.parser, worker.llhttp, 0)
+        if conn.requests:
+            # Absolute: a trickle of bytes does not move it. The first request's runs since the accept.
+            conn_deadline(worker, conn, worker.now_ns + limits.head_timeout_ns)
+        code = head_parse_request(conn.parser, conn.in_buffer.data + conn.in_buffer.start, n, head, limits)
+    if code == HEAD_MORE:
+        return 1
+    if conn.parser != NULL:
+        free(conn.parser)
+        conn.parser = NULL
+    if code != HEAD_DONE:
+        respond_unparsed(worker, conn, <uint8_t>(code - 16))
+        return 0
+    request_begin(worker, conn, head, n)
+    return 0
+
+
+cdef inline void request_begin(Worker* worker, Conn* conn, Head* head, uint32_t n) noexcept nogil:
+    """A valid head, `n` bytes from its start: open the exchange, find the route."""
+    cdef ListenerState* listener = <ListenerState*>conn.owner
+    cdef Exchange* exchange
+    cdef RouteConf* route
+    cdef uint32_t bit
+    conn.requests += 1
+    if listener.conf_index == LISTENER_REMOVED:
+        respond_unparsed(worker, conn, REASON_DRAINING)
+        return
+    exchange = exchange_begin(worker, conn, sys_now_ns())
+    if exchange == NULL:
+        respond_unparsed(worker, conn, REASON_LOAD_SHED)
+        return
+    worker.requests += 1
+    listener.requests += 1
+    conn.state = CONN_IN_EXCHANGE
+    conn_deadline(worker, conn, 0)
+    exchange.listener = &worker.current.snapshot.listeners[listener.conf_index]
+    exchange.method = head.method
+    bit = <uint32_t>1 << head.method
+    if method_is_idempotent(head.method):
+        exchange.flags |= EXCHANGE_IDEMPOTENT
+        if head.method == METHOD_HEAD:
+            exchange.flags |= EXCHANGE_HEAD_METHOD
+    elif head.method == METHOD_CONNECT:
+        exchange.flags |= EXCHANGE_CONNECT
+    if head.minor_version == 0:
+        exchange.flags |= EXCHANGE_MINOR_0
+    if not head.keep_alive:
+        conn.flags |= CONN_CLOSE_AFTER
+    route = routes_find(<RouteTable*>exchange.listener.routes, head.host_lower, head.host_len,
+                        head.base + head.path_at, head.path_len, bit)
+    exchange.route = route
+    if route != NULL:
+        exchange.route_state = worker.routes[route.slot]
+        if route.filters & 1:
+            exchange.state = EXCHANGE_AWAIT_FILTER
+            exchange.request.state = FLOW_OPEN if head.framing != FRAMING_NONE else FLOW_DONE
+            if worker.tap_bits:
+                tap_capture(worker, exchange, head)
+            hook_park(worker, exchange, conn, HOOK_REQUEST, <char*>head.base, head.size_bytes, n)
+            return
+    request_forward(worker, exchange, head, n, -1)
+
+
+cdef inline void request_forward(Worker* worker, Exchange* exchange, Head* head, uint32_t n,
+                                 int cluster_index) noexcept nogil:
+    """The route is settled (or missing) and filters have spoken: edit the head and dispatch, or answer."""
+    cdef Conn* conn = exchange.down
+    cdef RouteConf* route = exchange.route
+    cdef const Limits* limits = &exchange.snapshot.snapshot.limits
+    cdef char* rest = <char*>head.base + head.size_bytes
+    cdef char* body = rest
+    cdef uint32_t rest_len = n - head.size_bytes
+    cdef uint32_t used = 0
+    cdef uint32_t body_len = 0
+    cdef int code = FLOW_FINISHED
+    cdef uint8_t reason
+    cdef const char* max_forwards_answer = \
+        b"HTTP/1.1 200 OK\r\nallow: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS\r\ncontent-length: 0\r\n"
+    if head.framing == FRAMING_NONE:
+        exchange.request.state = FLOW_DONE
+    else:
+        if head.framing == FRAMING_LENGTH:
+            flow_open(&exchange.request, FLOW_LENGTH, FLOW_LENGTH, head.content_length)
+        else:
+            flow_open(&exchange.request, FLOW_CHUNKED, FLOW_CHUNKED, 0)
+            exchange.request.trailers_wanted = 1
+        exchange.body_start_ns = exchange.start_ns
+        if exchange.request.state == FLOW_OPEN:
+            code = FLOW_AWAIT_INPUT
+            if rest_len:
+                code = flow_take(&exchange.request, rest, rest_len, &used, &body, &body_len, limits)
+    if worker.tap_bits and exchange.head_buffer == NULL:
+        tap_capture(worker, exchange, head)
+    reason = request_refusal(exchange, head, code)
+    if reason == 0 and route.direct == NULL and not head.max_forwards_zero:
+        request_choose_cluster(worker, exchange, cluster_index)
+        reason = REASON_NO_ENDPOINT if exchange.cluster == NULL \
+            else request_edit(worker, exchange, head, body, body_len, code == FLOW_FINISHED)
+    # The head's bytes are used up: what follows this request stays for the next one.
+    if not conn_keep_input(worker, conn, rest + used, rest_len - used) and reason == 0:
+        reason = REASON_OUT_OF_MEMORY
+    if reason:
+        respond_reason(worker, exchange, reason)
+    elif head.max_forwards_zero:
+        # RFC 9110 7.6.2: the last recipient answers itself.
+        respond_bytes(worker, exchange, REASON_DIRECT_RESPONSE, 200, max_forwards_answer,
+                      <uint32_t>strlen(max_forwards_answer), NULL, 0)
+    elif route.direct != NULL:
+        respond_direct(worker, exchange, route.direct)
+    else:
+        if route.total_timeout_ns:
+            exchange.total_deadline_ns = exchange.start_ns + route.total_timeout_ns
+            conn_deadline(worker, conn, exchange.total_deadline_ns)
+        dispatch(worker, exchange)
+
+
+cdef inline uint8_t request_refusal(Exchange* exchange, const Head* head, int body_code) noexcept nogil:
+    """Why this request cannot be forwarded; 0 when it can."""
+    cdef const RouteConf* route = exchange.route
+    if body_code >= FLOW_MALFORMED:
+        return <uint8_t>(body_code - FLOW_MALFORMED)
+    if head.method == METHOD_TRACE or (head.method == METHOD_CONNECT and (route == NULL or not route.allow_connect)):
+        return REASON_METHOD_NOT_ALLOWED
+    if route == NULL:
+        return REASON_ROUTE_NOT_FOUND
+    if route.max_body_bytes and (exchange.request.moved_bytes > route.max_body_bytes
+                                 or (head.framing == FRAMING_LENGTH and head.content_length > route.max_body_bytes)):
+        return REASON_BODY_TOO_LARGE
+    return 0
+
+
+cdef inline void request_choose_cluster(Worker* worker, Exchange* exchange, int cluster_index) noexcept nogil:
+    """The filter's choice, or the route's targets by weight."""
+    cdef RouteConf* route = exchange.route
+    cdef uint32_t i = 0
+    cdef uint32_t point
+    if cluster_index >= 0:
+        exchange.cluster = &exchange.snapshot.snapshot.clusters[cluster_index]
+    elif route.total_weight == 0:
+        return
+    else:
+        if route.n_targets > 1:
+            point = rng_below(&worker.rng, route.total_weight)
+            while route.targets[i].cumulative_weight <= point:
+                i += 1
+        exchange.cluster = route.targets[i].cluster
+    exchange.cluster_state = worker.clusters[exchange.cluster.slot]
+
+
+cdef inline uint8_t request_edit(Worker* worker, Exchange* exchange, Head* head, const char* body, uint32_t body_len,
+                                 int body_is_whole) noexcept nogil:
+    """Write the edited head and the body bytes at hand into request_buffer. Returns a reason, 0 when done."""
+    cdef Buffer* buffer
+    cdef ForwardInfo info
+    cdef char address[48]
+    cdef uint32_t room = head.size_bytes + EDIT_ROOM_BYTES
+    cdef uint32_t n = 0
+    request_forward_info(worker, exchange, head, &info, address)
+    buffer = buffer_take(&worker.buffers, room + body_len + 64)
+    if buffer != NULL:
+        n = rewrite_request(head, exchange.route, &info, buffer.data, room)
+    if n == 0:
+        # Rare: many fields added by the route. Once more with all the room an edited head may have.
+        if buffer != NULL:
+            buffer_return(&worker.buffers, buffer)
+        room = head.size_bytes + EDIT_ROOM_LARGE_BYTES
+        buffer = buffer_take(&worker.buffers, room + body_len + 64)
+        if buffer == NULL:
+            return REASON_OUT_OF_MEMORY
+        n = rewrite_request(head, exchange.route, &info, buffer.data, room)
+        if n == 0:
+            buffer_return(&worker.buffers, buffer)
+            return REASON_HEAD_TOO_LARGE
+    exchange.request_buffer = buffer
+    buffer.end = n
+    if exchange.request.framing_out == FLOW_CHUNKED and head.framing == FRAMING_CHUNKED:
+        return request_append_chunk(exchange, buffer, body, body_len, body_is_whole)
+    if body_len:
+        memcpy(buffer.data + n, body, body_len)
+        buffer.end += body_len
+    return 0
+
+
+cdef inline uint8_t request_append_chunk(Exchange* exchange, Buffer* buffer, const char* body, uint32_t body_len,
+                                         int body_is_whole) noexcept nogil:
+    # The body bytes that came with the head, as one chunk; the last chunk and trailers when that was all.
+    cdef char framed[32]
+    cdef uint32_t header
+    cdef const char* trailers = NULL
+    cdef uint32_t trailers_len = 0
+    if body_len:
+        header = chunk_write_header(framed + 32, body_len)
+        memcpy(buffer.data + buffer.end, framed + 32 - header, header)
+        memcpy(buffer.data + buffer.end + header, body, body_len)
+        memcpy(buffer.data + buffer.end + header + body_len, b"\r\n", 2)
+        buffer.end += header + body_len + 2
+    if body_is_whole:
+        chunk_trailers(&exchange.request.decoder, &trailers, &trailers_len)
+        if buffer.size_bytes - buffer.end < trailers_len + 8:
+            trailers_len = 0            # RFC 9110 6.5.1: a recipient may discard trailers
+        memcpy(buffer.data + buffer.end, b"0\r\n", 3)
+        if trailers_len:
+            memcpy(buffer.data + buffer.end + 3, trailers, trailers_len)
+        memcpy(buffer.data + buffer.end + 3 + trailers_len, b"\r\n", 2)
+        buffer.end += 5 + trailers_len
+    return 0
+
+
+cdef inline void request_forward_info(Worker* worker, Exchange* exchange, const Head* head, ForwardInfo* info,
+                                      char* address) noexcept nogil:
+    cdef Conn* conn = exchange.down
+    info.forwarding = &exchange.snapshot.snapshot.forwarding
+    info.client_at = conn.peer_text
+    info.client_len = conn.peer_text_len
+    if conn.peer_text_len == 0:
+        info.client_at = address
+        info.client_len = <uint8_t>sys_ipv6_text(conn.peer_address, address)
+    info.secure = exchange.listener.secure
+    info.trust_mesh_headers = exchange.listener.trust_mesh_headers
+    info.rng = &worker.rng
+    info.wall_ms = (worker.now_ns + worker.wall_offset_ns) // 1000000
+    info.allow_upgrade = 0
+    if exchange.route.allow_upgrade and (head.upgrade == UPGRADE_WEBSOCKET or head.upgrade == UPGRADE_OTHER):
+        info.allow_upgrade = 1
+        exchange.flags |= EXCHANGE_UPGRADE

@@ -1,0 +1,177 @@
+# Responses the proxy makes itself: to refuse, to report an upstream's failure, to answer a direct route.
+# Ends the exchange; forwards nothing.
+#
+# Every one carries its reason in `x-mesh-reason`, the same word as in tap, metrics and log, so that the proxy's 503 is
+# never mistaken for the application's.
+
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+from libc.string cimport memcpy, strlen
+
+from meshcore.engine.conn cimport CONN_ERROR, conn_deadline, conn_send, conn_send2
+from meshcore.engine.downstream cimport downstream_abort, downstream_close, downstream_next, downstream_part, downstream_refuse
+from meshcore.engine.exchange cimport ATTEMPT_ABANDONED, ATTEMPT_FAILED, exchange_end
+from meshcore.engine.reasons cimport (
+    FAULT_DOWNSTREAM, FAULT_UPSTREAM, REASON_DIRECT_RESPONSE, REASON_DOWNSTREAM_CLOSED, REASON_NONE, reason_fault,
+    reason_name, reason_status, reason_text,
+)
+from meshcore.engine.snapshot cimport DirectResponse
+from meshcore.engine.state cimport (
+    CONN_CLOSE_AFTER, EXCHANGE_HEAD_METHOD, EXCHANGE_MINOR_0, EXCHANGE_RESPONSE_STARTED, FLOW_DONE, FLOW_UNTIL_CLOSE, Conn, Exchange,
+    Worker,
+)
+from meshcore.engine.sys cimport sys_now_ns
+
+cdef extern from * nogil:
+    """
+    static const char* mc_status_phrase(unsigned status) {
+        switch (status) {
+        case 200: return "OK";                  case 201: return "Created";
+        case 202: return "Accepted";            case 204: return "No Content";
+        case 301: return "Moved Permanently";   case 302: return "Found";
+        case 303: return "See Other";           case 304: return "Not Modified";
+        case 307: return "Temporary Redirect";  case 308: return "Permanent Redirect";
+        case 400: return "Bad Request";         case 401: return "Unauthorized";
+        case 403: return "Forbidden";           case 404: return "Not Found";
+        case 405: return "Method Not Allowed";  case 408: return "Request Timeout";
+        case 409: return "Conflict";            case 410: return "Gone";
+        case 413: return "Content Too Large";   case 414: return "URI Too Long";
+        case 417: return "Expectation Failed";  case 418: return "I'm a teapot";
+        case 421: return "Misdirected Request"; case 422: return "Unprocessable Content";
+        case 426: return "Upgrade Required";    case 429: return "Too Many Requests";
+        case 431: return "Request Header Fields Too Large";
+        case 500: return "Internal Server Error"; case 501: return "Not Implemented";
+        case 502: return "Bad Gateway";         case 503: return "Service Unavailable";
+        case 504: return "Gateway Timeout";     case 505: return "HTTP Version Not Supported";
+        case 508: return "Loop Detected";
+        default:  return "";
+        }
+    }
+    static unsigned mc_put(char* out, const char* text) {
+        unsigned n = (unsigned)strlen(text);
+        memcpy(out, text, n);
+        return n;
+    }
+    /* The words of the reason table are upper case with underscores. */
+    static unsigned mc_put_lower(char* out, const char* text) {
+        unsigned n = 0;
+        for (; text[n]; n++) out[n] = (char)(text[n] >= 'A' && text[n] <= 'Z' ? text[n] + 32 : text[n]);
+        return n;
+    }
+    static unsigned mc_put_number(char* out, unsigned long v) {
+        char digits[20];
+        unsigned n = 0, i;
+        do { digits[n++] = (char)('0' + v % 10); v /= 10; } while (v);
+        for (i = 0; i < n; i++) out[i] = digits[n - 1 - i];
+        return n;
+    }
+    static unsigned mc_put_status_line(char* out, unsigned status) {
+        unsigned n = mc_put(out, "HTTP/1.1 ");
+        n += mc_put_number(out + n, status);
+        out[n++] = ' ';
+        n += mc_put(out + n, mc_status_phrase(status));
+        out[n++] = '\\r'; out[n++] = '\\n';
+        return n;
+    }
+    static unsigned mc_refusal(char* out, unsigned status, const char* name, const char* text, int close) {
+        unsigned n = mc_put_status_line(out, status);
+        n += mc_put(out + n, "x-mesh-reason: ");
+        n += mc_put_lower(out + n, name);
+        n += mc_put(out + n, "\\r\\nl5d-proxy-error: ");
+        n += mc_put(out + n, text);
+        n += mc_put(out + n, "\\r\\ncontent-length: 0\\r\\n");
+        if (status == 405) n += mc_put(out + n, "allow: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS\\r\\n");
+        if (close) n += mc_put(out + n, "l5d-proxy-connection: close\\r\\nconnection: close\\r\\n");
+        n += mc_put(out + n, "\\r\\n");
+        return n;
+    }
+    """
+    uint32_t respond_refusal_text "mc_refusal"(char* out, uint32_t status, const char* name, const char* text, int close)
+    uint32_t respond_status_line "mc_put_status_line"(char* out, uint32_t status)
+
+
+cdef inline void respond_unparsed(Worker* worker, Conn* conn, uint8_t reason) noexcept nogil:
+    """Refuse a request that never became an exchange: its head is malformed, too large or late."""
+    cdef uint32_t n = respond_refusal_text(worker.scratch, reason_status[reason], reason_name[reason],
+                                           reason_text[reason], 1)
+    worker.reasons[reason] += 1
+    worker.requests += 1
+    if conn_send(worker, conn, worker.scratch, n) == CONN_ERROR:
+        downstream_close(worker, conn)
+        return
+    downstream_refuse(worker, conn)
+
+
+cdef inline void respond_reason(Worker* worker, Exchange* exchange, uint8_t reason) noexcept nogil:
+    """Answer with the reason's status and end the exchange. After the first response byte: cut the connection."""
+    respond_status(worker, exchange, reason, reason_status[reason])
+
+
+cdef inline void respond_status(Worker* worker, Exchange* exchange, uint8_t reason, uint16_t status) noexcept nogil:
+    cdef Conn* down = exchange.down
+    cdef uint64_t now_ns = sys_now_ns()
+    cdef int outcome = ATTEMPT_FAILED if reason_fault[reason] == FAULT_UPSTREAM else ATTEMPT_ABANDONED
+    cdef int request_read = exchange.request.state == FLOW_DONE
+    cdef int must_close
+    cdef uint32_t n
+    exchange.reason = reason
+    if exchange.flags & EXCHANGE_RESPONSE_STARTED:
+        exchange_end(worker, exchange, outcome, now_ns)
+        downstream_abort(worker, down)
+        return
+    exchange.status = status
+    must_close = not request_read or down.flags & CONN_CLOSE_AFTER or worker.draining \
+        or exchange.flags & EXCHANGE_MINOR_0 or reason_fault[reason] == FAULT_DOWNSTREAM
+    n = respond_refusal_text(worker.scratch, status, reason_name[reason], reason_text[reason], must_close)
+    exchange_end(worker, exchange, outcome, now_ns)
+    if conn_send(worker, down, worker.scratch, n) == CONN_ERROR:
+        downstream_close(worker, down)
+    elif not request_read:
+        downstream_refuse(worker, down)
+    elif must_close:
+        downstream_part(worker, down)
+    else:
+        downstream_next(worker, down)
+
+
+cdef inline void respond_direct(Worker* worker, Exchange* exchange, const DirectResponse* direct) noexcept nogil:
+    """Answer with the route's own response."""
+    respond_bytes(worker, exchange, REASON_DIRECT_RESPONSE, direct.status, direct.head.at, direct.head.len,
+                  direct.body.at, direct.body.len)
+
+
+cdef inline void respond_bytes(Worker* worker, Exchange* exchange, uint8_t reason, uint16_t status,
+                               const char* head, uint32_t head_len, const char* body, uint32_t body_len) noexcept nogil:
+    """Send a ready response: `head` up to its last field's CRLF, content-length included."""
+    cdef Conn* down = exchange.down
+    cdef uint64_t now_ns = sys_now_ns()
+    cdef int request_read = exchange.request.state == FLOW_DONE
+    cdef int must_close = not request_read or down.flags & CONN_CLOSE_AFTER or worker.draining \
+        or exchange.flags & EXCHANGE_MINOR_0
+    cdef const char* end = b"connection: close\r\n\r\n" if must_close else b"\r\n"
+    cdef int code = conn_send2(worker, down, head, head_len, end, <uint32_t>strlen(end))
+    if exchange.flags & EXCHANGE_HEAD_METHOD:
+        body_len = 0                    # RFC 9110 9.3.2
+    if code != CONN_ERROR and body_len:
+        code = conn_send(worker, down, body, body_len)
+    exchange.reason = reason
+    exchange.status = status
+    exchange.response.moved_bytes = body_len
+    exchange_end(worker, exchange, ATTEMPT_ABANDONED, now_ns)
+    if code == CONN_ERROR:
+        downstream_close(worker, down)
+    elif not request_read:
+        downstream_refuse(worker, down)
+    elif must_close:
+        downstream_part(worker, down)
+    else:
+        downstream_next(worker, down)
+
+
+cdef inline void respond_gone(Worker* worker, Exchange* exchange, uint8_t reason) noexcept nogil:
+    """The client went away (or must be cut off): end the exchange, answer nobody."""
+    cdef Conn* down = exchange.down
+    exchange.reason = reason
+    if exchange.status == 0:
+        exchange.status = reason_status[reason]
+    exchange_end(worker, exchange, ATTEMPT_ABANDONED, sys_now_ns())
+    downstream_abort(worker, down)

@@ -1,0 +1,82 @@
+# An exchange comes back from a Python filter: go on as it said. The verdict's bytes pass the strict parser again, so a
+# filter can no more send something malformed than a client can.
+
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.stdlib cimport free
+from libc.string cimport memcpy
+
+from meshcore.engine.buffer cimport Buffer, buffer_return, buffer_take
+from meshcore.engine.conn cimport conn_deadline, conn_drop_input
+from meshcore.engine.head cimport FRAMING_NONE, HEAD_DONE, Head, head_parser_reset
+from meshcore.engine.http1 cimport head_parse_request
+from meshcore.engine.http1 cimport head_parse_response
+from meshcore.engine.reasons cimport REASON_FILTER_ERROR, REASON_FILTER_RESPONSE, REASON_OUT_OF_MEMORY
+from meshcore.engine.request cimport request_forward
+from meshcore.engine.respond cimport respond_bytes, respond_reason
+from meshcore.engine.response cimport response_begin
+from meshcore.engine.state cimport (
+    EXCHANGE_FILTERED, EXCHANGE_RESPONSE_FILTERED, EXCHANGE_UPGRADE, HOOK_ERROR, HOOK_REPLACE_HEAD, HOOK_REQUEST,
+    HOOK_RESPOND, Conn, Exchange, Hook, Worker,
+)
+
+
+cdef inline void resume_hook(Worker* worker, Hook* hook) noexcept nogil:
+    cdef Exchange* exchange = hook.exchange
+    cdef Conn* conn = exchange.down if hook.phase == HOOK_REQUEST else exchange.up
+    cdef char* replacement = hook.replacement
+    cdef uint32_t total
+    cdef int code
+    hook.replacement = NULL
+    conn_deadline(worker, exchange.down, exchange.total_deadline_ns)
+    if hook.verdict == HOOK_RESPOND:
+        respond_bytes(worker, exchange, REASON_FILTER_RESPONSE, hook.status, replacement, hook.head_bytes,
+                      replacement + hook.head_bytes, hook.replacement_bytes - hook.head_bytes)
+        free(replacement)
+        return
+    if hook.verdict == HOOK_ERROR:
+        exchange.route_state.filter_errors += 1
+        respond_reason(worker, exchange, REASON_FILTER_ERROR)
+        return
+    if hook.verdict == HOOK_REPLACE_HEAD:
+        code = resume_replace_head(worker, conn, replacement, hook.replacement_bytes, hook.head_bytes)
+        free(replacement)
+        if not code:
+            respond_reason(worker, exchange, REASON_OUT_OF_MEMORY)
+            return
+    total = conn.in_buffer.end - conn.in_buffer.start
+    if hook.phase == HOOK_REQUEST:
+        exchange.flags |= EXCHANGE_FILTERED
+        head_parser_reset(worker.parser, worker.llhttp, 0)
+        code = head_parse_request(worker.parser, conn.in_buffer.data + conn.in_buffer.start, total, worker.head,
+                                  &exchange.snapshot.snapshot.limits)
+        if code == HEAD_DONE:
+            request_forward(worker, exchange, worker.head, total, hook.cluster_index)
+            return
+    else:
+        exchange.flags |= EXCHANGE_RESPONSE_FILTERED
+        head_parser_reset(worker.parser, worker.llhttp, 1)
+        code = head_parse_response(worker.parser, conn.in_buffer.data + conn.in_buffer.start, total, worker.head,
+                                   &exchange.snapshot.snapshot.limits, exchange.method,
+                                   exchange.flags & EXCHANGE_UPGRADE != 0)
+        if code == HEAD_DONE:
+            response_begin(worker, exchange, worker.head, conn.in_buffer.data + conn.in_buffer.start
+                           + worker.head.size_bytes, total - worker.head.size_bytes)
+            return
+    # The filter wrote a head no strict parser takes.
+    exchange.route_state.filter_errors += 1
+    respond_reason(worker, exchange, REASON_FILTER_ERROR)
+
+
+cdef inline int resume_replace_head(Worker* worker, Conn* conn, const char* head, uint32_t head_bytes,
+                                    uint32_t old_head_bytes) noexcept nogil:
+    cdef Buffer* old = conn.in_buffer
+    cdef uint32_t rest = old.end - old.start - old_head_bytes
+    cdef Buffer* buffer = buffer_take(&worker.buffers, head_bytes + rest)
+    if buffer == NULL:
+        return 0
+    memcpy(buffer.data, head, head_bytes)
+    memcpy(buffer.data + head_bytes, old.data + old.start + old_head_bytes, rest)
+    buffer.end = head_bytes + rest
+    buffer_return(&worker.buffers, old)
+    conn.in_buffer = buffer
+    return 1

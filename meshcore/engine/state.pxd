@@ -1,0 +1,331 @@
+# The structs that point at each other: worker, connection, exchange. Owns their shape only; verbs live in the rooms
+# named after what they do (conn, pool, flow, dispatch, response, request, loop).
+#
+# ONE_OWNER: a connection belongs to at most one exchange, an exchange to exactly one downstream connection, both to
+# one worker. Nothing here is touched by another thread, except `Worker.mailbox` (commands in), the statistics (read
+# racily, monotonic) and an exchange that waits for a Python filter (owned by the filter thread until it comes back).
+
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t, int32_t
+
+from meshcore.engine.buffer cimport Buffer, BufferPool
+from meshcore.engine.endpoint cimport EndpointState, ClusterState
+from meshcore.engine.framing cimport ChunkDecoder
+from meshcore.engine.histogram cimport Histogram
+from meshcore.engine.head cimport Head, HeadParser
+from meshcore.engine.llhttp cimport Llhttp
+from meshcore.engine.ring cimport Ring
+from meshcore.engine.rng cimport Rng
+from meshcore.engine.slab cimport Slab, SlabItem
+from meshcore.engine.snapshot cimport Snapshot, RouteConf, ClusterConf, ListenerConf
+from meshcore.engine.stack cimport Stack, StackNode
+from meshcore.engine.timer cimport TimerNode, TimerWheel
+
+cdef enum:
+    MAX_TAPS = 8                        # sessions at a time: one bit each in Exchange.tap_mask
+    MAX_ENDPOINTS = 65536               # slots per worker; pages of an unused table are never touched
+    MAX_CLUSTERS = 65536
+    MAX_ROUTES = 65536
+    MAX_LISTENERS = 1024
+    MAX_IDLE_PIPES = 64
+    LISTENER_REMOVED = 0xFFFFFFFF
+    READ_BYTES = 65536                  # one read of ordinary traffic
+    READ_LARGE_BYTES = 262144           # one read once a body turned out large: half the CPU per byte
+    SCRATCH_BYTES = 98304               # an edited head (<= 64 KiB) with a small body behind it
+
+
+cdef struct Exchange
+cdef struct Hook
+cdef struct RouteState
+cdef struct SnapshotRef
+cdef struct Worker
+
+
+# --- connection -----------------------------------------------------------------------------------------------------
+
+cdef enum ConnKind:
+    CONN_FREE = 0
+    CONN_DOWNSTREAM = 1
+    CONN_UPSTREAM = 2
+    CONN_LISTENER = 3
+
+cdef enum ConnState:
+    # downstream
+    CONN_AWAIT_HEAD = 0
+    CONN_IN_EXCHANGE = 1
+    CONN_AWAIT_FLUSH = 2                # close once the output is out
+    CONN_LINGERING = 3                  # our side is shut; the client may finish sending before it reads
+    # upstream
+    CONN_AWAIT_CONNECT = 4
+    CONN_IDLE = 5                       # in its endpoint's pool
+
+cdef enum:
+    IO_READABLE = 1                     # an edge came and was not yet read to its end
+    IO_WRITABLE = 2
+    IO_PEER_CLOSED = 4                  # RDHUP: the end of the input follows what is still unread
+    IO_FAILED = 8                       # ERR or HUP
+
+cdef enum:
+    CONN_CLOSE_AFTER = 1                # no further request on this connection
+    CONN_QUEUED = 2                     # in the worker's run list
+    CONN_REUSED = 4                     # upstream: has carried a response before
+    CONN_SHUT = 8                       # our sending side is closed
+    CONN_RESET = 16                     # close with RST: the client must not take what it has for complete
+
+
+cdef struct Conn:
+    SlabItem item                       # first: found by token
+    int32_t fd
+    TimerNode timer
+    Exchange* exchange
+    Buffer* in_buffer                   # read, not consumed: a partial head or pipelined requests
+    Buffer* out_buffer                  # accepted, not yet taken by the kernel
+    HeadParser* parser                  # progress inside a partial head
+    void* owner                         # downstream, listener: ListenerState*; upstream: EndpointState*
+    uint8_t kind
+    uint8_t state
+    uint8_t io
+    uint8_t flags
+    uint32_t requests
+    uint32_t run_next                   # run list of the worker
+    uint32_t pool_next                  # idle list of the endpoint, or all downstream connections of the worker
+    uint32_t pool_prev
+    uint16_t peer_port
+    uint8_t peer_text_len               # 0: not IPv4, see peer_address
+    char peer_text[16]
+    uint8_t peer_address[16]
+
+
+# --- exchange -------------------------------------------------------------------------------------------------------
+
+cdef enum ExchangeState:
+    EXCHANGE_AWAIT_FILTER = 0
+    EXCHANGE_AWAIT_CONNECTION = 1       # in its cluster's queue
+    EXCHANGE_AWAIT_CONNECT = 2
+    EXCHANGE_AWAIT_RESPONSE = 3         # request (at least its head) on its way
+    EXCHANGE_AWAIT_RESPONSE_FILTER = 4
+    EXCHANGE_RELAY = 5                  # response head forwarded
+    EXCHANGE_TUNNEL = 6
+
+cdef enum FlowState:
+    FLOW_DONE = 0                       # every byte of this direction was read and handed on
+    FLOW_OPEN = 1
+
+cdef enum FlowFraming:
+    FLOW_EMPTY = 0
+    FLOW_LENGTH = 1
+    FLOW_CHUNKED = 2
+    FLOW_UNTIL_CLOSE = 3
+    FLOW_RAW = 4                        # tunnel: end of input shuts the other side
+
+
+cdef struct Pipe:
+    int read_fd
+    int write_fd
+
+
+cdef struct Flow:                       # one direction's body
+    uint8_t state
+    uint8_t framing_in
+    uint8_t framing_out
+    uint8_t trailers_wanted
+    uint32_t piped_bytes                # in the pipe, not yet written
+    Pipe pipe
+    uint64_t remaining_bytes            # FLOW_LENGTH: not yet read
+    uint64_t moved_bytes
+    ChunkDecoder decoder
+
+
+cdef enum:
+    EXCHANGE_IDEMPOTENT = 1
+    EXCHANGE_HEAD_METHOD = 2            # HEAD: the response has no body
+    EXCHANGE_MAY_REPLAY = 4             # request_buffer still holds every byte sent
+    EXCHANGE_RESPONSE_STARTED = 8       # a byte of the final response went downstream: NO_RETRY_AFTER_BODY
+    EXCHANGE_UPGRADE = 16
+    EXCHANGE_CONNECT = 32
+    EXCHANGE_ABANDONED = 64             # the client is gone while a filter holds the exchange
+    EXCHANGE_FILTERED = 128             # on_request has been answered
+    EXCHANGE_RESPONSE_FILTERED = 256
+    EXCHANGE_MINOR_0 = 512              # an HTTP/1.0 client
+    EXCHANGE_COUNTED = 1024             # in flight in its cluster
+    EXCHANGE_ACTIVE = 2048              # in flight at its endpoint
+    EXCHANGE_WANTS_TRAILERS = 4096
+    EXCHANGE_KEEP_UPSTREAM = 8192       # the upstream connection may carry another request
+    EXCHANGE_FRESH_CONNECTION = 16384   # the last attempt met a stale pooled connection: open a new one
+    EXCHANGE_STALE_REPLAYED = 32768
+    EXCHANGE_BODY_ABORTED = 65536       # the upstream stopped reading the body; its response may still come
+    EXCHANGE_PROBE = 131072             # carries its endpoint's one probe
+    EXCHANGE_TAPPED = 262144            # its req record is written, or suppressed
+
+
+cdef struct Exchange:
+    SlabItem item
+    Conn* down
+    Conn* up
+    SnapshotRef* snapshot
+    ListenerConf* listener
+    RouteConf* route
+    ClusterConf* cluster
+    ClusterState* cluster_state
+    EndpointState* endpoint
+    RouteState* route_state
+    Buffer* request_buffer              # edited head and first body bytes, kept until a response arrives
+    Buffer* head_buffer                 # what a tap or a filter may still want of the request head
+    Hook* hook
+    int32_t endpoint_index
+    uint32_t request_sent               # bytes of request_buffer this upstream has
+    uint32_t flags
+    uint8_t state
+    uint8_t method
+    uint8_t attempts
+    uint8_t interim_responses
+    uint8_t reason
+    uint8_t tap_mask
+    uint16_t status
+    uint16_t method_len
+    uint64_t excluded                   # endpoints tried, by index
+    uint64_t start_ns
+    uint64_t attempt_ns                 # this attempt was sent
+    uint64_t first_byte_ns
+    uint64_t total_deadline_ns
+    uint64_t body_start_ns
+    uint64_t stream                     # number in its worker, for taps
+    Flow request
+    Flow response
+    Exchange* queue_next
+    Exchange* queue_prev
+
+
+# --- filters written in Python (see hook) ---------------------------------------------------------------------------
+
+cdef enum HookPhase:
+    HOOK_REQUEST = 0
+    HOOK_RESPONSE = 1
+
+cdef enum HookVerdict:
+    HOOK_CONTINUE = 0
+    HOOK_REPLACE_HEAD = 1
+    HOOK_RESPOND = 2
+    HOOK_ERROR = 3
+
+cdef struct Hook:
+    StackNode node                      # first: travels through stacks
+    Worker* worker
+    Exchange* exchange
+    uint8_t phase
+    uint8_t verdict
+    uint8_t method                      # of the request, for the parse of a response
+    uint8_t upgrade
+    uint32_t route_slot
+    int32_t cluster_index               # on_request picked a cluster of the snapshot; -1: keep
+    char* head                          # raw head, borrowed from the connection's in_buffer
+    uint32_t head_bytes
+    char* replacement                   # malloc'd by the filter side, freed by the worker
+    uint32_t replacement_bytes
+    uint16_t status                     # of a HOOK_RESPOND
+    Snapshot* snapshot
+
+
+# --- per-worker run-time state found by slot ------------------------------------------------------------------------
+
+cdef struct RouteState:
+    uint64_t requests
+    uint64_t status_class[6]
+    uint64_t filter_errors
+    Histogram* latency
+
+
+cdef struct ListenerState:
+    uint64_t accepted
+    uint64_t active
+    uint64_t requests
+    uint64_t refused
+    uint64_t bytes_in
+    uint64_t bytes_out
+    uint32_t slot
+    uint32_t conf_index                 # in the current snapshot's listeners; LISTENER_REMOVED
+    uint64_t version                    # of the snapshot that last named it
+    int32_t fd                          # to adopt at the next configuration; -1 when adopted
+    Conn* conn                          # NULL once closed
+
+
+cdef struct SnapshotRef:                # one worker's hold on one snapshot
+    Snapshot* snapshot
+    uint32_t* workers_left              # shared: the last worker to drop it lets Python free it
+    uint32_t exchanges
+    uint8_t is_current
+
+
+cdef struct TapSession:
+    uint32_t id
+    uint8_t method                      # 0 any, else Method + 1
+    uint8_t scheme                      # 0 any, 1 http, 2 https
+    int32_t route_slot                  # -1 any
+    int32_t cluster_slot
+    uint16_t authority_len
+    uint16_t path_len
+    uint16_t dst_len
+    uint16_t src_len
+    char authority[256]
+    char path[256]
+    char dst[64]                        # "ip:port" of the endpoint
+    char src[64]                        # client address, without port
+    uint32_t max_rps_milli              # 0 = no limit
+    uint64_t window_second              # shared by all workers: the second that `window_count` counts
+    uint64_t window_count
+    uint64_t matched
+    uint64_t suppressed                 # matched, over max_rps
+
+
+cdef struct Worker:
+    uint64_t now_ns                     # NOW_ONCE: read once per wake-up
+    int epoll_fd
+    int wake_fd
+    int spare_fd                        # given up to accept and refuse when the process is out of descriptors
+    uint32_t index
+    uint32_t n_workers
+    Slab conns
+    Slab exchanges
+    TimerWheel timers
+    BufferPool buffers
+    Rng rng
+    Llhttp* llhttp
+    HeadParser* parser                  # for heads that arrive whole
+    Head* head
+    char* read_buffer
+    char* scratch
+    SnapshotRef* current
+    EndpointState** endpoints
+    ClusterState** clusters
+    RouteState** routes
+    ListenerState** listeners
+    ClusterConf** waiting_clusters      # with queued exchanges, to serve after this batch
+    Stack mailbox
+    Stack returned_hooks
+    Stack* filter_stack                 # of the engine's filter thread
+    int filter_fd
+    uint32_t filters_waiting
+    StackNode* parked                   # hooks of this wake-up, handed over together
+    StackNode* parked_last
+    uint32_t run_head
+    uint32_t run_tail
+    uint32_t downstream_head            # all downstream connections, for drain
+    uint32_t n_downstream
+    uint32_t n_upstream
+    uint32_t serve_queues               # a connection became free while exchanges wait
+    uint32_t queued_exchanges
+    uint8_t draining
+    uint8_t stopping
+    uint64_t drain_deadline_ns
+    uint64_t wall_offset_ns             # wall clock minus monotonic, refreshed per wake-up batch
+    Pipe idle_pipes[64]
+    uint32_t n_idle_pipes
+    TapSession* taps[8]
+    uint32_t tap_bits                   # which entries are in use
+    uint64_t next_stream
+    Ring tap_ring
+    uint64_t wakeups
+    uint64_t accepted
+    uint64_t requests
+    uint64_t refused_connections
+    uint64_t reasons[64]
+    uint32_t stopped                    # set last: the thread touches nothing of this afterwards

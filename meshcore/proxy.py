@@ -1,0 +1,243 @@
+"""A proxy inside this process: `Proxy` starts worker threads, applies configurations, answers about traffic.
+
+    with Proxy("mesh.yaml") as proxy:
+        print(proxy.addresses, proxy.stats().requests)
+
+Traffic never passes through here: it flows below the GIL, in the engine.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from meshcore._fastpath import Engine, FilterLoop, TapHub
+from meshcore.config import Config, Diff, Duration, compile_plan, diff, read
+from meshcore.errors import ConfigError, EngineError
+from meshcore.filters import Registry, RequestFilter, ResponseFilter
+from meshcore.sockets import open_listener
+from meshcore.stats import Stats, snapshot
+from meshcore.tap_sessions import TapSession, open_session
+from meshcore.taps import TapFilter, tap_filter
+
+_DRAIN_POLL_S = 0.01
+
+ConfigLike = Config | Mapping[str, Any] | str | os.PathLike[str]
+
+
+class Proxy:
+    """One running data plane. Use it as a context manager, sync or async; `start` and `stop` do the same by hand.
+
+    config: a `Config`, a mapping of the same shape, YAML text, or the path of a YAML file.
+    install_signals: SIGTERM and SIGINT drain and stop this proxy (main thread only). Off: signals are the caller's.
+    Raises ConfigError for a configuration that cannot be used, EngineError when a listener cannot be opened.
+    """
+
+    def __init__(self, config: ConfigLike, *, install_signals: bool = False) -> None:
+        self._config = read(config)
+        self._filters = Registry()
+        self._engine: Engine | None = None
+        self._filter_loop: FilterLoop | None = None
+        self._hub: TapHub | None = None
+        self._bound: dict[tuple[str, str], tuple[str, int]] = {}
+        self._lock = threading.RLock()
+        self._started_ns = 0
+        self._install_signals = install_signals
+        self._stopped = threading.Event()
+
+    # --- life ---
+
+    def start(self) -> Proxy:
+        """Bind every listener and start the workers; returns when connections are accepted."""
+        with self._lock:
+            if self._engine is not None:
+                raise EngineError("this Proxy was started before; make a new one")
+            plan = compile_plan(self._config)
+            engine = Engine(plan["workers"])
+            self._engine = engine
+            self._filter_loop = FilterLoop(engine)
+            self._hub = TapHub(engine)
+            self._started_ns = time.monotonic_ns()
+            try:
+                self._apply(self._config, plan)
+            except BaseException:
+                self._engine = None
+                raise
+        if self._install_signals:
+            for number in (signal.SIGTERM, signal.SIGINT):
+                signal.signal(number, lambda *_: threading.Thread(target=self._drain_and_stop, daemon=True).start())
+        return self
+
+    def drain(self, timeout_s: float | None = None) -> bool:
+        """Stop accepting, close idle connections, let exchanges finish. True when none was left at the end.
+
+        timeout_s: None takes `timeouts.drain` of the configuration.
+        """
+        if self._engine is None:
+            return True
+        if timeout_s is None:
+            timeout_s = Duration(self._config.timeouts.drain).seconds
+        deadline = time.monotonic() + timeout_s
+        self._engine.drain()
+        while self._engine.busy():
+            if time.monotonic() >= deadline:
+                return False
+            time.sleep(_DRAIN_POLL_S)
+        return True
+
+    def stop(self) -> None:
+        """End now: connections are closed as they are. Safe to repeat."""
+        with self._lock:
+            if self._engine is not None and self._engine.running:
+                self._engine.stop()
+                assert self._filter_loop is not None
+                self._filter_loop.stop()
+            self._stopped.set()
+
+    def wait(self, timeout_s: float | None = None) -> bool:
+        """Block until the proxy is stopped (by a signal or another thread). True when it is."""
+        return self._stopped.wait(timeout_s)
+
+    def _drain_and_stop(self) -> None:
+        self.drain()
+        self.stop()
+
+    def __enter__(self) -> Proxy:
+        return self.start()
+
+    def __exit__(self, *exc: object) -> None:
+        self.stop()
+
+    async def __aenter__(self) -> Proxy:
+        return await asyncio.to_thread(self.start)
+
+    async def __aexit__(self, *exc: object) -> None:
+        await asyncio.to_thread(self.stop)
+
+    async def serve_forever(self) -> None:
+        """Wait, inside a running loop, until the proxy is stopped."""
+        while not self._stopped.is_set():
+            await asyncio.sleep(0.1)
+
+    def __repr__(self) -> str:
+        state = "stopped" if self._stopped.is_set() else "running" if self._engine else "new"
+        bound = ", ".join(f"{name}={host}:{port}" for name, (host, port) in self.addresses.items())
+        return f"<Proxy {state} [{bound}]>"
+
+    # --- configuration ---
+
+    @property
+    def config(self) -> Config:
+        return self._config
+
+    @property
+    def addresses(self) -> dict[str, tuple[str, int]]:
+        """Listener name -> (host, port) as bound."""
+        return {name: bound for (name, _), bound in self._bound.items()}
+
+    def reload(self, config: ConfigLike) -> Diff:
+        """Apply another configuration, all or nothing, and say what changed.
+
+        Exchanges under way end under the old one; listeners, pools and breakers that did not change are not touched.
+        Raises ConfigError or EngineError with nothing changed.
+        """
+        with self._lock:
+            new = read(config)
+            changes = diff(self._config, new)
+            if self._engine is None:
+                self._config = new
+                return changes
+            plan = compile_plan(new)
+            if plan["workers"] != self._engine.n_workers:
+                # Threads are fixed for a process's life: the rest of the change is still worth having.
+                plan["workers"] = self._engine.n_workers
+            self._apply(new, plan)
+            self._config = new
+            return changes
+
+    def _apply(self, config: Config, plan: dict[str, Any]) -> None:
+        assert self._engine is not None and self._filter_loop is not None
+        self._check_filter_routes(plan)
+        self._filters.mark(plan)
+        sockets: dict[tuple[str, str], list[int]] = {}
+        bound: dict[tuple[str, str], tuple[str, int]] = {}
+        try:
+            for listener in plan["listeners"]:
+                key = (listener["name"], listener["address"])
+                if key in self._bound:
+                    bound[key] = self._bound[key]
+                    continue
+                sockets[key], bound[key] = open_listener(
+                    listener["address"], self._engine.n_workers, deferred_accept=listener["deferred_accept"]
+                )
+            self._engine.apply(plan, sockets)
+        except BaseException:
+            for fds in sockets.values():
+                for fd in fds:
+                    os.close(fd)
+            raise
+        self._bound = bound
+        self._configure_filters()
+
+    # --- filters ---
+
+    def on_request(self, route: str = "*") -> Callable[[RequestFilter], RequestFilter]:
+        """Decorator: run a function on every request of a route before it is forwarded. "*": every route."""
+
+        def register(function: RequestFilter) -> RequestFilter:
+            self._filters.add_request(route, function)
+            self._reapply()
+            return function
+
+        return register
+
+    def on_response(self, route: str = "*") -> Callable[[ResponseFilter], ResponseFilter]:
+        """Decorator: run a function on every response head of a route before it is forwarded."""
+
+        def register(function: ResponseFilter) -> ResponseFilter:
+            self._filters.add_response(route, function)
+            self._reapply()
+            return function
+
+        return register
+
+    def _reapply(self) -> None:
+        with self._lock:
+            if self._engine is not None and self._engine.running:
+                plan = compile_plan(self._config)
+                plan["workers"] = self._engine.n_workers
+                self._apply(self._config, plan)
+
+    def _check_filter_routes(self, plan: dict[str, Any]) -> None:
+        names = {route["name"] for route in plan["routes"]}
+        for missing in sorted(self._filters.routes() - names):
+            raise ConfigError(f"a filter asks for unknown route '{missing}'; routes are: {', '.join(sorted(names))}")
+
+    def _configure_filters(self) -> None:
+        assert self._engine is not None and self._filter_loop is not None
+        by_slot = {}
+        for name, slot in self._engine.slots_of("routes").items():
+            on_request, on_response = self._filters.of(name)
+            if on_request or on_response:
+                by_slot[slot] = (name, on_request, on_response)
+        self._filter_loop.configure(by_slot)
+
+    # --- looking at traffic ---
+
+    def stats(self) -> Stats:
+        """Everything counted so far, as frozen values."""
+        if self._engine is None:
+            return Stats()
+        return snapshot(self._engine.stats(), started_ns=self._started_ns)
+
+    def tap(self, filter: TapFilter | None = None, /, **conditions: Any) -> TapSession:
+        """Watch single exchanges from now on: an iterator of TapEvent, to be closed. Conditions: see `tap_filter`."""
+        if self._engine is None or self._hub is None:
+            raise EngineError("the proxy is not running: nothing to tap")
+        wanted = filter if filter is not None else tap_filter(**conditions)
+        return open_session(self._engine, self._hub, wanted)
