@@ -175,7 +175,7 @@ cdef dict head_values(const Head* head):
     return values
 
 
-cdef class HeadReading:
+cdef class _HeadReading:
     """One head read from pieces, each call with a buffer of exactly the octets so far, at a new address."""
     cdef Head head
     cdef HeadParser parser
@@ -223,14 +223,14 @@ cdef class HeadReading:
 
 def parse_request(list pieces, dict limits=None):
     """Read a request head from pieces: ("more", None), ("done", values) or (REASON, octets seen when it was known)."""
-    cdef HeadReading reading = HeadReading()
+    cdef _HeadReading reading = _HeadReading()
     reading.read(pieces, False, limits, 0, False)
     return reading.verdict()
 
 
 def parse_response(list pieces, dict limits=None, bytes method=b"GET", bint may_upgrade=False):
     """Read a response head from pieces, as the answer to `method`."""
-    cdef HeadReading reading = HeadReading()
+    cdef _HeadReading reading = _HeadReading()
     reading.read(pieces, True, limits, method_from_token(method, <uint32_t>len(method)), may_upgrade)
     return reading.verdict()
 
@@ -356,7 +356,7 @@ def edit_request(bytes data, dict route=None, dict forwarding=None, bytes client
                  bint trust_mesh_headers=False, bint allow_upgrade=False, uint64_t wall_ms=1700000000000,
                  uint64_t seed=1, uint32_t room=65536):
     """The request head that would go upstream for the head at the start of `data`, or None when `room` is too small."""
-    cdef HeadReading reading = HeadReading()
+    cdef _HeadReading reading = _HeadReading()
     cdef Arena arena
     cdef Forwarding conf
     cdef ForwardInfo info
@@ -392,7 +392,7 @@ def edit_response(bytes data, bytes method=b"GET", bint may_upgrade=False, dict 
                   framing=None, content_length=None, bint close=False, uint8_t minor_version=1, bint interim=False,
                   uint32_t room=65536):
     """The response head that would go to the client. `framing` and `content_length` default to what was received."""
-    cdef HeadReading reading = HeadReading()
+    cdef _HeadReading reading = _HeadReading()
     cdef Arena arena
     cdef Forwarding conf
     cdef ResponseInfo info
@@ -431,7 +431,7 @@ cdef inline double parser_clock_ns() noexcept nogil:
 
 def time_head(bytes data, uint32_t repeat, bint is_response=False):
     """Nanoseconds to parse the head in `data` once, state reset and policy included."""
-    cdef HeadReading reading = HeadReading()
+    cdef _HeadReading reading = _HeadReading()
     cdef const char* base = data
     cdef uint32_t len_ = <uint32_t>len(data)
     cdef uint32_t i
@@ -457,7 +457,7 @@ def time_head(bytes data, uint32_t repeat, bint is_response=False):
 
 def time_edit(bytes data, uint32_t repeat, bint is_response=False):
     """Nanoseconds to write the edited head once, with default forwarding."""
-    cdef HeadReading reading = HeadReading()
+    cdef _HeadReading reading = _HeadReading()
     cdef Arena arena
     cdef Forwarding conf
     cdef ForwardInfo info

@@ -35,6 +35,8 @@ cdef extern from * nogil:
       X(PROXY_AUTHENTICATE,        "proxy-authenticate",        'p','e','i', MC_HOP | MC_ALIAS | MC_NOTRAIL) \\
       X(PROXY_AUTHORIZATION,       "proxy-authorization",       'p','n','a', MC_HOP | MC_ALIAS | MC_NOTRAIL) \\
       X(PROXY_AUTHENTICATION_INFO, "proxy-authentication-info", 'p','o','o', MC_HOP | MC_ALIAS | MC_NOTRAIL) \\
+      /* httpoxy (CVE-2016-5385): CGI back ends would read it as the variable HTTP_PROXY */ \\
+      X(PROXY,                     "proxy",                     'p','y','x', MC_HOP | MC_ALIAS | MC_NOTRAIL) \\
       X(HTTP2_SETTINGS,            "http2-settings",            'h','s','i', MC_HOP | MC_ALIAS | MC_NOTRAIL) \\
       X(VIA,                       "via",                       'v','a','a', MC_FRAME) \\
       X(X_FORWARDED_FOR,           "x-forwarded-for",           'x','r','-', MC_FRAME) \\
@@ -122,6 +124,7 @@ cdef extern from * nogil:
         FIELD_PROXY_AUTHENTICATE "MC_FIELD_PROXY_AUTHENTICATE"
         FIELD_PROXY_AUTHORIZATION "MC_FIELD_PROXY_AUTHORIZATION"
         FIELD_PROXY_AUTHENTICATION_INFO "MC_FIELD_PROXY_AUTHENTICATION_INFO"
+        FIELD_PROXY "MC_FIELD_PROXY"
         FIELD_HTTP2_SETTINGS "MC_FIELD_HTTP2_SETTINGS"
         FIELD_VIA "MC_FIELD_VIA"
         FIELD_X_FORWARDED_FOR "MC_FIELD_X_FORWARDED_FOR"

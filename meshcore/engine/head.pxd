@@ -223,12 +223,22 @@ cdef inline int head_read_fields(HeadParser* parser, const char* base, uint32_t 
         return HEAD_MORE
     if code == HPE_USER and parser.reason != REASON_NONE:
         return HEAD_REFUSED + parser.reason
-    # The size rule must speak first where it would have spoken octet by octet (keeps SPLIT_SAME).
-    if head_line_size(parser, <uint32_t>(parser.library.get_error_pos(&parser.llhttp) - base)) > parser.field_size_max:
+    # The size rule must speak first where it would have spoken octet by octet (keeps SPLIT_SAME). An error inside a name
+    # comes without its span: the line start is looked for.
+    seen = <uint32_t>(parser.library.get_error_pos(&parser.llhttp) - base)
+    parser.line_at = head_line_start(base, parser.line_at, seen)
+    if head_line_size(parser, seen) > parser.field_size_max:
         return HEAD_REFUSED + REASON_FIELD_TOO_LARGE
     if code == HPE_INVALID_CONTENT_LENGTH or code == HPE_UNEXPECTED_CONTENT_LENGTH or code == HPE_INVALID_TRANSFER_ENCODING:
         return HEAD_REFUSED + REASON_BAD_FRAMING
     return HEAD_REFUSED + REASON_MALFORMED_HEAD
+
+
+cdef inline uint32_t head_line_start(const char* base, uint32_t low, uint32_t end) noexcept nogil:
+    """Where the line that holds the octet before `end` starts, not below `low`."""
+    while end > low and base[end - 1] != 10:
+        end -= 1
+    return end
 
 
 cdef inline uint32_t head_line_size(const HeadParser* parser, uint32_t end) noexcept nogil:

@@ -301,13 +301,26 @@ cdef inline int request_judge_framing(Head* head) noexcept nogil:
 
 
 cdef inline int request_coding_is_foreign(const Head* head) noexcept nogil:
-    """1 when Transfer-Encoding is one well-formed token other than chunked or identity: 501 is the honest answer then,
-    for everything else it is a framing attack."""
+    """1 when Transfer-Encoding is a clean list of codings that names one we lack: 501 is the honest answer then
+    (RFC 9112 6.1), for everything else it is a framing attack. "identity" is no coding any more, and chunked may
+    stand only once and last."""
     cdef const Field* field = head_field(head, FIELD_TRANSFER_ENCODING)
     cdef const char* at = head.base + field.value_at
-    if head.repeated >> FIELD_TRANSFER_ENCODING & 1 or not octets_are(at, field.value_len, OCTET_TOKEN):
+    cdef const char* coding
+    cdef uint32_t cursor = 0
+    cdef uint32_t len
+    cdef uint32_t foreign = 0
+    cdef bint ended = False
+    if head.repeated >> FIELD_TRANSFER_ENCODING & 1 or field.value_len == 0 or at[0] == 44 or at[field.value_len - 1] == 44:
         return 0
-    return not (field.value_len == 8 and octets_equal_lower(at, "identity", 8))
+    while octets_next_member(at, field.value_len, &cursor, &coding, &len):
+        if ended or not octets_are(coding, len, OCTET_TOKEN) or (len == 8 and octets_equal_lower(coding, "identity", 8)):
+            return 0
+        if len == 7 and octets_equal_lower(coding, "chunked", 7):
+            ended = True
+        else:
+            foreign += 1
+    return foreign != 0
 
 
 cdef inline int request_judge_expect(Head* head) noexcept nogil:
