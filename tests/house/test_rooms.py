@@ -21,7 +21,7 @@ LEVELS = {
     "mechanisms": ["rng", "histogram", "ewma", "timer", "slab", "buffer", "ring", "stack"],
     "configuration": ["snapshot"],
     "bytes, sans-io": ["llhttp", "octets", "fields", "authority", "head", "target", "hop", "http1_request",
-                       "http1_response", "http1", "framing", "rewrite"],
+                       "http1_response", "http1", "framing", "trace", "rewrite"],
     "policy, sans-io": ["breaker", "budget", "endpoint", "balance", "routes"],
     "edge": ["state", "conn", "pipe", "pool"],
     "exchange": ["flow", "input", "tap", "exchange", "downstream", "respond", "hook", "dispatch", "request", "response"],
