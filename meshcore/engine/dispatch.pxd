@@ -211,10 +211,11 @@ cdef inline void dispatch_failed(Worker* worker, Exchange* exchange, uint8_t rea
     cdef Conn* up = exchange.up
     cdef uint32_t bit = RETRY_RESET
     cdef int unsent = exchange.request_sent == 0
-    cdef int stale = reason == REASON_UPSTREAM_RESET and up != NULL and up.flags & CONN_REUSED
+    cdef int stale = up != NULL and up.flags & CONN_REUSED
     if reason == REASON_UPSTREAM_CONNECT_FAILED or reason == REASON_UPSTREAM_CONNECT_TIMEOUT:
         bit = RETRY_CONNECT_FAILURE
         unsent = 1
+        stale = 0
     if exchange.flags & EXCHANGE_RESPONSE_STARTED or not exchange.flags & EXCHANGE_MAY_REPLAY \
             or not (unsent or exchange.flags & EXCHANGE_IDEMPOTENT):
         respond_reason(worker, exchange, reason)

@@ -10,7 +10,7 @@ from meshcore.engine.endpoint cimport EndpointState
 from meshcore.engine.slab cimport SLAB_NONE, slab_at
 from meshcore.engine.snapshot cimport ClusterConf
 from meshcore.engine.state cimport (
-    CONN_IDLE, CONN_IN_EXCHANGE, CONN_REUSED, IO_FAILED, IO_PEER_CLOSED, IO_READABLE, Conn, Worker,
+    CONN_DOUBTFUL, CONN_IDLE, CONN_IN_EXCHANGE, CONN_REUSED, IO_FAILED, IO_PEER_CLOSED, IO_READABLE, Conn, Worker,
 )
 from meshcore.engine.sys cimport EAGAIN, MSG_PEEK, sys_recv
 
@@ -27,9 +27,11 @@ cdef inline Conn* pool_lease(Worker* worker, EndpointState* endpoint, int must_p
         conn = <Conn*>slab_at(&worker.conns, endpoint.idle_head)
         pool_remove(worker, endpoint, conn)
         if conn.io & (IO_READABLE | IO_PEER_CLOSED | IO_FAILED) \
-                or (must_probe and sys_recv(conn.fd, &byte, 1, MSG_PEEK) != -EAGAIN):
+                or ((must_probe or conn.flags & CONN_DOUBTFUL)
+                    and sys_recv(conn.fd, &byte, 1, MSG_PEEK) != -EAGAIN):
             pool_discard(worker, endpoint, conn)
             continue
+        conn.flags &= <uint8_t>~CONN_DOUBTFUL
         conn.state = CONN_IN_EXCHANGE
         conn_deadline(worker, conn, 0)
         return conn

@@ -38,7 +38,7 @@ from meshcore.engine.respond cimport respond_gone, respond_reason
 from meshcore.engine.rewrite cimport ResponseInfo, rewrite_response
 from meshcore.engine.snapshot cimport RETRY_502, RETRY_503, RETRY_504, Limits
 from meshcore.engine.state cimport (
-    CONN_CLOSE_AFTER, CONN_IN_EXCHANGE, EXCHANGE_AWAIT_RESPONSE, EXCHANGE_AWAIT_RESPONSE_FILTER, EXCHANGE_CONNECT,
+    CONN_CLOSE_AFTER, CONN_DOUBTFUL, CONN_IN_EXCHANGE, EXCHANGE_AWAIT_RESPONSE, EXCHANGE_AWAIT_RESPONSE_FILTER, EXCHANGE_CONNECT,
     EXCHANGE_HEAD_METHOD, EXCHANGE_IDEMPOTENT, EXCHANGE_KEEP_UPSTREAM, EXCHANGE_MAY_REPLAY, EXCHANGE_MINOR_0,
     EXCHANGE_RELAY, EXCHANGE_RESPONSE_FILTERED, EXCHANGE_RESPONSE_STARTED, EXCHANGE_TUNNEL, EXCHANGE_UPGRADE,
     EXCHANGE_WANTS_TRAILERS, FLOW_CHUNKED, FLOW_DONE, FLOW_EMPTY, FLOW_LENGTH, FLOW_OPEN, FLOW_RAW,
@@ -206,16 +206,17 @@ cdef inline void response_forward(Worker* worker, Exchange* exchange, Head* head
     exchange.response.trailers_wanted = 1
     if head.keep_alive and framing_in != FLOW_UNTIL_CLOSE:
         exchange.flags |= EXCHANGE_KEEP_UPSTREAM
+        if framing_in == FLOW_EMPTY and head.has_length and head.content_length:
+            # A body was announced where there is none. Should it come all the same, it must not meet the next request.
+            if not exchange.flags & EXCHANGE_HEAD_METHOD:
+                exchange.flags &= ~<uint32_t>EXCHANGE_KEEP_UPSTREAM
+            up.flags |= CONN_DOUBTFUL
     if exchange.tap_mask:
         tap_write(worker, exchange, TAP_RESPONSE, now_ns, now_ns - exchange.start_ns, 0)
     if exchange.response.state == FLOW_OPEN:
         code = FLOW_AWAIT_INPUT
         if n:
             code = flow_take(&exchange.response, rest, n, &used, &body, &body_len, limits)
-    if code >= FLOW_MALFORMED:
-        # Nothing went out yet: the client learns it cleanly.
-        respond_reason(worker, exchange, REASON_UPSTREAM_MALFORMED)
-        return
     exchange.flags |= EXCHANGE_RESPONSE_STARTED
     exchange.state = EXCHANGE_RELAY
     sent = response_send_first(worker, exchange, head_len, body, body_len, code == FLOW_FINISHED)
@@ -228,6 +229,9 @@ cdef inline void response_forward(Worker* worker, Exchange* exchange, Head* head
     conn_drop_input(worker, up)
     if code == FLOW_FINISHED:
         response_finish(worker, exchange)
+    elif code >= FLOW_MALFORMED:
+        # The head went out all the same: how bytes were sliced must not decide what a client sees (SPLIT_SAME).
+        response_cut(worker, exchange, REASON_UPSTREAM_MALFORMED)
     else:
         response_pump(worker, exchange)
 

@@ -69,6 +69,7 @@ cdef enum:
     CONN_QUEUED = 2                     # in the worker's run list
     CONN_REUSED = 4                     # upstream: has carried a response before
     CONN_SHUT = 8                       # our sending side is closed
+    CONN_DOUBTFUL = 32                  # upstream: bytes nobody asked for may follow; ask before reuse
     CONN_RESET = 16                     # close with RST: the client must not take what it has for complete
 
 
