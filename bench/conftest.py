@@ -12,8 +12,10 @@ from bench.regression import Baseline, reference_ns
 
 LINES = pytest.StashKey[list[str]]()
 
-# A verb runs this long per attempt; min over it is steady within 2-3 % on a quiet machine.
-SECONDS_PER_ATTEMPT = 0.1
+# A round is shorter than a time slice, so that even beside a compiler some rounds run undisturbed: the
+# minimum over a hundred of them repeats within 1-2 %.
+SECONDS_PER_ROUND = 0.001
+ROUNDS = 100
 # Below it the code's alignment in memory decides, not the code.
 VERB_BAND = 0.15
 
@@ -23,7 +25,6 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    # Short rounds, many of them, judged by their minimum: what disturbs a run only makes it slower.
     config.stash[LINES] = []
     config.option.benchmark_disable_gc = True
     config.option.benchmark_sort = "name"
@@ -59,16 +60,16 @@ def timed(benchmark: Any, baseline: Baseline, request: pytest.FixtureRequest) ->
 
     def run(operation: Callable[[], object], *, times: int = 1) -> None:
         timer = timeit.Timer(operation)
-        number = max(1, timer.autorange()[0] // 20)  # autorange aims at 0.2 s; a round is 1/20 of it
-        rounds = max(5, int(SECONDS_PER_ATTEMPT / 0.01))
+        once_seconds = min(timer.repeat(3, 1))
+        number = max(1, int(SECONDS_PER_ROUND / once_seconds))
 
         def attempt() -> float:
             reference = reference_ns()
-            best_ns = min(timer.repeat(rounds, number)) / number / times * 1e9
+            best_ns = min(timer.repeat(ROUNDS, number)) / number / times * 1e9
             benchmark.extra_info["ns_each"] = round(best_ns, 2)
             return best_ns / min(reference, reference_ns())
 
-        benchmark.pedantic(operation, rounds=rounds, iterations=number, warmup_rounds=1)
+        benchmark.pedantic(operation, rounds=ROUNDS, iterations=number, warmup_rounds=1)
         noted = baseline.judge(key, attempt, band=VERB_BAND)
         benchmark.extra_info.update(times=times, **noted)
         request.config.stash[LINES].append(_line(key, f"{benchmark.extra_info['ns_each']:.1f} ns", noted))
