@@ -130,11 +130,13 @@ def _shape_report(shape: Shape, samples: dict[str, Samples]) -> dict[str, Any]:
                 "disturbed": mine.disturbed,
             }
             for name, mine in samples.items()
+            if mine.loads
         },
+        "failed": {name: mine.failure for name, mine in samples.items() if mine.failure},
         "ratios": {
             name: spread(paired_ratios(ours.cpu_us, theirs.cpu_us)).as_dict()
             for name, theirs in samples.items()
-            if ours and name != "meshcore"
+            if ours and ours.loads and theirs.loads and name != "meshcore"
         },
     }
 
@@ -178,11 +180,13 @@ def measure_latency(field: Field, options: argparse.Namespace, steps: Steps) -> 
         found[label] = {}
         for name, mine in samples.items():
             found[label][name] = {}
+            if not mine.loads:
+                continue
             for quantile in ("p50", "p99", "p99.9"):
                 attribute = f"{quantile.replace('.', '')}_us"
                 values = [getattr(load.main, attribute) for load in mine.loads]
                 direct = [getattr(load.main, attribute) for load in samples["direct"].loads]
-                added = [ours - theirs for ours, theirs in zip(values, direct, strict=True)]
+                added = [ours - theirs for ours, theirs in zip(values, direct, strict=False)]
                 found[label][name][quantile] = spread(values).as_dict()
                 found[label][name][f"added_{quantile}"] = spread(added).as_dict()
     return found
@@ -203,6 +207,9 @@ def measure_pairs(field: Field, options: argparse.Namespace, steps: Steps) -> di
             found[key]["skipped"] = str(error)
             continue
         with_it, without = samples.values()
+        if with_it.failure or without.failure:
+            found[key]["skipped"] = with_it.failure or without.failure
+            continue
         errors = with_it.errors + without.errors
         if errors:
             found[key]["skipped"] = f"{errors} errors: {with_it.first_error or without.first_error}"

@@ -18,6 +18,7 @@ class Samples:
     """What one contender showed over the rounds of one shape; index i is round i for everyone."""
 
     loads: list[Load] = field(default_factory=list)
+    failure: str = ""  # why it was left out of the rest of the rounds
 
     def values(self, read: Callable[[Load], float]) -> list[float]:
         return [read(load) for load in self.loads]
@@ -60,12 +61,18 @@ def sample(
     """`run(name)` once per round for every name; disturbed runs are repeated."""
     samples = {name: Samples() for name in names}
     for _, name in interleave(names, rounds):
+        if samples[name].failure:
+            continue
         load = run(name)
+        if not load.requests:
+            samples[name].failure = load.first_error or "no request was answered"
+            samples[name].loads.clear()
+            continue
         for _ in range(max_repeats):
             if not load.is_disturbed:
                 break
             again = run(name)
-            if again.foreign_share < load.foreign_share:
+            if again.requests and again.foreign_share < load.foreign_share:
                 load = again
         samples[name].loads.append(load)
         on_sample(name, load)

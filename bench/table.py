@@ -77,7 +77,7 @@ def _shape_row(report: dict[str, Any], key: str, shape: dict[str, Any], measure:
     cells = []
     for name in CONTENDERS:
         found = shape["peers"].get(name)
-        text = _spread(found[measure] if found else None)
+        text = "failed" if name in shape["failed"] else _spread(found[measure] if found else None)
         if found and found["errors"]:
             text += f" {found['errors']} errors!"
         if found and found["disturbed"]:
@@ -109,6 +109,11 @@ def _memory(found: dict[str, Any] | None) -> str:
 def footnotes(report: dict[str, Any]) -> list[str]:
     """What a reader needs to know before quoting a figure."""
     notes = [f"{name}: not in this run: {reason}" for name, reason in report["missing"].items()]
+    notes += [
+        f"{name}, {shape['label']}: failed: {reason}"
+        for shape in report["shapes"].values()
+        for name, reason in shape["failed"].items()
+    ]
     if any(p["disturbed"] for s in report["shapes"].values() for p in s["peers"].values()):
         notes.append("~n: n of the rounds ran while something else used the machine; quote with care.")
     return notes

@@ -51,7 +51,7 @@ static void report_stream(const char *name, const Stream *stream, double seconds
   const Latency *latency = &stream->latency;
   printf("\"%s\": {\"requests\": %llu, \"rps\": %.1f, \"mean_us\": %.2f, \"p50_us\": %.2f, "
          "\"p90_us\": %.2f, \"p99_us\": %.2f, \"p999_us\": %.2f, \"max_us\": %.2f}, ",
-         name, (unsigned long long)stream->done, (double)stream->done / seconds,
+         name, (unsigned long long)stream->done, seconds > 0 ? (double)stream->done / seconds : 0.0,
          latency->count ? (double)latency->sum_ns / (double)latency->count / 1e3 : 0.0,
          latency_quantile_us(latency, .5), latency_quantile_us(latency, .9),
          latency_quantile_us(latency, .99), latency_quantile_us(latency, .999),
@@ -84,14 +84,14 @@ static void run_load(void) {
       break;
     }
   }
-  double seconds = (double)(now_ns() - window_ns) / 1e9;
+  /* Without a window (nothing but errors) every figure is 0: there is no request to divide by. */
+  double seconds = window_ns ? (double)(now_ns() - window_ns) / 1e9 : 0;
   own_ns = clock_ns(CLOCK_PROCESS_CPUTIME_ID) - own_ns;
   Cores after = cores_read();
   for (int i = 0; i < options.n_watched; i++)
     watched_total_ns += process_cpu_ns(options.watched[i]) - cpu_ns[i];
   uint64_t done = streams[0].done, total = streams[0].total;
   for (int i = 1; i < n_streams; i++) done += streams[i].done, total += streams[i].total;
-  if (!window_ns) seconds = 0;
   printf("{\"seconds\": %.6f, \"total_requests\": %llu, ", seconds, (unsigned long long)total);
   report_stream("main", &streams[0], seconds);
   if (n_streams > 1) report_stream("background", &streams[1], seconds);
