@@ -135,7 +135,7 @@ def test_memory_is_given_back_after_large_heads(raw_server, proxy, raw_client, o
     for client in clients:
         client.send(head[-2:])
         assert client.read_response().status == 200
-    eventually(lambda: running.stats().workers[0].buffers == 0)
+    eventually(lambda: running.stats().workers[0].buffers_bytes == 0)
 
 
 def test_response_of_the_proxy_to_head_has_no_body(raw_server, proxy, raw_client, only_meshcore):

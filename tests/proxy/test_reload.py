@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from meshcore.errors import ConfigError
+from meshcore.errors import ConfigError, EngineError
 from tests.proxy.test_upgrade import UPGRADE, echoing
 from tests.scenario.proxies import config
 from tests.scenario.servers import eventually, refusing_port, response
@@ -60,7 +60,7 @@ def test_listener_whose_address_is_taken_changes_nothing(raw_server, proxy, raw_
     server, taken = raw_server(), raw_server()
     running = proxy(to=server)
     listeners = [*FIXED, {"name": "second", "address": taken.address}]
-    with pytest.raises((ConfigError, OSError)):
+    with pytest.raises(EngineError, match=taken.address):
         running.reload(config(to=server, routes=[fixed("new")], listeners=listeners))
     assert raw_client(running).get().text == "ok"
     assert list(running.addresses) == ["web"]

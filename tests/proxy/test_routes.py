@@ -123,7 +123,8 @@ def test_every_balancer_uses_every_endpoint(raw_server, proxy, raw_client, only_
     client = raw_client(proxy(to=servers, cluster={"balancer": balancer}))
     for _ in range(90):
         assert client.get().status == 200
-    assert all(len(server.requests) >= 5 for server in servers)
+    # peak_ewma leaves the slowest alone on purpose, but tries each at least once.
+    assert all(len(server.requests) >= (1 if balancer == "peak_ewma" else 5) for server in servers)
 
 
 def test_listener_serves_only_its_own_routes(proxy, raw_client, only_meshcore):
