@@ -9,7 +9,7 @@ ARGS ?=
 DEMO_SECONDS ?= 20
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test asan bench bench-peers dist clean distclean
+.PHONY: help setup demo test asan bench bench-peers bench-filters dist clean distclean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -31,11 +31,15 @@ asan: ## run the suite against a build with AddressSanitizer and UndefinedBehavi
 
 bench: ## time each room against the stored baseline
 	@tools/setup.sh bench
-	@$(PYTHON) -m pytest bench --benchmark-only $(ARGS)
+	@$(PYTHON) -m pytest bench $(ARGS)
 
 bench-peers: ## CPU per request beside nginx, HAProxy, Envoy and a raw TCP forwarder
 	@tools/setup.sh bench
 	@$(PYTHON) -m bench.compare $(ARGS)
+
+bench-filters: ## a filter in Python beside mitmproxy and aiohttp
+	@tools/setup.sh bench
+	@$(PYTHON) -m bench.filters $(ARGS)
 
 dist: ## build sdist and wheel into dist/
 	@tools/setup.sh dist

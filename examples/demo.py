@@ -1,5 +1,6 @@
 """`make demo`: three servers, one meshproxy, a bounded load; live tap lines, then a table of each endpoint.
 
+At half time the configuration is saved with another balancer, and the proxy takes it over while requests go on.
 DEMO_SECONDS says how long (default 20); Ctrl-C ends it earlier. Exit 0 when the proxy worked and all is cleared away.
 Everything stays on 127.0.0.1. The configuration is left in .demo/mesh.yaml, to go on with.
 """
@@ -14,7 +15,8 @@ import shutil
 import signal
 import socket
 import sys
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -24,13 +26,13 @@ from load import Load, Outcome
 
 ROOT = Path(__file__).resolve().parent.parent
 MESHPROXY = Path(sys.executable).with_name("meshproxy")
-CONFIG = ".demo/mesh.yaml"  # paths are relative to ROOT: a unix socket's path has room for 107 bytes only
-ADMIN = ".demo/admin.sock"
+CONFIG = ".demo/mesh.yaml"
 REQUESTS_PER_SECOND = 200
-TAPPED_PER_SECOND = 3
+TAPPED_PER_SECOND = 2
+BALANCERS = ("least_request", "peak_ewma")  # before and after half time
 
 MESH_YAML = """\
-# Written by `make demo`. Try:  .venv/bin/meshproxy config --show-effective -c .demo/mesh.yaml
+# Written by `make demo`. Every key with its value:  .venv/bin/meshproxy config --show-effective -c .demo/mesh.yaml
 listeners:
 - {{name: web, address: "127.0.0.1:{port}"}}
 routes:
@@ -41,11 +43,10 @@ routes:
   retries: {{max_attempts: 3, on: [connect_failure, reset, "503"]}}
 clusters:
 - name: shop
-  balancer: peak_ewma          # the faster an endpoint answers, the more it is given
+  balancer: {balancer}
   endpoints:
 {endpoints}
   breaker: {{consecutive_failures: 5, backoff: 500ms}}
-admin: {{address: "unix:{admin}"}}
 """
 
 PLAIN = not sys.stdout.isatty() or "NO_COLOR" in os.environ
@@ -66,12 +67,12 @@ def title(text: str) -> None:
 # --- what the proxy says ----------------------------------------------------------------------------------------------
 
 
-def admin_get(path: str) -> tuple[int, bytes]:
+def admin_get(admin: Path, path: str) -> tuple[int, bytes]:
     """One request on the admin socket. Blocks for a moment only: the socket is local."""
-    connection = http.client.HTTPConnection("meshproxy", timeout=5)
+    connection = http.client.HTTPConnection("mesh", timeout=5)
     with contextlib.closing(socket.socket(socket.AF_UNIX)) as sock:
         sock.settimeout(5)
-        sock.connect(ADMIN)
+        sock.connect(str(admin))
         connection.sock = sock
         connection.request("GET", path)
         response = connection.getresponse()
@@ -100,7 +101,7 @@ def table(stats: dict[str, Any], names: dict[str, str]) -> Iterator[str]:
         success, latency = row["success_percent"], row["latency"]
         colour = GREEN if success is None or success > 99.9 else YELLOW if success > 95 else RED
         yield (
-            f"{names.get(row['address'], '?') + '  ' + row['address']:26}{row['requests']:>10}"
+            f"{names.get(row['address'], '?'):8}{row['address']:18}{row['requests']:>10}"
             + paint(f"{cell(success, '{:.2f}%'):>10}", colour)
             + f"{cell(row['rps'], '{:.1f}'):>8}"
             + "".join(f"{cell(latency[q], '{:.1f} ms'):>11}" for q in ("p50_ms", "p99_ms", "p999_ms"))
@@ -170,97 +171,154 @@ def free_port() -> int:
 # --- the demo ---------------------------------------------------------------------------------------------------------
 
 
-async def until_ready(proxy: asyncio.subprocess.Process) -> None:
+async def until_ready(proxy: asyncio.subprocess.Process, admin: Path) -> None:
     deadline = monotonic() + 15
     while True:
         with contextlib.suppress(OSError, http.client.HTTPException):
-            if admin_get("/ready")[0] == 200:
+            if admin_get(admin, "/ready")[0] == 200:
                 return
         if proxy.returncode is not None or monotonic() > deadline:
             raise RuntimeError("the proxy did not become ready; what it said is above")
         await asyncio.sleep(0.05)
 
 
-async def print_tap(tap: asyncio.subprocess.Process) -> None:
-    assert tap.stdout is not None
-    async for line in tap.stdout:
-        print(" ", tap_line(line.decode()), flush=True)
+async def print_lines(process: asyncio.subprocess.Process, shown: Callable[[str], str | None]) -> None:
+    """Print each line of a process's output as `shown` has it, until the output ends."""
+    assert process.stdout is not None
+    async for line in process.stdout:
+        if (text := shown(line.decode().rstrip())) is not None:
+            print(" ", text, flush=True)
 
 
-def report(seen: Outcome, stats: dict[str, Any], names: dict[str, str], port: int) -> None:
+def reload_line(line: str) -> str | None:
+    return paint(f"meshproxy says: {line}", BOLD) if line.startswith("reload: ~") else None
+
+
+def requests_of(stats: dict[str, Any]) -> dict[str, int]:
+    return {row["address"]: row["requests"] for row in stats["clusters"][0]["endpoints"]}
+
+
+class Demo:
+    """The servers, the proxy, its tap and the load; `close` ends what was started, in the reverse order."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+        self.port = free_port()
+        self.load = Load(self.port, REQUESTS_PER_SECOND, seconds)
+        self.names: dict[str, str] = {}  # "127.0.0.1:PORT" -> the server's name
+        self.before: dict[str, int] = {}  # requests of each endpoint at half time
+        # Not in .demo: a unix socket's path has room for 107 bytes only, and a clone may lie deep.
+        self.private = Path(tempfile.mkdtemp(prefix="meshcore-demo-"))
+        self.admin = self.private / "admin.sock"
+        self._servers: list[asyncio.Server] = []
+        self._processes: list[asyncio.subprocess.Process] = []
+        self._printing: list[asyncio.Task[None]] = []
+
+    async def start_servers(self) -> None:
+        for behaviour in backends.BEHAVIOURS:
+            server, port = await backends.start(behaviour)
+            self._servers.append(server)
+            self.names[f"127.0.0.1:{port}"] = behaviour.name
+            print(f"  {behaviour.name:8}127.0.0.1:{port}   {behaviour.says}")
+
+    async def start_proxy(self) -> None:
+        self.write_config(BALANCERS[0])
+        proxy = await self._start("run", "-c", CONFIG, "--admin", f"unix:{self.admin}", shown=reload_line)
+        await until_ready(proxy, self.admin)
+        print(f"  {'proxy':8}127.0.0.1:{self.port}   meshproxy run -c {CONFIG}")
+
+    async def start_tap(self) -> None:
+        title(f"live: meshproxy tap --max-rps {TAPPED_PER_SECOND}")
+        await self._start("tap", "--admin", f"unix:{self.admin}", "--max-rps", str(TAPPED_PER_SECOND), shown=tap_line)
+
+    def write_config(self, balancer: str) -> None:
+        Path(CONFIG).parent.mkdir(exist_ok=True)
+        endpoints = "\n".join(f'  - "{address}"' for address in self.names)
+        Path(CONFIG).write_text(MESH_YAML.format(port=self.port, endpoints=endpoints, balancer=balancer))
+
+    async def change_balancer_at_half_time(self) -> None:
+        await asyncio.sleep(self.seconds / 2)
+        self.before = requests_of(self.stats())
+        print(f"  {paint(f'half time: {CONFIG} is saved with balancer: {BALANCERS[1]}', BOLD)}", flush=True)
+        self.write_config(BALANCERS[1])
+
+    def stats(self) -> dict[str, Any]:
+        stats: dict[str, Any] = json.loads(admin_get(self.admin, "/stats")[1])
+        return stats
+
+    async def close(self) -> None:
+        while self._processes:
+            await end(self._processes.pop())
+        await asyncio.gather(*self._printing)
+        for server in self._servers:
+            server.close()
+        shutil.rmtree(self.private, ignore_errors=True)
+
+    async def _start(self, *arguments: str, shown: Callable[[str], str | None]) -> asyncio.subprocess.Process:
+        process = await start_meshproxy(*arguments, stdout=asyncio.subprocess.PIPE)
+        self._processes.append(process)
+        self._printing.append(asyncio.create_task(print_lines(process, shown)))
+        return process
+
+
+def report(demo: Demo, seen: Outcome, stats: dict[str, Any]) -> None:
     title("what each endpoint did")
-    for line in table(stats, names):
+    for line in table(stats, demo.names):
         print(" ", line)
-    cluster = stats["clusters"][0]
-    shown = 100 * seen.good / max(1, seen.requests)
-    print(f"\n  The clients saw {seen.good} of {seen.requests} requests answered well ({shown:.2f} %; a 404 is an answer), "
-          f"p50 {seen.quantile_ms(.5):.1f} ms, p99 {seen.quantile_ms(.99):.1f} ms.\n"
-          f"  The proxy sent {cluster['retries']} of them a second time, to another endpoint; orders (POST) are "
-          f"never repeated once they were sent.")
+    good = 100 * seen.good / max(1, seen.requests)
+    print(f"\n  Clients: {seen.good} of {seen.requests} requests answered well ({good:.2f} %; a 404 is an answer), "
+          f"p50 {seen.quantile_ms(.5):.1f} ms, p99 {seen.quantile_ms(.99):.1f} ms.")
+    print(f"  Retries: {stats['clusters'][0]['retries']} went to another endpoint. An order (POST) that was sent is never "
+          "sent again.")
+    if demo.before:
+        slow = next(address for address, name in demo.names.items() if name == "slow")
+        after = {address: count - demo.before[address] for address, count in requests_of(stats).items()}
+        shares = [100 * counts[slow] / max(1, sum(counts.values())) for counts in (demo.before, after)]
+        print(f"  Balance: the slow one got {shares[0]:.1f} % of the requests under {BALANCERS[0]}, and {shares[1]:.1f} % "
+              f"after half time under {BALANCERS[1]}.")
     if made := ", ".join(f"{reason} {count}" for reason, count in sorted(stats["reasons"].items())):
-        print(f"  Answers of the proxy's own, with the reason in x-mesh-reason: {made}.")
+        print(f"  Reasons: what the proxy answered itself, as in x-mesh-reason: {made}.")
     title("look further")
-    run = f".venv/bin/meshproxy run -c {CONFIG}"
+    ports = " ".join(address.rpartition(":")[2] for address in demo.names)
+    admin = f"/tmp/meshproxy-{os.getuid()}/meshproxy-{demo.port}.sock"
     for what, how in (
-        ("the same proxy", run),
-        ("its configuration", f"{CONFIG}   (edit it while it runs: it reloads)"),
-        ("live requests", f".venv/bin/meshproxy tap --admin unix:{ADMIN}"),
-        ("a table", f".venv/bin/meshproxy stat --admin unix:{ADMIN}"),
-        ("metrics", f"curl --unix-socket {ADMIN} http://meshproxy/metrics"),
-        ("no file at all", ".venv/bin/meshproxy proxy --listen :8080 --to 127.0.0.1:9001"),
+        ("the servers again", f".venv/bin/python examples/backends.py {ports}"),
+        ("the proxy again", f".venv/bin/meshproxy run -c {CONFIG}     save the file while it runs: it reloads"),
+        ("a load", f".venv/bin/python examples/load.py {demo.port}"),
+        ("live requests", ".venv/bin/meshproxy tap --max-rps 10"),
+        ("a live table", ".venv/bin/meshproxy stat --watch"),
+        ("metrics, admin", f"curl --unix-socket {admin} http://mesh/metrics"),
+        ("without a file", ".venv/bin/meshproxy proxy --listen :8080 --to 127.0.0.1:9001"),
         ("from Python", "examples/embedded_gateway.py"),
         ("to read", "README.md, docs/, ARCHITECTURE.md"),
     ):
-        print(f"  {what:18}{paint(how, CYAN)}")
+        print(f"  {what:20}{paint(how, CYAN)}")
 
 
-async def demo(seconds: float) -> int:
-    servers, names, lines = [], {}, []
-    proxy = tap = printing = None
-    port = free_port()
-    load = Load(port, REQUESTS_PER_SECOND, seconds)
-    for wanted in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(wanted, load.stop)
+async def run(seconds: float) -> int:
+    demo = Demo(seconds)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, demo.load.stop)
+    print(f"{paint('meshcore demo', BOLD)}   three servers, one proxy, {REQUESTS_PER_SECOND} requests a second for "
+          f"{seconds:g} s; Ctrl-C ends it")
     try:
-        print(f"{paint('meshcore demo', BOLD)}   three servers, one proxy, {REQUESTS_PER_SECOND} requests a second "
-              f"for {seconds:g} s; Ctrl-C ends it")
-        for behaviour in backends.BEHAVIOURS:
-            server, at = await backends.start(behaviour)
-            servers.append(server)
-            names[f"127.0.0.1:{at}"] = behaviour.name
-            lines.append(f'  - "127.0.0.1:{at}"')
-            print(f"  {behaviour.name:8}127.0.0.1:{at}   {behaviour.says}")
-        Path(".demo").mkdir(exist_ok=True)
-        Path(CONFIG).write_text(MESH_YAML.format(port=port, endpoints="\n".join(lines), admin=ADMIN))
-        proxy = await start_meshproxy("run", "-c", CONFIG, stdout=asyncio.subprocess.DEVNULL)
-        await until_ready(proxy)
-        print(f"  {'proxy':8}127.0.0.1:{port}   meshproxy run -c {CONFIG}")
-
-        title(f"live: meshproxy tap --max-rps {TAPPED_PER_SECOND}")
-        tap = await start_meshproxy("tap", "--admin", f"unix:{ADMIN}", "--max-rps", str(TAPPED_PER_SECOND),
-                                    stdout=asyncio.subprocess.PIPE)
-        printing = asyncio.create_task(print_tap(tap))
-        seen = await load.run()
-        stats = json.loads(admin_get("/stats")[1])
-        await end(tap)
-        await printing
-        report(seen, stats, names, port)
-        return 0 if seen.good else 1
+        await demo.start_servers()
+        await demo.start_proxy()
+        await demo.start_tap()
+        half_time = asyncio.create_task(demo.change_balancer_at_half_time())
+        seen = await demo.load.run()
+        half_time.cancel()
+        stats = demo.stats()
     finally:
-        for process in (tap, proxy):
-            if process is not None:
-                await end(process)
-        if printing is not None:
-            printing.cancel()
-        for server in servers:
-            server.close()
-        Path(ADMIN).unlink(missing_ok=True)
+        await demo.close()
+    report(demo, seen, stats)
+    return 0 if seen.good else 1
 
 
 def main() -> int:
     os.chdir(ROOT)
     with terminal_of_our_own():
-        return asyncio.run(demo(float(os.environ.get("DEMO_SECONDS", "20"))))
+        return asyncio.run(run(float(os.environ.get("DEMO_SECONDS", "20"))))
 
 
 if __name__ == "__main__":
