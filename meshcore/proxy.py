@@ -35,7 +35,7 @@ class Proxy:
 
     config: a `Config`, a mapping of the same shape, YAML text, or the path of a YAML file.
     install_signals: SIGTERM and SIGINT drain and stop this proxy (main thread only). Off: signals are the caller's.
-    Raises ConfigError for a configuration that cannot be used, EngineError when a listener cannot be opened.
+    Raises ConfigError for a configuration that cannot be used, OSError when a listener cannot be opened.
     """
 
     def __init__(self, config: ConfigLike, *, install_signals: bool = False) -> None:
@@ -144,7 +144,7 @@ class Proxy:
         """Apply another configuration, all or nothing, and say what changed.
 
         Exchanges under way end under the old one; listeners, pools and breakers that did not change are not touched.
-        Raises ConfigError or EngineError with nothing changed.
+        Raises ConfigError or OSError with nothing changed.
         """
         with self._lock:
             new = read(config)

@@ -6,15 +6,13 @@ import ipaddress
 import socket
 from typing import Any
 
-from meshcore.errors import EngineError
-
 BACKLOG = 4096  # cut down by net.core.somaxconn where that is lower
 
 
 def open_listener(address: str, workers: int, *, deferred_accept: bool = False) -> tuple[list[int], tuple[str, int]]:
     """Bind and listen `workers` times. Returns the file descriptors and the bound (host, port).
 
-    address: "host:port" with a numeric host, IPv6 in brackets; ":port" means every IPv4 address. Port 0 picks one.
+    Raises OSError naming the address. address: "host:port" with a numeric host, IPv6 in brackets; ":port" means every IPv4 address. Port 0 picks one.
     """
     host, _, port_text = address.rpartition(":")
     host = host.strip("[]") or "0.0.0.0"
@@ -29,7 +27,7 @@ def open_listener(address: str, workers: int, *, deferred_accept: bool = False) 
     except OSError as error:
         for one in sockets:
             one.close()
-        raise EngineError(f"cannot listen on {address}: {error.strerror or error}", address=address) from error
+        raise OSError(error.errno, f"cannot listen on {address}: {error.strerror or error}") from error
     return [one.detach() for one in sockets], (host, port)
 
 

@@ -173,6 +173,7 @@ cdef class FilterLoop:
     cdef object thread
     cdef uint32_t stopping
     cdef dict by_slot                   # route slot -> (route name, on_request functions, on_response functions)
+    cdef uint64_t told_second
     cdef readonly uint64_t batches
     cdef readonly uint64_t calls
 
@@ -220,9 +221,16 @@ cdef class FilterLoop:
                 self._on_response(hook)
         except BaseException:
             hook.verdict = HOOK_ERROR
-            _filter_log.exception("filter raised; answered 500 filter_error")
+            self._tell_error()
         if stack_push(&worker.returned_hooks, &hook.node):
             sys_notify(worker.wake_fd)
+
+    cdef _tell_error(self):
+        # One traceback a second: a filter that always raises must not fill a disk. The counter tells how many.
+        cdef uint64_t second = sys_now_ns() // 1000000000
+        if second != self.told_second:
+            self.told_second = second
+            _filter_log.exception("filter raised; answered 500 filter_error (told once a second)")
 
     cdef _on_request(self, Hook* hook):
         cdef Request request = Request.__new__(Request)
@@ -301,7 +309,7 @@ cdef int _respond(Hook* hook, answer) except -1:
     memcpy(hook.replacement, <char*>head, len(head))
     memcpy(hook.replacement + len(head), PyBytes_AS_STRING(body), len(body))
     hook.replacement_bytes = len(head) + len(body)
-    hook.head_bytes = len(head)
+    hook.answer_head_bytes = len(head)
     hook.status = status
     hook.verdict = HOOK_RESPOND
     return 0

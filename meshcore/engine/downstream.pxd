@@ -80,9 +80,8 @@ cdef inline void downstream_linger(Worker* worker, Conn* conn) noexcept nogil:
 
 cdef inline void downstream_next(Worker* worker, Conn* conn) noexcept nogil:
     """The response is out (or in out_buffer): wait for the next request, or part."""
-    cdef uint32_t limit = worker.current.snapshot.limits.max_requests_per_connection
     conn.exchange = NULL
-    if conn.flags & CONN_CLOSE_AFTER or worker.draining or (limit and conn.requests >= limit) \
+    if conn.flags & CONN_CLOSE_AFTER or worker.draining \
             or (<ListenerState*>conn.owner).conf_index == LISTENER_REMOVED:
         downstream_part(worker, conn)
         return

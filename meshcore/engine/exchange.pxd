@@ -26,7 +26,7 @@ from meshcore.engine.state cimport (
     SnapshotRef, Worker,
 )
 from meshcore.engine.sys cimport atomic_add_u32, sys_now_ns
-from meshcore.engine.tap cimport TAP_END, tap_release, tap_request, tap_write
+from meshcore.engine.tap cimport TAP_END, TAP_RESPONSE, tap_release, tap_request, tap_write
 
 cdef enum AttemptOutcome:
     ATTEMPT_SUCCEEDED = 0
@@ -162,6 +162,8 @@ cdef inline void exchange_end(Worker* worker, Exchange* exchange, int outcome, u
             if not exchange.flags & EXCHANGE_TAPPED:
                 tap_request(worker, exchange)         # it never got as far as an endpoint
             exchange.first_byte_ns = now_ns
+            if exchange.tap_mask and exchange.status and exchange.status != 499:
+                tap_write(worker, exchange, TAP_RESPONSE, now_ns, now_ns - exchange.start_ns, 0)
         if exchange.tap_mask:
             tap_write(worker, exchange, TAP_END, now_ns, exchange.first_byte_ns - exchange.start_ns,
                       now_ns - exchange.first_byte_ns)

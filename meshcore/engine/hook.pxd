@@ -10,13 +10,13 @@
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
 
-from meshcore.engine.conn cimport conn_deadline, conn_keep_input
-from meshcore.engine.exchange cimport ATTEMPT_ABANDONED, exchange_end, exchange_release_upstream
+from meshcore.engine.conn cimport conn_deadline, conn_drop_input, conn_keep_input
+from meshcore.engine.exchange cimport ATTEMPT_ABANDONED, exchange_end
 from meshcore.engine.reasons cimport REASON_FILTER_OVERLOADED, REASON_OUT_OF_MEMORY
 from meshcore.engine.respond cimport respond_reason
 from meshcore.engine.stack cimport StackNode, stack_push
 from meshcore.engine.state cimport (
-    EXCHANGE_ABANDONED, EXCHANGE_UPGRADE, HOOK_CONTINUE, HOOK_REQUEST, Conn, Exchange, Hook, Worker,
+    CONN_CLOSE_AFTER, EXCHANGE_ABANDONED, EXCHANGE_UPGRADE, HOOK_CONTINUE, HOOK_REQUEST, Conn, Exchange, Hook, Worker,
 )
 from meshcore.engine.sys cimport sys_notify, sys_now_ns
 
@@ -26,12 +26,14 @@ cdef inline void hook_park(Worker* worker, Exchange* exchange, Conn* conn, uint8
     """Keep the bytes of a head (and what came behind it) on `conn`, and queue the exchange for the filter thread."""
     cdef Hook* hook
     if worker.filters_waiting >= exchange.snapshot.snapshot.limits.max_filters_waiting:
+        hook_refuse_input(worker, exchange)
         respond_reason(worker, exchange, REASON_FILTER_OVERLOADED)
         return
     if exchange.hook == NULL:
         # Once per exchange slot, kept with it.
         exchange.hook = <Hook*>malloc(sizeof(Hook))
     if exchange.hook == NULL or not conn_keep_input(worker, conn, base, total_bytes):
+        hook_refuse_input(worker, exchange)
         respond_reason(worker, exchange, REASON_OUT_OF_MEMORY)
         return
     hook = exchange.hook
@@ -58,6 +60,12 @@ cdef inline void hook_park(Worker* worker, Exchange* exchange, Conn* conn, uint8
     conn_deadline(worker, exchange.down, worker.now_ns + exchange.snapshot.snapshot.limits.filter_timeout_ns)
     if phase != HOOK_REQUEST:
         conn_deadline(worker, exchange.up, 0)
+
+
+cdef inline void hook_refuse_input(Worker* worker, Exchange* exchange) noexcept nogil:
+    # The head was not used up: after this answer nothing on that connection can be trusted to be a request.
+    conn_drop_input(worker, exchange.down)
+    exchange.down.flags |= CONN_CLOSE_AFTER
 
 
 cdef inline void hook_hand_over(Worker* worker) noexcept nogil:

@@ -94,6 +94,7 @@ cdef inline int request_parse(Worker* worker, Conn* conn, char* at, uint32_t n) 
 
 cdef inline void request_begin(Worker* worker, Conn* conn, Head* head, uint32_t n) noexcept nogil:
     """A valid head, `n` bytes from its start: open the exchange, find the route."""
+    cdef const Limits* limits = &worker.current.snapshot.limits
     cdef ListenerState* listener = <ListenerState*>conn.owner
     cdef Exchange* exchange
     cdef RouteConf* route
@@ -121,7 +122,8 @@ cdef inline void request_begin(Worker* worker, Conn* conn, Head* head, uint32_t 
         exchange.flags |= EXCHANGE_CONNECT
     if head.minor_version == 0:
         exchange.flags |= EXCHANGE_MINOR_0
-    if not head.keep_alive:
+    if not head.keep_alive or (limits.max_requests_per_connection
+                               and conn.requests >= limits.max_requests_per_connection):
         conn.flags |= CONN_CLOSE_AFTER
     route = routes_find(<RouteTable*>exchange.listener.routes, head.host_lower, head.host_len,
                         head.base + head.path_at, head.path_len, bit)

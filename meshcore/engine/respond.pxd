@@ -11,7 +11,7 @@ from meshcore.engine.conn cimport CONN_ERROR, conn_deadline, conn_send, conn_sen
 from meshcore.engine.downstream cimport downstream_abort, downstream_close, downstream_next, downstream_part, downstream_refuse
 from meshcore.engine.exchange cimport ATTEMPT_ABANDONED, ATTEMPT_FAILED, exchange_end
 from meshcore.engine.reasons cimport (
-    FAULT_DOWNSTREAM, FAULT_UPSTREAM, REASON_DIRECT_RESPONSE, REASON_DOWNSTREAM_CLOSED, REASON_NONE, reason_fault,
+    FAULT_DOWNSTREAM, FAULT_UPSTREAM, REASON_DIRECT_RESPONSE, REASON_LOAD_SHED, reason_fault,
     reason_name, reason_status, reason_text,
 )
 from meshcore.engine.snapshot cimport DirectResponse
@@ -120,7 +120,8 @@ cdef inline void respond_status(Worker* worker, Exchange* exchange, uint8_t reas
         return
     exchange.status = status
     must_close = not request_read or down.flags & CONN_CLOSE_AFTER or worker.draining \
-        or exchange.flags & EXCHANGE_MINOR_0 or reason_fault[reason] == FAULT_DOWNSTREAM
+        or exchange.flags & EXCHANGE_MINOR_0 or reason_fault[reason] == FAULT_DOWNSTREAM \
+        or reason_fault[reason] == FAULT_UPSTREAM or reason == REASON_LOAD_SHED       # as linkerd2-proxy closes
     n = respond_refusal_text(worker.scratch, status, reason_name[reason], reason_text[reason], must_close)
     exchange_end(worker, exchange, outcome, now_ns)
     if conn_send(worker, down, worker.scratch, n) == CONN_ERROR:

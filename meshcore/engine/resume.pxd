@@ -6,8 +6,8 @@ from libc.stdlib cimport free
 from libc.string cimport memcpy
 
 from meshcore.engine.buffer cimport Buffer, buffer_return, buffer_take
-from meshcore.engine.conn cimport conn_deadline, conn_drop_input
-from meshcore.engine.head cimport FRAMING_NONE, HEAD_DONE, Head, head_parser_reset
+from meshcore.engine.conn cimport conn_deadline, conn_drop_input, conn_keep_input
+from meshcore.engine.head cimport HEAD_DONE, head_parser_reset
 from meshcore.engine.http1 cimport head_parse_request
 from meshcore.engine.http1 cimport head_parse_response
 from meshcore.engine.reasons cimport REASON_FILTER_ERROR, REASON_FILTER_RESPONSE, REASON_OUT_OF_MEMORY
@@ -15,7 +15,7 @@ from meshcore.engine.request cimport request_forward
 from meshcore.engine.respond cimport respond_bytes, respond_reason
 from meshcore.engine.response cimport response_begin
 from meshcore.engine.state cimport (
-    EXCHANGE_FILTERED, EXCHANGE_RESPONSE_FILTERED, EXCHANGE_UPGRADE, HOOK_ERROR, HOOK_REPLACE_HEAD, HOOK_REQUEST,
+    CONN_CLOSE_AFTER, EXCHANGE_FILTERED, EXCHANGE_RESPONSE_FILTERED, EXCHANGE_UPGRADE, FLOW_DONE, HOOK_ERROR, HOOK_REPLACE_HEAD, HOOK_REQUEST,
     HOOK_RESPOND, Conn, Exchange, Hook, Worker,
 )
 
@@ -29,11 +29,13 @@ cdef inline void resume_hook(Worker* worker, Hook* hook) noexcept nogil:
     hook.replacement = NULL
     conn_deadline(worker, exchange.down, exchange.total_deadline_ns)
     if hook.verdict == HOOK_RESPOND:
-        respond_bytes(worker, exchange, REASON_FILTER_RESPONSE, hook.status, replacement, hook.head_bytes,
-                      replacement + hook.head_bytes, hook.replacement_bytes - hook.head_bytes)
+        resume_consume(worker, hook, conn)
+        respond_bytes(worker, exchange, REASON_FILTER_RESPONSE, hook.status, replacement, hook.answer_head_bytes,
+                      replacement + hook.answer_head_bytes, hook.replacement_bytes - hook.answer_head_bytes)
         free(replacement)
         return
     if hook.verdict == HOOK_ERROR:
+        resume_consume(worker, hook, conn)
         exchange.route_state.filter_errors += 1
         respond_reason(worker, exchange, REASON_FILTER_ERROR)
         return
@@ -41,6 +43,8 @@ cdef inline void resume_hook(Worker* worker, Hook* hook) noexcept nogil:
         code = resume_replace_head(worker, conn, replacement, hook.replacement_bytes, hook.head_bytes)
         free(replacement)
         if not code:
+            conn_drop_input(worker, conn)
+            exchange.down.flags |= CONN_CLOSE_AFTER
             respond_reason(worker, exchange, REASON_OUT_OF_MEMORY)
             return
     total = conn.in_buffer.end - conn.in_buffer.start
@@ -63,8 +67,23 @@ cdef inline void resume_hook(Worker* worker, Hook* hook) noexcept nogil:
                            + worker.head.size_bytes, total - worker.head.size_bytes)
             return
     # The filter wrote a head no strict parser takes.
+    conn_drop_input(worker, conn)
+    exchange.down.flags |= CONN_CLOSE_AFTER
     exchange.route_state.filter_errors += 1
     respond_reason(worker, exchange, REASON_FILTER_ERROR)
+
+
+cdef inline void resume_consume(Worker* worker, Hook* hook, Conn* conn) noexcept nogil:
+    # The request is answered here: its head is used up. A body makes the answer close the connection, so nothing of it
+    # is ever taken for a next request.
+    cdef Buffer* buffer = conn.in_buffer
+    if hook.phase != HOOK_REQUEST:
+        return
+    if hook.exchange.request.state == FLOW_DONE:
+        conn_keep_input(worker, conn, buffer.data + buffer.start + hook.head_bytes,
+                        buffer.end - buffer.start - hook.head_bytes)
+    else:
+        conn_drop_input(worker, conn)
 
 
 cdef inline int resume_replace_head(Worker* worker, Conn* conn, const char* head, uint32_t head_bytes,

@@ -222,7 +222,8 @@ cdef struct Hook:
     uint32_t head_bytes
     char* replacement                   # malloc'd by the filter side, freed by the worker
     uint32_t replacement_bytes
-    uint16_t status                     # of a HOOK_RESPOND
+    uint32_t answer_head_bytes          # of a HOOK_RESPOND: how much of `replacement` is its head
+    uint16_t status
     Snapshot* snapshot
 
 
