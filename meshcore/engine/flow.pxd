@@ -31,6 +31,7 @@ cdef enum FlowCode:
     FLOW_SENDER_CLOSED = 3              # before the body's end
     FLOW_SENDER_FAILED = 4
     FLOW_RECEIVER_FAILED = 5
+    FLOW_GO_ON = 6                      # of one step inside a turn: nothing blocks yet
     FLOW_MALFORMED = 16                 # + reason
 
 cdef enum:
@@ -149,7 +150,7 @@ cdef inline int flow_pump(Worker* worker, Flow* flow, Conn* sender, Conn* receiv
         if flow.piped_bytes or (flow.framing_in == FLOW_LENGTH and flow.framing_out == FLOW_LENGTH
                                 and flow.remaining_bytes >= SPLICE_MIN_BYTES and sender.in_buffer == NULL):
             code = flow_splice(worker, flow, sender, receiver)
-            if code != FLOW_OPEN:
+            if code != FLOW_GO_ON:
                 return code
             if flow.state == FLOW_DONE and flow.piped_bytes == 0:
                 return FLOW_FINISHED
@@ -198,7 +199,7 @@ cdef inline int flow_end_of_input(Worker* worker, Flow* flow, Conn* receiver) no
 
 
 cdef inline int flow_splice(Worker* worker, Flow* flow, Conn* sender, Conn* receiver) noexcept nogil:
-    # One step by splice: FLOW_OPEN to go on, or the reason to stop.
+    # One step by splice: FLOW_GO_ON, or the reason to stop.
     cdef long moved
     cdef uint64_t want
     cdef char probe
@@ -207,7 +208,7 @@ cdef inline int flow_splice(Worker* worker, Flow* flow, Conn* sender, Conn* rece
             return FLOW_AWAIT_INPUT
         if flow.pipe.write_fd < 0 and not pipe_lease(worker, &flow.pipe):
             flow.framing_out = FLOW_UNTIL_CLOSE       # no descriptors left: copy; both mean "bytes as they are"
-            return FLOW_OPEN
+            return FLOW_GO_ON
         want = flow.remaining_bytes if flow.remaining_bytes < PIPE_BYTES else PIPE_BYTES
         moved = sys_splice(sender.fd, flow.pipe.write_fd, want)
         if moved == 0:
@@ -225,7 +226,7 @@ cdef inline int flow_splice(Worker* worker, Flow* flow, Conn* sender, Conn* rece
                         return FLOW_SENDER_FAILED
                 return FLOW_AWAIT_INPUT
             if moved == -EINTR:
-                return FLOW_OPEN
+                return FLOW_GO_ON
             return FLOW_SENDER_FAILED
         flow.piped_bytes = <uint32_t>moved
         flow.remaining_bytes -= <uint64_t>moved
@@ -243,4 +244,4 @@ cdef inline int flow_splice(Worker* worker, Flow* flow, Conn* sender, Conn* rece
             receiver.io |= IO_FAILED
             return FLOW_RECEIVER_FAILED
         flow.piped_bytes -= <uint32_t>moved
-    return FLOW_OPEN
+    return FLOW_GO_ON

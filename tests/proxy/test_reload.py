@@ -60,7 +60,7 @@ def test_listener_whose_address_is_taken_changes_nothing(raw_server, proxy, raw_
     server, taken = raw_server(), raw_server()
     running = proxy(to=server)
     listeners = [*FIXED, {"name": "second", "address": taken.address}]
-    with pytest.raises(EngineError, match=taken.address):
+    with pytest.raises(OSError, match=taken.address):
         running.reload(config(to=server, routes=[fixed("new")], listeners=listeners))
     assert raw_client(running).get().text == "ok"
     assert list(running.addresses) == ["web"]
