@@ -122,7 +122,7 @@ def _routes(page: _Page, stats: Stats) -> None:
     )
     page.histogram(
         "mesh_request_duration_seconds",
-        "Latency of the exchanges of a route.",
+        "Request head to response end, by route.",
         (({"route": row.name}, row.latency) for row in stats.routes),
     )
 
@@ -136,7 +136,7 @@ def _clusters(page: _Page, stats: Stats) -> None:
     )
     page.histogram(
         "mesh_cluster_duration_seconds",
-        "Latency of a cluster's answers.",
+        "Request head to response end, by cluster.",
         ((labels, row.latency) for labels, row in rows),
     )
     page.counter("mesh_cluster_requests_total", "Requests sent towards a cluster.", _column(rows, "requests"))
@@ -179,7 +179,7 @@ def _endpoints(page: _Page, stats: Stats) -> None:
     page.counter("mesh_endpoint_retries_total", "Requests sent to this endpoint as a retry.", _column(rows, "retries"))
     page.histogram(
         "mesh_endpoint_duration_seconds",
-        "Latency of an endpoint's answers.",
+        "Request head to response end, by the endpoint that answered.",
         ((labels, row.latency) for labels, row in rows),
     )
     page.gauge("mesh_endpoint_requests_in_flight", "Exchanges now.", _column(rows, "active"))

@@ -2,9 +2,10 @@
 
 import threading
 
-from fake_engine import raw_stats
 from meshcore.stats import Stats, snapshot
 from meshcore.taps import TapEvent, TapSession, tap_filter
+
+from tests.proxy.fake_engine import raw_stats
 
 
 class FakeProxy:

@@ -6,10 +6,8 @@ import json
 import os
 import socket
 import stat
-import sys
 import threading
 import time
-from pathlib import Path
 
 import pytest
 from meshcore import admin
@@ -18,8 +16,7 @@ from meshcore.errors import ConfigError
 from meshcore.taps import TapEvent
 from prometheus_client.parser import text_string_to_metric_families
 
-sys.path.insert(0, str(Path(__file__).parent))
-from fake_proxy import FakeProxy
+from tests.proxy.fake_proxy import FakeProxy
 
 
 class UnixConnection(http.client.HTTPConnection):

@@ -19,8 +19,7 @@ from meshcore.cli.serving import url_of
 from meshcore.config import Config, loads
 from meshcore.taps import TapEvent
 
-sys.path.insert(0, str(Path(__file__).parent))
-from fake_proxy import FakeProxy
+from tests.proxy.fake_proxy import FakeProxy
 
 MESH = """\
 listeners:

@@ -5,7 +5,6 @@ import json
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
 from meshcore.cli import main
 from meshcore.cli.explain import explained, find, mismatch
 from meshcore.config import loads

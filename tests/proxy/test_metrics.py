@@ -2,8 +2,6 @@
 
 import math
 import re
-import sys
-from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -12,8 +10,7 @@ from meshcore.metrics import BOUNDS_SECONDS, escape_label, render
 from meshcore.stats import snapshot
 from prometheus_client.parser import text_string_to_metric_families
 
-sys.path.insert(0, str(Path(__file__).parent))
-from fake_engine import histogram_bytes, raw_stats
+from tests.proxy.fake_engine import histogram_bytes, raw_stats
 
 ROUTE = 'users"\\\n'
 

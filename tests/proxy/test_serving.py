@@ -4,10 +4,8 @@ import os
 import re
 import signal
 import socket
-import sys
 import threading
 import time
-from pathlib import Path
 
 import pytest
 from meshcore import sdnotify
@@ -17,8 +15,7 @@ from meshcore.cli.serving import FileWatch, Serving
 from meshcore.config import loads
 from meshcore.errors import ConfigError
 
-sys.path.insert(0, str(Path(__file__).parent))
-from fake_proxy import FakeRunningProxy
+from tests.proxy.fake_proxy import FakeRunningProxy
 
 MESH = """\
 listeners:

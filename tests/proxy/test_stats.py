@@ -1,17 +1,14 @@
 """Snapshots say what the engine counted, over the proxy's life or between two of them."""
 
 import json
-import sys
 import time
-from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from meshcore.stats import BUCKET_ENDS_NS, Histogram, bucket_index, snapshot
 
-sys.path.insert(0, str(Path(__file__).parent))
-from fake_engine import MS, histogram_bytes, raw_stats
+from tests.proxy.fake_engine import MS, histogram_bytes, raw_stats
 
 SECOND = 10**9
 

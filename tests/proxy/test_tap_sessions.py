@@ -4,7 +4,6 @@ import asyncio
 import threading
 
 import pytest
-
 from meshcore.tap_sessions import MAX_REMEMBERED, Choice, TapSession, event_of, open_session, plan
 from meshcore.taps import TapEvent, TapFilterError, tap_filter
 
