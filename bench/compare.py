@@ -25,6 +25,7 @@ from bench.peers.meshcore import route_host, route_prefix
 from bench.progress import Steps
 from bench.rounds import Samples, paired_ratios, sample, spread
 from bench.shapes import BY_KEY, SHAPES, Shape
+from bench.turns import my_turn
 
 PROBES = ("cpu", "syscalls", "latency", "memory", "pairs")
 LARGE_TABLE, SMALL_TABLE = 10_000, 10
@@ -379,7 +380,8 @@ def main() -> int:
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     console = Console(width=None if sys.stdout.isatty() else 240)
-    report = run_plan(options, console)
+    with my_turn(console.print):
+        report = run_plan(options, console)
     table.render(report, console)
     keep = options.is_whole or options.save
     path = save(report, readme.RESULTS if keep else readme.ROOT / "bench" / "build" / "results")

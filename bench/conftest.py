@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from bench.regression import Baseline, reference_ns
+from bench.turns import my_turn
 
 LINES = pytest.StashKey[list[str]]()
 
@@ -49,7 +50,8 @@ def _line(key: str, figure: str, noted: dict[str, Any]) -> str:
 def baseline(request: pytest.FixtureRequest) -> Iterator[Baseline]:
     """The stored figures of this machine; written at the end with --save-baseline."""
     stored = Baseline.of_this_machine(is_saving=request.config.getoption("--save-baseline"))
-    yield stored
+    with my_turn():
+        yield stored
     stored.save()
 
 

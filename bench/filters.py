@@ -27,6 +27,7 @@ from bench.peers.base import Peer, PeerFailed, Ports, first_match, free_ports
 from bench.peers.meshcore import Meshcore
 from bench.progress import Steps
 from bench.rounds import Samples, paired_ratios, sample, spread
+from bench.turns import my_turn
 
 GATEWAYS = Path(__file__).parent / "gateways"
 MITMPROXY_HOME = Path(__file__).parent / "build" / "mitmproxy-venv"
@@ -202,6 +203,30 @@ def render(report: dict[str, Any], console: Console) -> bool:
     return holds
 
 
+def measure(names: list[str], options: argparse.Namespace, directory: Path, console: Console) -> dict[str, Any]:
+    """Starts the gateways, measures them in interleaved rounds, stops them; returns the report."""
+    peers: dict[str, Peer] = {}
+    backend, *listens = free_ports(1 + len(names))
+    try:
+        for name, listen in zip(names, listens, strict=True):
+            peer = KINDS[name](Ports(listen, backend), directory)
+            try:
+                peer.start()
+                peers[name] = peer
+            except PeerFailed as error:
+                console.print(str(error), markup=False)
+        isolated_rounds = options.rounds * 2 if "meshcore" in peers else 0
+        with Steps(console, len(peers) * options.rounds + 2 * isolated_rounds) as steps:
+            rates = measure_rates(peers, options.rounds, options.seconds, steps)
+            isolation: dict[str, Samples] = {}
+            if isolated_rounds:
+                isolation = measure_isolation(peers["meshcore"], isolated_rounds, options.seconds, steps)
+    finally:
+        for peer in peers.values():
+            peer.stop()
+    return report_of(rates, isolation, {name: KINDS[name].version() for name in peers})
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.filters", description=__doc__)
     parser.add_argument("--rounds", type=int, default=3)
@@ -213,30 +238,12 @@ def main() -> int:
     names = options.gateways.split(",")
     if "mitmproxy" in names:
         install_mitmproxy(console)
-    peers: dict[str, Peer] = {}
-    with tempfile.TemporaryDirectory(prefix="meshcore-bench-") as directory:
-        backend, *listens = free_ports(1 + len(names))
+    with my_turn(console.print), tempfile.TemporaryDirectory(prefix="meshcore-bench-") as directory:
         try:
-            for name, listen in zip(names, listens, strict=True):
-                peer = KINDS[name](Ports(listen, backend), Path(directory))
-                try:
-                    peer.start()
-                    peers[name] = peer
-                except PeerFailed as error:
-                    console.print(str(error), markup=False)
-            isolated_rounds = options.rounds * 2 if "meshcore" in peers else 0
-            with Steps(console, len(peers) * options.rounds + 2 * isolated_rounds) as steps:
-                rates = measure_rates(peers, options.rounds, options.seconds, steps)
-                isolation: dict[str, Samples] = {}
-                if isolated_rounds:
-                    isolation = measure_isolation(peers["meshcore"], isolated_rounds, options.seconds, steps)
+            report = measure(names, options, Path(directory), console)
         except LoadFailed as error:
             console.print(str(error), markup=False)
             return 1
-        finally:
-            for peer in peers.values():
-                peer.stop()
-    report = report_of(rates, isolation, {name: KINDS[name].version() for name in peers})
     path = Path(__file__).parent / "build" / "results" / "filters.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(report, indent=1) + "\n")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import socket
@@ -29,9 +30,13 @@ class Ports:
 
 
 def free_ports(count: int) -> list[int]:
-    """Unused ports below the ephemeral range: a client of a churn run must not take one of them."""
+    """Unused ports below the ephemeral range: a client of a churn run must not take one of them.
+
+    Each process begins elsewhere, because a backend's port looks unused between two runs.
+    """
     found: list[int] = []
-    for port in range(19100, 32000):
+    begin = 12000 + os.getpid() * 97 % 18000
+    for port in range(begin, 32000):
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
@@ -41,7 +46,7 @@ def free_ports(count: int) -> list[int]:
         found.append(port)
         if len(found) == count:
             return found
-    raise PeerFailed("no free ports between 19100 and 32000")
+    raise PeerFailed(f"no {count} free ports between {begin} and 32000")
 
 
 class Peer:

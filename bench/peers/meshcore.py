@@ -6,6 +6,7 @@ import os
 import shlex
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from typing import ClassVar
 
@@ -22,6 +23,16 @@ routes:
 clusters:
 - {{name: backend, endpoints: ["127.0.0.1:{backend}"]}}
 """
+
+
+def _revision() -> str:
+    """The commit measured, for a report that outlives it; "" outside a clone."""
+    git = ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--exclude=*"]
+    try:
+        done = subprocess.run(git, capture_output=True, text=True)
+    except OSError:
+        return ""
+    return f" ({done.stdout.strip()})" if done.returncode == 0 else ""
 
 
 def route_host(number: int) -> str:
@@ -62,9 +73,8 @@ class Meshcore(Peer):
 
     @classmethod
     def version(cls) -> str:
-        import meshcore
-
-        return getattr(meshcore, "__version__", "?")
+        text = (ROOT / "pyproject.toml").read_text()
+        return tomllib.loads(text)["project"]["version"] + _revision()
 
     def command(self) -> list[str]:
         os.environ["PYTHONPATH"] = self.environment()["PYTHONPATH"]
