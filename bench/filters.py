@@ -9,6 +9,7 @@ depends on.
 from __future__ import annotations
 
 import argparse
+import datetime
 import json
 import subprocess
 import sys
@@ -20,7 +21,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from bench import machine
+from bench import machine, readme
 from bench.load import Load, LoadFailed, run_load
 from bench.peers import Forwarder
 from bench.peers.base import Peer, PeerFailed, Ports, first_match, free_ports
@@ -138,6 +139,7 @@ def measure_isolation(peer: Peer, rounds: int, seconds: float, steps: Steps) -> 
 def report_of(rates: dict[str, Samples], isolation: dict[str, Samples], versions: dict[str, str]) -> dict[str, Any]:
     ours = rates.get("meshcore")
     found: dict[str, Any] = {
+        "date": datetime.date.today().isoformat(),
         "machine": machine.describe(),
         "versions": versions,
         "gateways": {
@@ -181,6 +183,8 @@ def render(report: dict[str, Any], console: Console) -> bool:
         if found["errors"]:
             label += f"  {found['errors']} errors: {found['first_error']}"
             holds = False
+        if found["disturbed"]:
+            label += f"  ~{found['disturbed']} rounds disturbed"
         table.add_row(
             label,
             f"{found['rps']['median']:.0f} ({found['rps']['min']:.0f}..{found['rps']['max']:.0f})",
@@ -244,9 +248,12 @@ def main() -> int:
         except LoadFailed as error:
             console.print(str(error), markup=False)
             return 1
-    path = Path(__file__).parent / "build" / "results" / "filters.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
+    whole = set(report["gateways"]) == set(KINDS) and options.rounds >= 3
+    folder = readme.RESULTS if whole else readme.ROOT / "bench" / "build" / "results"
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{report['date']}-{machine.name()}{readme.FILTERS_SUFFIX}"
     path.write_text(json.dumps(report, indent=1) + "\n")
+    console.print(f"{path} written", highlight=False)
     return 0 if render(report, console) or not options.strict else 1
 
 

@@ -47,13 +47,15 @@ class Baseline:
     def of_this_machine(cls, *, is_saving: bool) -> Baseline:
         return cls(FOLDER / f"{machine.name()}.json", is_saving=is_saving)
 
-    def judge(self, key: str, attempt: Callable[[], float], *, band: float) -> dict[str, Any]:
+    def judge(
+        self, key: str, attempt: Callable[[], float], *, band: float, attempts: int = ATTEMPTS
+    ) -> dict[str, Any]:
         """Runs `attempt` (a relative figure, lower is better) until it is within `band` of the baseline.
 
         Returns what to note beside the result. Raises Regression when no attempt gets there.
         """
         if self.is_saving:
-            values = [attempt() for _ in range(ATTEMPTS)]
+            values = [attempt() for _ in range(attempts)]
             middle = statistics.median(values)
             self._found[key] = {"relative": middle, "spread": (max(values) - min(values)) / middle}
             return {"relative": middle, "baseline": "saved"}
@@ -63,12 +65,12 @@ class Baseline:
         # A figure that was unsteady when the baseline was taken gets the room it took then.
         limit = stored["relative"] * (1 + max(band, 1.5 * stored["spread"]))
         values: list[float] = []
-        for _ in range(ATTEMPTS):
+        for _ in range(attempts):
             values.append(attempt())
             if values[-1] <= limit:
                 return {"relative": min(values), "baseline": stored["relative"], "attempts": len(values)}
         raise Regression(
-            f"{key}: {min(values):.4g} times the reference at best of {ATTEMPTS}, baseline "
+            f"{key}: {min(values):.4g} times the reference at best of {attempts}, baseline "
             f"{stored['relative']:.4g}, limit {limit:.4g}; if it is meant: make bench ARGS=--save-baseline"
         )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -37,7 +38,7 @@ def _gates(report: dict[str, Any], row: str) -> str:
     if not failed:
         return "PASS"
     return "FAIL " + ", ".join(
-        f"{gate['value']:.4g} > {gate['limit']:g} {gate['against']}".strip() for gate in failed
+        f"{gate['value']:.3g} > {gate['limit']:g} {gate['against']}".strip() for gate in failed
     )
 
 
@@ -148,7 +149,7 @@ def _coloured(cell: str) -> str:
 
 
 def markdown(report: dict[str, Any], *, brief: bool = False) -> str:
-    """The table as Markdown, one small table per section; `brief` leaves out what README needs not."""
+    """The table as Markdown, one small table per section; `brief`: medians of the sections that are judged."""
     parts: list[str] = []
     block: list[list[str]] = []
     title = ""
@@ -167,9 +168,11 @@ def markdown(report: dict[str, Any], *, brief: bool = False) -> str:
     for row in rows(report):
         if isinstance(row, Section):
             flush()
-            title = str(row)
-        elif not (brief and title.startswith("requests/s")):
+            title = str(row).replace(" (min..max)", "") if brief else str(row)
+        elif not brief:
             block.append(row)
+        elif not title.startswith(("requests/s", "system calls", "latency")):
+            block.append([re.sub(r" \([^)]*\.\.[^)]*\)", "", cell) for cell in row])
     flush()
     notes = "\n".join(f"- {note}" for note in footnotes(report))
     return "\n\n".join(filter(None, [*parts, notes]))
