@@ -43,3 +43,15 @@ def test_each_make_target_that_a_page_names_exists(page):
     targets = re.findall(r"^([a-z-]+):.*##", (ROOT / "Makefile").read_text(), re.MULTILINE)
     for named in re.findall(r"(?:^    |`)make ([a-z-]+)", page.read_text(), re.MULTILINE):
         assert named in targets, f"{page.relative_to(ROOT)} names make {named}"
+
+
+def test_the_architecture_names_tests_and_files_that_exist():
+    text = (ROOT / "ARCHITECTURE.md").read_text()
+    for name in set(re.findall(r"\btest_\w+", text)):
+        assert [*ROOT.glob(f"tests/*/{name}.py"), *ROOT.glob(f"bench/{name}.py")], name
+    for path in set(re.findall(r"`([\w/]+\.(?:py|pxd|pxi|pyx))`", text)):
+        assert [*ROOT.glob(f"**/{path}")], path
+
+
+def test_the_architecture_fits_in_one_reading():
+    assert (ROOT / "ARCHITECTURE.md").read_text().count("\n") <= 250
