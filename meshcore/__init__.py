@@ -27,8 +27,7 @@ from meshcore.errors import (
 from meshcore.filters import Headers, Request, Response, ResponseHead
 from meshcore.proxy import Proxy
 from meshcore.stats import Stats
-from meshcore.tap_sessions import TapSession
-from meshcore.taps import TapEvent, TapFilter, tap_filter
+from meshcore.taps import TapEvent, TapFilter, TapSession, tap_filter
 
 __all__ = [
     "Config",

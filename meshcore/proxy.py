@@ -22,8 +22,8 @@ from meshcore.errors import ConfigError, EngineError
 from meshcore.filters import Registry, RequestFilter, ResponseFilter
 from meshcore.sockets import open_listener
 from meshcore.stats import Stats, snapshot
-from meshcore.tap_sessions import TapSession, open_session
-from meshcore.taps import TapFilter, tap_filter
+from meshcore.tap_sessions import open_session
+from meshcore.taps import TapFilter, TapSession, tap_filter
 
 _DRAIN_POLL_S = 0.01
 
@@ -239,5 +239,4 @@ class Proxy:
         """Watch single exchanges from now on: an iterator of TapEvent, to be closed. Conditions: see `tap_filter`."""
         if self._engine is None or self._hub is None:
             raise EngineError("the proxy is not running: nothing to tap")
-        wanted = filter if filter is not None else tap_filter(**conditions)
-        return open_session(self._engine, self._hub, wanted)
+        return open_session(self._engine, self._hub, filter if filter is not None else tap_filter(**conditions))

@@ -18,6 +18,7 @@ Examples:
   meshproxy stat                    endpoints, measured for one second
   meshproxy stat -t 10s routes      routes, measured for ten seconds
   meshproxy stat -t 0               since the proxy started
+  meshproxy stat -t 0 reasons       what the proxy answered itself, and why
   meshproxy stat --watch            again and again, until Ctrl-C
   meshproxy stat --json | jq .      everything, exact
 
@@ -50,7 +51,7 @@ class Window(click.ParamType):  # type: ignore[type-arg,unused-ignore]  # generi
 
 
 @click.command(epilog=EPILOG)
-@click.argument("what", type=click.Choice(["endpoints", "clusters", "routes"]), default="endpoints")
+@click.argument("what", type=click.Choice(["endpoints", "clusters", "routes", "reasons"]), default="endpoints")
 @click.option(
     "-t",
     "--time-window",
@@ -76,7 +77,7 @@ class Window(click.ParamType):  # type: ignore[type-arg,unused-ignore]  # generi
     help="Admin address, unix:/path or 127.0.0.1:PORT; not needed when one proxy runs here.",
 )
 def stat(what: str, window: float, watch: bool, output: str, as_json: bool, admin: str | None) -> None:
-    """Show success, rate and latencies per endpoint, cluster or route."""
+    """Show success, rate and latencies per endpoint, cluster or route; or the reasons of refusals."""
     client = AdminClient(choose_admin(admin))
     form = "json" if as_json else output
     if watch:
@@ -123,12 +124,16 @@ def rows_of(stats: dict[str, Any], what: str) -> list[dict[str, Any]]:
             for cluster in stats["clusters"]
             for endpoint in cluster["endpoints"]
         ]
+    if what == "reasons":
+        return [{"name": reason, "requests": number} for reason, number in sorted(stats["reasons"].items())]
     rows: list[dict[str, Any]] = stats[what]
     return rows
 
 
 def columns(rows: list[dict[str, Any]], what: str, *, wide: bool) -> tuple[tuple[str, ...], list[list[str]]]:
     """Headers and cells of a table."""
+    if what == "reasons":
+        return ("REASON", "COUNT"), [[row["name"], count(row["requests"])] for row in rows]
     headers: tuple[str, ...] = HEADERS
     if wide:
         headers += WIDE_HEADERS + (ENDPOINT_HEADERS if what == "endpoints" else ())

@@ -336,6 +336,10 @@ def test_wide_adds_totals_and_connections(command, fake):
     assert busy[8:] == ["10", "1", "3", "1", "yes"]
 
 
+def test_reasons_are_counted_by_name(command, fake):
+    assert command("stat", "-t", "0", "reasons")[1] == "REASON            COUNT\nroute_not_found       2\n"
+
+
 @pytest.mark.parametrize("window", ["5", "x", "-1s", "10h", "90s"])
 def test_a_window_that_is_none_is_a_usage_error(command, window):
     assert command("stat", "-t", window)[0] == 2
