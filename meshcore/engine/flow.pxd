@@ -158,8 +158,6 @@ cdef inline int flow_pump(Worker* worker, Flow* flow, Conn* sender, Conn* receiv
             if not sender.io & (IO_READABLE | IO_PEER_CLOSED | IO_FAILED):
                 return FLOW_AWAIT_INPUT
             room = READ_LARGE_BYTES if flow.moved_bytes > READ_BYTES else READ_BYTES
-            if flow.framing_in == FLOW_LENGTH and flow.remaining_bytes < room:
-                room = <uint32_t>flow.remaining_bytes     # what follows a body is not ours to read
             code = conn_recv(sender, worker.read_buffer, room, &n)
             if code == CONN_EOF:
                 return flow_end_of_input(worker, flow, receiver)

@@ -41,8 +41,13 @@ cdef inline Conn* pool_lease(Worker* worker, EndpointState* endpoint, int must_p
 cdef inline void pool_return(Worker* worker, EndpointState* endpoint, const ClusterConf* cluster,
                              Conn* conn) noexcept nogil:
     """Keep a connection whose response is complete, or close it when enough are kept."""
+    cdef char byte
     conn.exchange = NULL
-    if endpoint.n_idle >= cluster.max_idle or conn.io & (IO_PEER_CLOSED | IO_FAILED) or conn.in_buffer != NULL \
+    if conn.io & IO_READABLE and sys_recv(conn.fd, &byte, 1, MSG_PEEK) == -EAGAIN:
+        # A read that was filled to its last byte (or a splice) leaves open whether more follows.
+        conn.io &= <uint8_t>~IO_READABLE
+    if endpoint.n_idle >= cluster.max_idle \
+            or conn.io & (IO_READABLE | IO_PEER_CLOSED | IO_FAILED) or conn.in_buffer != NULL \
             or (cluster.max_requests_per_connection and conn.requests >= cluster.max_requests_per_connection):
         pool_discard(worker, endpoint, conn)
         return
