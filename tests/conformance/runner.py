@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import random
+import threading
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -184,6 +185,7 @@ class Runner:
         self.answerer = RawServer(self._answer, name="response cases")
         self._next_answer: tuple[dict, list[bytes]] | None = None
         self._answered_on: list[int] = []
+        self._all_sent = threading.Event()
         routes = [
             {"name": "all", "to": "backend"},
             # Idle and pooled connections must outlive the pace cases' timeouts only where those are the subject.
@@ -346,6 +348,8 @@ class Runner:
                     time.sleep(clients.PIECE_GAP_S)
             except PeerGone:
                 return
+            finally:
+                self._all_sent.set()
             if case.get("fin"):
                 return
             if case.get("rst"):
@@ -361,6 +365,7 @@ class Runner:
         seen = Observation(case, self.ours)
         self.answerer.trouble.clear()
         self._answered_on.clear()
+        self._all_sent.clear()
         self._next_answer = (case, pieces(case, feeding, self.seed))
         client = RawClient(self.proxy.addresses["answers"])
         try:
@@ -374,6 +379,10 @@ class Runner:
             seen.partial, seen.end = client.reader.partial, client.end
             client.close()
         self._next_answer = None
+        if self._answered_on:
+            # Surplus octets must be on the wire before the next request, or no proxy could know of them.
+            self._all_sent.wait(5)
+            time.sleep(0.005)
         seen.case_connection = self._answered_on[0] if self._answered_on else None
         if len(self._answered_on) > 1:
             seen.violations.append("asked again after response bytes had come")
