@@ -76,7 +76,7 @@ class _Page:
         self._family(name, "gauge", text, (f"{name}{_labels(labels)} {_number(value)}" for labels, value in samples))
 
     def histogram(self, name: str, text: str, samples: Iterable[tuple[Labels, Histogram]]) -> None:
-        self._family(name, "histogram", text, (line for labels, one in samples for line in _buckets(name, labels, one)))
+        self._family(name, "histogram", text, _buckets_of_used(name, samples))
 
     def _family(self, name: str, kind: str, text: str, lines: Iterable[str]) -> None:
         samples = list(lines)
@@ -85,6 +85,13 @@ class _Page:
 
     def text(self) -> str:
         return "\n".join(self._lines) + "\n"
+
+
+def _buckets_of_used(name: str, samples: Iterable[tuple[Labels, Histogram]]) -> Iterator[str]:
+    # Thirty lines for each of 10,000 routes that nobody asks for would be most of the page.
+    for labels, histogram in samples:
+        if histogram.count:
+            yield from _buckets(name, labels, histogram)
 
 
 def _buckets(name: str, labels: Labels, histogram: Histogram) -> Iterator[str]:
@@ -199,8 +206,8 @@ def _endpoints(page: _Page, stats: Stats) -> None:
         "Peak EWMA latency the balancer sees.",
         ((labels, row.ewma_ms / 1e3) for labels, row in rows),
     )
-    page.counter("mesh_endpoint_received_bytes_total", "Bytes read from the endpoint.", _column(rows, "bytes_in"))
-    page.counter("mesh_endpoint_sent_bytes_total", "Bytes written to the endpoint.", _column(rows, "bytes_out"))
+    page.counter("mesh_endpoint_received_bytes_total", "Body bytes read from the endpoint.", _column(rows, "bytes_in"))
+    page.counter("mesh_endpoint_sent_bytes_total", "Body bytes written to the endpoint.", _column(rows, "bytes_out"))
 
 
 def _workers(page: _Page, stats: Stats) -> None:

@@ -7,6 +7,7 @@ Built from the engine's raw dict; opens nothing, renders nothing. A `Stats` cove
 from __future__ import annotations
 
 import bisect
+import operator
 import time
 from array import array
 from collections.abc import Iterable, Sequence
@@ -19,6 +20,7 @@ from meshcore._fastpath import histogram_bounds, histogram_quantiles
 # Where each bucket of engine/histogram ends, exclusive; each begins where the one before it ends.
 BUCKET_ENDS_NS: tuple[int, ...] = tuple(histogram_bounds())
 _HEADER_WORDS = 3  # count, sum_ns, max_ns
+_NO_SAMPLES = array("Q", [0] * (_HEADER_WORDS + len(BUCKET_ENDS_NS)))  # shared: nobody writes into a Histogram's words
 
 
 class Histogram:
@@ -29,7 +31,7 @@ class Histogram:
     def __init__(self, raw: bytes | array[int] = b"") -> None:
         """raw: the engine's u64 words: count, sum_ns, max_ns, then one count per bucket. Empty means no sample."""
         words = raw if isinstance(raw, array) else array("Q", bytes(raw))
-        self._words = words or array("Q", [0] * (_HEADER_WORDS + len(BUCKET_ENDS_NS)))
+        self._words = words or _NO_SAMPLES
 
     @property
     def count(self) -> int:
@@ -84,9 +86,12 @@ class Histogram:
 
     def since(self, earlier: Histogram) -> Histogram:
         """The samples recorded after `earlier`. The maximum is its highest bucket's end unless it is new."""
-        if self.count < earlier.count or len(earlier._words) != len(self._words):
+        if self.count == earlier.count:
+            return Histogram()
+        try:
+            words = array("Q", map(operator.sub, self._words, earlier._words))
+        except OverflowError:
             return self  # a counter that ran backwards was born anew
-        words = array("Q", (max(0, new - old) for new, old in zip(self._words, earlier._words, strict=True)))
         if self._words[2] == earlier._words[2]:
             highest = max((i for i, n in enumerate(words[_HEADER_WORDS:]) if n), default=0)
             words[2] = min(self._words[2], BUCKET_ENDS_NS[highest])

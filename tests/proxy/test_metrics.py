@@ -64,7 +64,7 @@ def test_buckets_reach_from_below_a_millisecond_to_fifty_seconds():
     assert (bounds[0], bounds[-1], len(bounds)) == (0.0001, 50.0, 30)
 
 
-@given(st.lists(st.integers(1000, 10**11), max_size=40))
+@given(st.lists(st.integers(1000, 10**11), min_size=1, max_size=40))
 def test_buckets_count_the_samples_below_their_bound_within_one_percent(latencies):
     raw = raw_stats()
     raw["routes"][0].update(name="r", latency=histogram_bytes(*latencies))
@@ -79,6 +79,14 @@ def test_buckets_count_the_samples_below_their_bound_within_one_percent(latencie
     assert page["mesh_request_duration_seconds_bucket", ("le", "+Inf"), ("route", "r")] == len(latencies)
     assert page["mesh_request_duration_seconds_count", ("route", "r")] == len(latencies)
     assert page["mesh_request_duration_seconds_sum", ("route", "r")] == pytest.approx(sum(latencies) / 1e9)
+
+
+def test_a_route_nobody_asked_for_has_counters_but_no_histogram():
+    raw = raw_stats()
+    raw["routes"][0].update(name="r", requests=0, status_class=[0] * 6, latency=b"")
+    page = samples(raw)
+    assert page["mesh_requests_total", ("code_class", "2xx"), ("route", "r")] == 0
+    assert not [key for key in page if key[0].startswith("mesh_request_duration")]
 
 
 def test_build_and_process_are_described():
