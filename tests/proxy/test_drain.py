@@ -41,10 +41,8 @@ def test_idle_connections_are_closed_at_once(raw_server, proxy, raw_client):
     used, unused = raw_client(running), raw_client(running)
     used.get()
     eventually(lambda: running.stats().workers[0].connections == 2)
-    thread = draining(running)
+    assert running.drain(2) is True
     assert (used.read_to_end(), unused.read_to_end()) == ("fin", "fin")
-    thread.join(10)
-    assert not thread.is_alive()
 
 
 def test_running_exchange_is_finished_and_told_to_close(raw_server, proxy, raw_client):

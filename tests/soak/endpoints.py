@@ -87,7 +87,7 @@ def _serve(sock: socket.socket, selector, connections, counts) -> None:
         if len(buffer) < end + 4 + length:
             break
         number = head.split(b" ", 2)[1].rsplit(b"/", 1)[1]
-        counts[int(number)] += 1
+        counts[int(number)] = min(counts[int(number)] + 1, 255)
         answers += ANSWER % (len(number), number)
         del buffer[: end + 4 + length]
     if answers:
