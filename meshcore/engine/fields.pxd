@@ -9,9 +9,8 @@
 # To add one: a line in the table (first, last and three-quarter octet feed the hash; the test tells of a collision).
 
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
-from libc.string cimport memchr
 
-from meshcore.engine.octets cimport octet_lower, octets_equal_lower
+from meshcore.engine.octets cimport octet_lower, octets_equal_lower, octets_hold_underscore
 
 cdef extern from * nogil:
     """
@@ -187,7 +186,7 @@ cdef inline uint8_t field_alias(const char* name, uint32_t len) noexcept nogil:
     cdef char dashed[32]
     cdef uint32_t i
     cdef uint8_t id
-    if memchr(name, 95, len) == NULL:   # '_'
+    if not octets_hold_underscore(name, len):
         return FIELD_OTHER
     for i in range(len if len < 32 else 32):
         dashed[i] = 45 if name[i] == 95 else name[i]

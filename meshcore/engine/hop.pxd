@@ -72,6 +72,10 @@ cdef inline uint32_t hop_connection_options(Head* head) noexcept nogil:
     cdef const char* option
     if not head_has(head, FIELD_CONNECTION):
         return 0
+    field = head_field(head, FIELD_CONNECTION)
+    if (field.value_len == 10 and octets_equal_lower(head.base + field.value_at, "keep-alive", 10)
+            and not head.repeated >> FIELD_CONNECTION & 1):
+        return CONNECTION_KEEP_ALIVE    # what every browser sends
     for i in range(head.first[FIELD_CONNECTION], head.n_fields):
         field = &head.fields[i]
         if field.id != FIELD_CONNECTION:

@@ -63,8 +63,8 @@ from meshcore.engine.hop cimport (
 from meshcore.engine.octets cimport (
     OCTET_TOKEN,
     octet_class,
-    octet_lower,
     octets_are,
+    octets_copy_lower,
     octets_equal_lower,
     octets_next_member,
 )
@@ -200,7 +200,6 @@ cdef inline uint8_t method_from_token(const char* at, uint32_t len) noexcept nog
 
 cdef inline int head_set_authority(Head* head, uint32_t at, const Authority* authority) noexcept nogil:
     """Take an authority over as the one of the head. Returns 0 when its host is too long or only a dot."""
-    cdef uint32_t i
     cdef uint32_t len = authority.host_len
     if head.base[at + len - 1] == 46:
         len -= 1                        # RFC 1034 3.1: the absolute spelling of the same name
@@ -211,8 +210,7 @@ cdef inline int head_set_authority(Head* head, uint32_t at, const Authority* aut
     head.host_at = at
     head.host_len = len
     head.port = authority.port
-    for i in range(len):
-        head.host_lower[i] = <char>octet_lower(<uint8_t>head.base[at + i])
+    octets_copy_lower(head.host_lower, head.base + at, len)
     return 1
 
 

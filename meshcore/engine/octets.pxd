@@ -58,6 +58,27 @@ cdef inline uint32_t octet_lower(uint8_t octet) noexcept nogil:
     return octet | 0x20 if 65 <= octet <= 90 else octet
 
 
+cdef inline void octets_copy_lower(char* out, const char* at, uint32_t len) noexcept nogil:
+    """Copy with ASCII letters in lower case, eight at a time. The octets must be below 0x80."""
+    cdef uint64_t word
+    cdef uint32_t i = 0
+    if len >= 8:
+        while True:
+            memcpy(&word, at + i, 8)
+            # Bit 7 of a sum tells whether the octet reaches the bound: 'A' <= octet, and not octet > 'Z'.
+            word |= ((word + <uint64_t>0x3F3F3F3F3F3F3F3F) & ~(word + <uint64_t>0x2525252525252525)
+                     & <uint64_t>0x8080808080808080) >> 2
+            memcpy(out + i, &word, 8)
+            i += 8
+            if i >= len:
+                return
+            if i + 8 > len:
+                i = len - 8
+    while i < len:
+        out[i] = <char>octet_lower(<uint8_t>at[i])
+        i += 1
+
+
 cdef inline int octets_are(const char* at, uint32_t len, uint8_t mask) noexcept nogil:
     """1 when every octet of a non-empty run has a bit of `mask`."""
     cdef uint32_t i
@@ -91,6 +112,29 @@ cdef inline int octets_equal_lower(const char* at, const char* lower, uint32_t l
             return 0
         i += 1
     return 1
+
+
+cdef inline int octets_hold_underscore(const char* at, uint32_t len) noexcept nogil:
+    """1 when '_' is among the octets. For names: short enough that a call to memchr would cost more than the search."""
+    cdef uint64_t word
+    cdef uint32_t i = 0
+    if len >= 8:
+        while True:
+            memcpy(&word, at + i, 8)
+            word ^= <uint64_t>0x5F5F5F5F5F5F5F5F
+            # Source: the classic zero-octet test of a word; exact as long as only "any" is asked.
+            if (word - <uint64_t>0x0101010101010101) & ~word & <uint64_t>0x8080808080808080:
+                return 1
+            i += 8
+            if i >= len:
+                return 0
+            if i + 8 > len:
+                i = len - 8
+    while i < len:
+        if at[i] == 95:
+            return 1
+        i += 1
+    return 0
 
 
 cdef inline char* octets_write_hex(char* out, uint64_t word, uint32_t n_bytes) noexcept nogil:

@@ -145,12 +145,17 @@ cdef inline uint32_t rewrite_response(const Head* head, const RouteConf* route, 
                                       uint32_t cap) noexcept nogil:
     """Write the response head to send to the client. Returns its length, or 0 when `cap` could be too small."""
     cdef uint64_t drop = 0
+    cdef uint64_t length = info.content_length if info.framing == FRAMING_LENGTH else head.content_length
+    cdef bint length_is_wanted = rewrite_length_wanted(head, info)
     cdef uint32_t bound = (head.size_bytes + 256 + info.forwarding.via.len + rewrite_ops_bytes(&route.response_headers))
     cdef char* at = out
     if bound > cap:
         return 0
-    if head_has(head, FIELD_CONTENT_LENGTH) and not rewrite_length_may_stay(head, info):
-        drop |= <uint64_t>1 << FIELD_CONTENT_LENGTH
+    if head_has(head, FIELD_CONTENT_LENGTH):
+        if length_is_wanted and length == head.content_length and rewrite_length_is_canonical(head):
+            length_is_wanted = False    # the line that came says it
+        else:
+            drop |= <uint64_t>1 << FIELD_CONTENT_LENGTH
     at = rewrite_put(at, "HTTP/1.1 ", 9)
     at = rewrite_put(at, head.base + 9, 3)
     at = rewrite_put(at, " ", 1)
@@ -163,8 +168,8 @@ cdef inline uint32_t rewrite_response(const Head* head, const RouteConf* route, 
             at = rewrite_put_value(head, head_field(head, FIELD_UPGRADE), at)
             at = rewrite_put(at, "\r\n", 2)
     elif not info.interim:
-        if info.framing == FRAMING_LENGTH and (drop >> FIELD_CONTENT_LENGTH & 1 or not head.has_length):
-            at = rewrite_content_length(at, info.content_length)
+        if length_is_wanted:
+            at = rewrite_content_length(at, length)
         elif info.framing == FRAMING_CHUNKED:
             at = rewrite_put(at, "transfer-encoding: chunked\r\n", 28)
             if head_has(head, FIELD_TRAILER):
@@ -371,9 +376,8 @@ cdef inline uint64_t rewrite_dropped_fields(const Head* head, const ForwardInfo*
         if forwarding.x_forwarded == FORWARD_REPLACE:
             drop |= (<uint64_t>1 << FIELD_X_FORWARDED_PROTO) | (<uint64_t>1 << FIELD_X_FORWARDED_HOST)
     if head_has(head, FIELD_CONTENT_LENGTH):
-        field = head_field(head, FIELD_CONTENT_LENGTH)
-        if field.value_len > 1 and head.base[field.value_at] == 48:
-            drop |= <uint64_t>1 << FIELD_CONTENT_LENGTH     # "010": someone reads it as octal
+        if not rewrite_length_is_canonical(head):
+            drop |= <uint64_t>1 << FIELD_CONTENT_LENGTH
     if forwarding.request_id and head_has(head, FIELD_X_REQUEST_ID):
         field = head_field(head, FIELD_X_REQUEST_ID)
         if head.repeated >> FIELD_X_REQUEST_ID & 1 or not request_id_is_valid(head.base + field.value_at, field.value_len):
@@ -498,13 +502,14 @@ cdef inline char* rewrite_trailer(const Head* head, char* at) noexcept nogil:
     return rewrite_put(at, "\r\n", 2)
 
 
-cdef inline int rewrite_length_may_stay(const Head* head, const ResponseInfo* info) noexcept nogil:
-    """1 when the received Content-Length line says what is sent on, in canonical form."""
-    cdef const Field* field = head_field(head, FIELD_CONTENT_LENGTH)
+cdef inline int rewrite_length_wanted(const Head* head, const ResponseInfo* info) noexcept nogil:
+    """1 when the response goes out with a Content-Length: that of its body, or the metadata of HEAD and 304."""
     if info.upgrade or info.interim or head.status < 200 or head.status == 204:
         return 0                        # RFC 9110 8.6: MUST NOT be there
-    if field.value_len > 1 and head.base[field.value_at] == 48:
-        return 0
-    if info.framing == FRAMING_LENGTH:
-        return info.content_length == head.content_length
-    return info.framing == FRAMING_NONE             # metadata: HEAD, 304
+    return info.framing == FRAMING_LENGTH or (info.framing == FRAMING_NONE and head.has_length)
+
+
+cdef inline int rewrite_length_is_canonical(const Head* head) noexcept nogil:
+    """1 when the received Content-Length can be copied: no leading zero, which someone may read as octal."""
+    cdef const Field* field = head_field(head, FIELD_CONTENT_LENGTH)
+    return field.value_len == 1 or head.base[field.value_at] != 48

@@ -247,6 +247,7 @@ def test_a_response_is_framed_as_the_caller_says():
 
 def test_lengths_are_kept_as_metadata_and_dropped_where_they_must_not_be():
     assert answered("Content-Length: 5", method=b"HEAD")[1:] == [b"Content-Length: 5"]
+    assert answered("Content-Length: 05", method=b"HEAD")[1:] == [b"content-length: 5"]
     assert answered("Content-Length: 5", line="HTTP/1.1 304 Not Modified")[1:] == [b"Content-Length: 5"]
     assert answered("Content-Length: 5", line="HTTP/1.1 204 No Content")[1:] == []
     assert answered("Transfer-Encoding: chunked", line="HTTP/1.1 204 No Content")[1:] == []
