@@ -21,7 +21,8 @@ from meshcore.engine.llhttp cimport llhttp_settings_init_fn
 from meshcore.engine.reasons cimport reason_name
 from meshcore.engine.rewrite cimport ForwardInfo, ResponseInfo, rewrite_request, rewrite_response
 from meshcore.engine.rng cimport Rng, rng_seed
-from meshcore.engine.snapshot cimport Arena, Forwarding, HeaderOp, HeaderOps, Limits, RouteConf, arena_alloc, arena_free
+from meshcore.engine.snapshot cimport Arena, Forwarding, HeaderOp, HeaderOps, Limits, RouteConf, RouteTarget
+from meshcore.engine.snapshot cimport ClusterConf, arena_alloc, arena_free
 from meshcore.engine.snapshot cimport arena_text
 
 cdef extern from "<dlfcn.h>" nogil:
@@ -328,7 +329,7 @@ cdef int ops_into(Arena* arena, HeaderOps* ops, list given) except -1:
 cdef RouteConf* route_into(Arena* arena, dict route) except NULL:
     cdef RouteConf* conf = <RouteConf*>arena_alloc(arena, sizeof(RouteConf))
     for key in route:
-        if key not in ("prefix", "prefix_rewrite", "host_rewrite", "request_headers", "response_headers"):
+        if key not in ("prefix", "prefix_rewrite", "host_rewrite", "request_headers", "response_headers", "cluster"):
             raise TypeError(f"no route option {key!r}")
     if "prefix" in route:
         conf.prefix = arena_text(arena, route["prefix"], len(route["prefix"]))
@@ -336,6 +337,11 @@ cdef RouteConf* route_into(Arena* arena, dict route) except NULL:
         conf.prefix_rewrite = arena_text(arena, route["prefix_rewrite"], len(route["prefix_rewrite"]))
     if "host_rewrite" in route:
         conf.host_rewrite = arena_text(arena, route["host_rewrite"], len(route["host_rewrite"]))
+    if "cluster" in route:
+        conf.targets = <RouteTarget*>arena_alloc(arena, sizeof(RouteTarget))
+        conf.targets.cluster = <ClusterConf*>arena_alloc(arena, sizeof(ClusterConf))
+        conf.targets.cluster.name = arena_text(arena, route["cluster"], len(route["cluster"]))
+        conf.n_targets = 1
     ops_into(arena, &conf.request_headers, route.get("request_headers", []))
     ops_into(arena, &conf.response_headers, route.get("response_headers", []))
     return conf

@@ -223,30 +223,43 @@ cdef inline int head_read_fields(HeadParser* parser, const char* base, uint32_t 
         return HEAD_MORE
     if code == HPE_USER and parser.reason != REASON_NONE:
         return HEAD_REFUSED + parser.reason
-    # The size rule must speak first where it would have spoken octet by octet (keeps SPLIT_SAME). An error inside a name
-    # comes without its span: the line start is looked for.
+    # The size rule must speak first where it would have spoken octet by octet (keeps SPLIT_SAME): llhttp may fail
+    # without having reported the name it was in, or the empty value before.
     seen = <uint32_t>(parser.library.get_error_pos(&parser.llhttp) - base)
-    parser.line_at = head_line_start(base, parser.line_at, seen)
-    if head_line_size(parser, seen) > parser.field_size_max:
+    if head_longest_line(base + parser.line_at, seen - parser.line_at) > parser.field_size_max:
         return HEAD_REFUSED + REASON_FIELD_TOO_LARGE
     if code == HPE_INVALID_CONTENT_LENGTH or code == HPE_UNEXPECTED_CONTENT_LENGTH or code == HPE_INVALID_TRANSFER_ENCODING:
         return HEAD_REFUSED + REASON_BAD_FRAMING
     return HEAD_REFUSED + REASON_MALFORMED_HEAD
 
 
-cdef inline uint32_t head_line_start(const char* base, uint32_t low, uint32_t end) noexcept nogil:
-    """Where the line that holds the octet before `end` starts, not below `low`."""
-    while end > low and base[end - 1] != 10:
-        end -= 1
-    return end
+cdef inline uint32_t head_longest_line(const char* at, uint32_t len) noexcept nogil:
+    """Octets of the longest line, line ends not counted; the last may be unfinished. A bare LF ends no line."""
+    cdef uint32_t longest = 0
+    cdef uint32_t start = 0
+    cdef uint32_t i
+    for i in range(len):
+        if at[i] == 10 and i > start and at[i - 1] == 13:
+            if i - 1 - start > longest:
+                longest = i - 1 - start
+            start = i + 1
+    if len > start and at[len - 1] == 13:
+        len -= 1
+    return len - start if len > start and len - start > longest else longest
 
 
 cdef inline uint32_t head_line_size(const HeadParser* parser, uint32_t end) noexcept nogil:
     """Octets of the unfinished field line that ends at `end`, its line end not counted."""
     cdef const char* last = parser.base + end - 1
-    if end <= parser.line_at or last[0] == 10:
+    cdef uint32_t crs = 0
+    # Safety: a start line of at least 16 octets stands before every field line.
+    if end <= parser.line_at or (last[0] == 10 and (last - 1)[0] == 13):
         return 0
-    return end - parser.line_at - (1 if last[0] == 13 else 0)
+    if last[0] == 13:
+        crs = 1
+        if (last - 1)[0] == 10 and (last - 2)[0] == 13:
+            return 0                    # in the empty line
+    return end - parser.line_at - crs
 
 
 # --- callbacks: spans only, pieces of one span are joined ----------------------------------------------------------

@@ -8,6 +8,7 @@
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memchr, memcpy
 
+from meshcore.engine.authority cimport Authority, authority_parse
 from meshcore.engine.fields cimport (
     FIELD_CONTENT_LENGTH,
     FIELD_DROP,
@@ -34,6 +35,7 @@ from meshcore.engine.head cimport (
     FRAMING_CHUNKED,
     FRAMING_LENGTH,
     FRAMING_NONE,
+    HEAD_MAX_HOST,
     METHOD_CONNECT,
     METHOD_OPTIONS,
     TARGET_ABSOLUTE,
@@ -105,7 +107,7 @@ cdef inline uint32_t rewrite_request(const Head* head, const RouteConf* route, c
     cdef uint64_t drop = <uint64_t>1 << FIELD_HOST
     cdef uint64_t own = rewrite_op_mask(&route.request_headers)
     cdef uint32_t bound = (head.size_bytes + REWRITE_FIXED_BYTES + forwarding.via.len + 3 * info.client_len
-                           + 2 * head.authority_len + route.host_rewrite.len + route.prefix_rewrite.len
+                           + (2 * head.authority_len if head.authority_len else HEAD_MAX_HOST) + route.host_rewrite.len + route.prefix_rewrite.len
                            + rewrite_ops_bytes(&route.request_headers))
     cdef char* at = out
     if bound > cap:
@@ -309,13 +311,26 @@ cdef inline char* rewrite_path(char* at, const char* path, uint32_t len, const R
 
 
 cdef inline char* rewrite_host(const Head* head, const RouteConf* route, char* at) noexcept nogil:
-    """RFC 9112 3.2: Host first, from the target or Host; empty when an HTTP/1.0 client named none."""
+    """RFC 9112 3.2: Host first, from the target or Host."""
     at = rewrite_put(at, "host: ", 6)
     if route.host_rewrite.at != NULL:
         at = rewrite_put(at, route.host_rewrite.at, route.host_rewrite.len)
-    else:
+    elif head.authority_len:
         at = rewrite_put(at, head.base + head.authority_at, head.authority_len)
+    else:
+        at = rewrite_host_of_cluster(route, at)
     return rewrite_put(at, "\r\n", 2)
+
+
+cdef inline char* rewrite_host_of_cluster(const RouteConf* route, char* at) noexcept nogil:
+    """An HTTP/1.0 client may name no host, HTTP/1.1 upstream must: the name of the cluster, where it can be one."""
+    cdef Authority authority
+    cdef Text name
+    if route.n_targets:
+        name = route.targets[0].cluster.name
+        if name.len <= HEAD_MAX_HOST and authority_parse(name.at, name.len, &authority):
+            return rewrite_put(at, name.at, name.len)
+    return rewrite_put(at, "localhost", 9)
 
 
 cdef inline char* rewrite_request_connection(const Head* head, const ForwardInfo* info, char* at) noexcept nogil:

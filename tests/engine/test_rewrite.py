@@ -55,9 +55,14 @@ def test_the_start_line_is_canonical_and_host_comes_first(line, out, host):
     assert sent(line=line) == [out, host]
 
 
-def test_an_empty_port_is_left_out_and_a_1_0_request_without_host_gets_an_empty_one():
+def test_an_empty_port_is_left_out():
     assert sent(host="Host: a.test:")[1] == b"host: a.test"
-    assert sent(host=None, line="GET / HTTP/1.0")[1] == b"host: "
+
+
+@pytest.mark.parametrize("cluster, host", [(b"users", b"users"), (b"all users", b"localhost"), (b"u" * 300, b"localhost"), (b"", b"localhost")])
+def test_a_1_0_request_without_host_gets_the_name_of_its_cluster(cluster, host):
+    assert sent(host=None, line="GET / HTTP/1.0", route={"cluster": cluster})[1] == b"host: " + host
+    assert sent(host=None, line="GET / HTTP/1.0")[1] == b"host: localhost"
 
 
 @pytest.mark.parametrize("prefix, rewrite, target, out", [
@@ -297,7 +302,7 @@ def test_an_edited_request_reparses_to_the_same_request(line, fields, options):
     verdict, after = parse_request([out])
     assert verdict == "done" and after["size"] == len(out)
     assert (after["method"], after["framing"], after["content_length"], after["host"], after["minor_version"]) == (
-        before["method"], before["framing"], before["content_length"], before["host"], 1)
+        before["method"], before["framing"], before["content_length"], before["host"] or b"localhost", 1)
     own = {b"connection", b"te", b"upgrade", b"transfer-encoding", b"trailer"}
     assert {name.lower() for name, _, _, drop in after["fields"] if drop} <= own
     names = [name.lower() for name, *_ in after["fields"]]
