@@ -280,14 +280,14 @@ def report(demo: Demo, seen: Outcome, stats: dict[str, Any]) -> None:
         print(f"  Reasons: what the proxy answered itself, as in x-mesh-reason: {made}.")
     title("look further")
     ports = " ".join(address.rpartition(":")[2] for address in demo.names)
-    admin = f"/tmp/meshproxy-{os.getuid()}/meshproxy-{demo.port}.sock"
+    directory = os.environ.get("XDG_RUNTIME_DIR") or f"/tmp/meshproxy-{os.getuid()}"
     for what, how in (
         ("the servers again", f".venv/bin/python examples/backends.py {ports}"),
         ("the proxy again", f".venv/bin/meshproxy run -c {CONFIG}     save the file while it runs: it reloads"),
         ("a load", f".venv/bin/python examples/load.py {demo.port}"),
         ("live requests", ".venv/bin/meshproxy tap --max-rps 10"),
         ("a live table", ".venv/bin/meshproxy stat --watch"),
-        ("metrics, admin", f"curl --unix-socket {admin} http://mesh/metrics"),
+        ("metrics, admin", f"curl --unix-socket {directory}/meshproxy-{demo.port}.sock http://mesh/metrics"),
         ("without a file", ".venv/bin/meshproxy proxy --listen :8080 --to 127.0.0.1:9001"),
         ("from Python", "examples/embedded_gateway.py"),
         ("to read", "README.md, docs/, ARCHITECTURE.md"),

@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -124,17 +125,19 @@ def test_the_demo_ends_cleanly_when_told_to(number):
 
 
 def test_a_demo_that_is_killed_takes_its_proxy_with_it():
-    demo = start(sys.executable, "examples/demo.py", DEMO_SECONDS="60")
-    assert demo.stdout is not None
-    while not (line := demo.stdout.readline()).startswith("  req id="):
-        assert line, "the demo ended by itself"
-    demo.kill()
-    demo.communicate(timeout=30)
-    for _ in range(200):
-        if not processes_left():
-            return
-        time.sleep(0.1)
-    raise AssertionError(processes_left())
+    # A directory of its own: who is killed cannot clear up. Directly under /tmp: a socket's path must be short.
+    with tempfile.TemporaryDirectory(dir="/tmp") as directory:
+        demo = start(sys.executable, "examples/demo.py", DEMO_SECONDS="60", TMPDIR=directory)
+        assert demo.stdout is not None
+        while not (line := demo.stdout.readline()).startswith("  req id="):
+            assert line, "the demo ended by itself"
+        demo.kill()
+        demo.communicate(timeout=30)
+        for _ in range(200):
+            if not processes_left():
+                return
+            time.sleep(0.1)
+        raise AssertionError(processes_left())
 
 
 def test_the_embedded_gateway_asks_for_a_token_and_names_the_user(tmp_path):
