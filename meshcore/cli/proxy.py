@@ -82,10 +82,8 @@ def banner(config: Config, started: Proxy, admin: str) -> list[str]:
     bound = next(iter(started.addresses.values()))
     endpoints = addresses_of(config.clusters[0])
     shown = ", ".join(endpoints[:3]) + (f" and {len(endpoints) - 3} more" if len(endpoints) > 3 else "")
-    return [
-        f"meshproxy {package_version()}: {url_of(bound)} -> {shown}",
-        f"admin: {admin}",
-        f"try:   curl -i {url_of(bound)}",
-        f"       meshproxy tap --admin {admin}",
-        f"       meshproxy stat --watch --admin {admin}",
-    ]
+    lines = [f"meshproxy {package_version()}: {url_of(bound)} -> {shown}", f"try:   curl -i {url_of(bound)}"]
+    if admin:
+        lines.insert(1, f"admin: {admin}")
+        lines += [f"       meshproxy tap --admin {admin}", f"       meshproxy stat --watch --admin {admin}"]
+    return lines

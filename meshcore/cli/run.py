@@ -56,19 +56,16 @@ def run(path: Path, workers: str | None, admin: str | None, no_watch: bool) -> N
 
     started = Proxy(config)
     serving = Serving(started, config, load=read, watch=None if no_watch else path)
-    serving.run(lambda address: click.echo("\n".join(banner(path, config, started, address))))
+    serving.run(lambda address: click.echo("\n".join(banner(path, config, started, address, not no_watch))))
 
 
-def banner(path: Path, config: Config, started: Proxy, admin: str) -> list[str]:
+def banner(path: Path, config: Config, started: Proxy, admin: str, watched: bool) -> list[str]:
     """What the proxy bound, and how to change and watch it."""
     lines = [
         f"meshproxy {package_version()}: {path}, pid {os.getpid()},"
         f" {len(config.routes)} routes, {len(config.clusters)} clusters"
     ]
     lines += [f"  {name}: {url_of(bound)}" for name, bound in started.addresses.items()]
-    return [
-        *lines,
-        f"admin: {admin}",
-        f"try:   meshproxy stat --watch --admin {admin}",
-        f"reload: edit the file, or kill -HUP {os.getpid()}",
-    ]
+    if admin:
+        lines += [f"admin: {admin}", f"try:   meshproxy stat --watch --admin {admin}"]
+    return [*lines, f"reload: {'edit the file, or ' if watched else ''}kill -HUP {os.getpid()}"]

@@ -20,7 +20,7 @@ import click
 import msgspec
 
 from meshcore import sdnotify
-from meshcore.admin import AdminServer
+from meshcore.admin import AdminError, AdminServer
 from meshcore.cli.addresses import default_admin_address
 from meshcore.cli.version import package_version
 from meshcore.config import Config, Duration, effective
@@ -32,7 +32,13 @@ if TYPE_CHECKING:
 POLL_SECONDS = 1.0
 # An editor that writes in place is seen between two of its writes: the file must keep still for so long.
 SETTLE_SECONDS = 0.2
+# A file that never keeps still is applied as it is: the reload tells whether it can be read.
+MOST_SETTLES = 10
 _STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+_FIXED_AT_START: dict[str, Callable[[Config], object]] = {
+    "admin.address": lambda config: config.admin.address,
+    "workers": lambda config: config.workers,
+}
 
 
 class Serving:
@@ -53,16 +59,17 @@ class Serving:
         self._reloads = {"ok": 0, "failed": 0}
 
     def run(self, on_started: Callable[[str], None]) -> None:
-        """Serve. on_started gets the admin address once both the proxy and it answer."""
+        """Serve. on_started gets the admin address ("" when there is none) once both the proxy and it answer."""
         with self._signals():
             self._proxy.start()
             try:
-                with self._admin() as admin:
-                    admin.state = ""
-                    on_started(admin.address)
-                    sdnotify.ready(f"admin {admin.address}")
+                admin = self._admin()
+                with admin or contextlib.nullcontext():
+                    self._say_state("", admin)
+                    on_started(admin.address if admin else "")
+                    sdnotify.ready(f"admin {admin.address}" if admin else "")
                     self._serve()
-                    admin.state = "draining"
+                    self._say_state("draining", admin)
                     self._drain()
             finally:
                 self._proxy.stop()
@@ -136,23 +143,37 @@ class Serving:
             except BaseException:
                 self._reloads["failed"] += 1
                 raise
+            fixed = [name for name, of in _FIXED_AT_START.items() if of(config) != of(self._config)]
             self._config = config
             self._reloads["ok"] += 1
-            return str(diff)
+            return "\n".join([str(diff), *(f"{name} takes effect at the next start" for name in fixed)])
 
     # --- admin ---
 
-    def _admin(self) -> AdminServer:
-        address = self._config.admin.address or default_admin_address(self._first_port())
-        return AdminServer(
-            address,
-            stats=self._proxy.stats,
-            tap=self._proxy.tap,
-            describe_config=lambda: describe(self._config),
-            reload=self.reload if self._load is not None else None,
-            reloads=lambda: dict(self._reloads),
-            version=package_version(),
-        )
+    def _admin(self) -> AdminServer | None:
+        """The admin server. One that was asked for must come up; without the default one the proxy can do."""
+        asked = self._config.admin.address
+        try:
+            return AdminServer(
+                asked or default_admin_address(self._first_port()),
+                stats=self._proxy.stats,
+                tap=self._proxy.tap,
+                describe_config=lambda: describe(self._config),
+                reload=self.reload if self._load is not None else None,
+                reloads=lambda: dict(self._reloads),
+                version=package_version(),
+            )
+        except (AdminError, OSError) as error:
+            if asked:
+                raise
+            # A read-only root with no place for a socket, for one.
+            click.echo(f"no admin server: {error}; name a place for one with --admin", err=True)
+            return None
+
+    @staticmethod
+    def _say_state(state: str, admin: AdminServer | None) -> None:
+        if admin is not None:
+            admin.state = state
 
     def _first_port(self) -> int | str:
         for bound in self._proxy.addresses.values():
@@ -172,7 +193,7 @@ class FileWatch:
         """True once per change, when the file has kept still since. A file that is gone has not changed yet."""
         if self._signature() in (self._seen, None):
             return False
-        while True:
+        for _ in range(MOST_SETTLES):
             first = self._signature()
             time.sleep(SETTLE_SECONDS)
             if self._signature() == first:

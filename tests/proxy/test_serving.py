@@ -9,6 +9,7 @@ import time
 
 import pytest
 from meshcore import sdnotify
+from meshcore.admin import AdminError
 from meshcore.cli import serving
 from meshcore.cli.client import AdminClient
 from meshcore.cli.serving import FileWatch, Serving
@@ -149,6 +150,50 @@ def test_a_file_that_is_gone_has_not_changed_until_it_is_back(tmp_path, monkeypa
     path.write_text("bb")
     assert watch.has_changed()
     assert not watch.has_changed()
+
+
+def test_a_file_that_never_keeps_still_is_applied_all_the_same(tmp_path, monkeypatch):
+    monkeypatch.setattr(serving, "SETTLE_SECONDS", 0.001)
+    path = tmp_path / "mesh.yaml"
+    path.write_text("a")
+    watch = FileWatch(path)
+    sizes = iter(range(1_000_000))
+    monkeypatch.setattr(watch, "_signature", lambda: (0, 0, next(sizes)))
+    assert watch.has_changed()
+
+
+def test_what_only_a_start_can_change_is_told(capfd):
+    proxy = FakeRunningProxy()
+
+    def steps(address):
+        os.kill(os.getpid(), signal.SIGHUP)
+        assert eventually(lambda: "reload" in proxy.calls)
+
+    run_serving(proxy, steps, load=lambda: loads(MESH + "workers: 4\nadmin: {address: 'unix:/run/other'}\n"))
+    out = capfd.readouterr().out
+    assert "workers takes effect at the next start" in out
+    assert "admin.address takes effect at the next start" in out
+
+
+def test_without_a_place_for_the_default_socket_the_proxy_runs_on(monkeypatch, capfd):
+    def refuse(port):
+        raise OSError(30, "Read-only file system", "/tmp/meshproxy-0")
+
+    monkeypatch.setattr(serving, "default_admin_address", refuse)
+    proxy = FakeRunningProxy()
+    seen = []
+    run_serving(proxy, seen.append)
+    assert seen == [""]
+    assert proxy.calls == ["start", "drain", "stop"]
+    assert "no admin server" in capfd.readouterr().err
+
+
+def test_an_admin_address_that_was_asked_for_must_come_up():
+    proxy = FakeRunningProxy()
+    config = loads(MESH + "admin: {address: 'unix:/nowhere/admin.sock'}\n")
+    with pytest.raises(AdminError, match="/nowhere/admin.sock"):
+        Serving(proxy, config).run(lambda address: None)
+    assert proxy.calls == ["start", "stop"]
 
 
 def test_the_admin_socket_lies_under_the_port_and_follows_the_life(own_run_time_directory):
