@@ -23,9 +23,9 @@ from bench.load import Load, LoadFailed, run_load
 from bench.peers import PEERS, Meshcore, Peer, PeerFailed, Ports, free_ports
 from bench.peers.meshcore import route_host, route_prefix
 from bench.progress import Steps
-from bench.rounds import Samples, paired_ratios, sample, spread
+from bench.rounds import MAX_REPEATS, Samples, paired_ratios, sample, spread
 from bench.shapes import BY_KEY, SHAPES, Shape
-from bench.turns import my_turn
+from bench.turns import go_first, my_turn
 
 PROBES = ("cpu", "syscalls", "latency", "memory", "pairs")
 LARGE_TABLE, SMALL_TABLE = 10_000, 10
@@ -101,7 +101,13 @@ def measure_cpu(field: Field, shapes: list[Shape], options: argparse.Namespace, 
                 watched_pids=[peer.pid],
             )
 
-        samples = sample(list(peers), options.rounds, run, lambda name, load: steps.done(_brief(load)))
+        samples = sample(
+            list(peers),
+            options.rounds,
+            run,
+            lambda name, load: steps.done(_brief(load)),
+            max_repeats=options.max_repeats,
+        )
         found[shape.key] = _shape_report(shape, samples)
     return found
 
@@ -354,6 +360,7 @@ def read_options(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--save", action="store_true", help="keep a quick or partial run in bench/results")
     parser.add_argument("--no-readme", action="store_true", help="leave README.md alone")
     parser.add_argument("--meshcore-cmd", help="how to start meshcore (default: this Python -m meshcore)")
+    parser.add_argument("--first", action="store_true", help="run ahead of other work (nice -15; root)")
     parser.add_argument("--strict", action="store_true", help="exit 1 when a gate fails")
     options = parser.parse_args(arguments)
     options.is_whole = not options.quick and not options.shapes and options.probes == ",".join(PROBES)
@@ -365,6 +372,7 @@ def read_options(arguments: list[str] | None = None) -> argparse.Namespace:
         setattr(options, name, chosen)
     options.rounds = options.rounds or (2 if options.quick else 5)
     options.seconds = options.seconds or (0.4 if options.quick else 1.2)
+    options.max_repeats = 1 if options.quick else MAX_REPEATS
     options.pairs = 4 if options.quick else 12
     options.pair_seconds = 0.5 if options.quick else 0.8
     options.latency_rounds = 1 if options.quick else 3
@@ -381,6 +389,8 @@ def main() -> int:
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     console = Console(width=None if sys.stdout.isatty() else 240)
     with my_turn(console.print):
+        if options.first and not go_first():
+            console.print("--first: not permitted; measuring at the usual priority")
         report = run_plan(options, console)
     table.render(report, console)
     keep = options.is_whole or options.save

@@ -28,7 +28,7 @@ from bench.peers.base import Peer, PeerFailed, Ports, first_match, free_ports
 from bench.peers.meshcore import Meshcore
 from bench.progress import Steps
 from bench.rounds import Samples, paired_ratios, sample, spread
-from bench.turns import my_turn
+from bench.turns import go_first, my_turn
 
 GATEWAYS = Path(__file__).parent / "gateways"
 MITMPROXY_HOME = Path(__file__).parent / "build" / "mitmproxy-venv"
@@ -236,6 +236,7 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=2.0)
     parser.add_argument("--gateways", default=",".join(KINDS), help=f"of: {', '.join(KINDS)}")
+    parser.add_argument("--first", action="store_true", help="run ahead of other work (nice -15; root)")
     parser.add_argument("--strict", action="store_true", help="exit 1 when a gate fails")
     options = parser.parse_args()
     console = Console(width=None if sys.stdout.isatty() else 160)
@@ -243,6 +244,8 @@ def main() -> int:
     if "mitmproxy" in names:
         install_mitmproxy(console)
     with my_turn(console.print), tempfile.TemporaryDirectory(prefix="meshcore-bench-") as directory:
+        if options.first and not go_first():
+            console.print("--first: not permitted; measuring at the usual priority")
         try:
             report = measure(names, options, Path(directory), console)
         except LoadFailed as error:

@@ -13,6 +13,8 @@ from bench.load import LOAD_CORE, PROXY_CORE, IdleConnections, Load, run_load
 from bench.peers import Peer
 
 IDLE_CONNECTIONS = 5000
+# Below it are the calls that open the 32 connections, spread over the requests of the run.
+SHOWN_CALLS = 0.05
 LATENCY_RATE = 1000
 LATENCY_CONNS = 16
 
@@ -21,7 +23,7 @@ class Skipped(RuntimeError):
     """A probe that cannot run here; the text is the reason that the table prints."""
 
 
-def syscalls_per_request(peer: Peer, seconds: float = 1.0) -> dict[str, float]:
+def syscalls_per_request(peer: Peer, seconds: float = 2.0) -> dict[str, float]:
     """Calls by name and in all ("total") per request, 32 busy connections, counted by strace.
 
     strace slows the proxy many times, which changes how many events one wait returns and nothing
@@ -56,7 +58,7 @@ def syscalls_per_request(peer: Peer, seconds: float = 1.0) -> dict[str, float]:
         raise Skipped("strace counted nothing")
     per_request = {name: count / load.total_requests for name, count in counts.items()}
     listed = dict(sorted(per_request.items(), key=lambda item: -item[1]))
-    return {"total": sum(per_request.values()), **{k: v for k, v in listed.items() if v >= 0.005}}
+    return {"total": sum(per_request.values()), **{k: v for k, v in listed.items() if v >= SHOWN_CALLS}}
 
 
 def bytes_per_idle_connection(peer: Peer, conns: int = IDLE_CONNECTIONS) -> float:

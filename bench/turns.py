@@ -1,4 +1,4 @@
-"""One measurement at a time on one machine: two at once would measure each other."""
+"""Who measures when: one at a time on one machine, and on request ahead of what else runs there."""
 
 from __future__ import annotations
 
@@ -21,3 +21,16 @@ def my_turn(say: Callable[[str], object] = print) -> Iterator[None]:
             say("another measurement is running here; waiting for it to end")
             fcntl.flock(lock, fcntl.LOCK_EX)
         yield  # closing the file gives the turn back, also when the process dies
+
+
+def go_first() -> bool:
+    """Raises the priority of this process and all it starts, on a machine that has other work; needs root.
+
+    Everything measured rises alike, and the kernel's work for it is charged as before; only the waiting for
+    the processor and most of the cache's pollution go away.
+    """
+    try:
+        os.setpriority(os.PRIO_PROCESS, 0, -15)
+    except PermissionError:
+        return False
+    return True
