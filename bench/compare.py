@@ -25,7 +25,7 @@ from bench.peers.meshcore import route_host, route_prefix
 from bench.progress import Steps
 from bench.rounds import MAX_REPEATS, Samples, paired_ratios, sample, spread
 from bench.shapes import BY_KEY, SHAPES, Shape
-from bench.turns import go_first, my_turn
+from bench.turns import first_in_line, my_turn
 
 PROBES = ("cpu", "syscalls", "latency", "memory", "pairs")
 LARGE_TABLE, SMALL_TABLE = 10_000, 10
@@ -388,9 +388,7 @@ def main() -> int:
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     console = Console(width=None if sys.stdout.isatty() else 240)
-    with my_turn(console.print):
-        if options.first and not go_first():
-            console.print("--first: not permitted; measuring at the usual priority")
+    with my_turn(console.print), first_in_line(options.first, console.print):
         report = run_plan(options, console)
     table.render(report, console)
     keep = options.is_whole or options.save

@@ -28,7 +28,7 @@ from bench.peers.base import Peer, PeerFailed, Ports, first_match, free_ports
 from bench.peers.meshcore import Meshcore
 from bench.progress import Steps
 from bench.rounds import Samples, paired_ratios, sample, spread
-from bench.turns import go_first, my_turn
+from bench.turns import first_in_line, my_turn
 
 GATEWAYS = Path(__file__).parent / "gateways"
 MITMPROXY_HOME = Path(__file__).parent / "build" / "mitmproxy-venv"
@@ -244,10 +244,9 @@ def main() -> int:
     if "mitmproxy" in names:
         install_mitmproxy(console)
     with my_turn(console.print), tempfile.TemporaryDirectory(prefix="meshcore-bench-") as directory:
-        if options.first and not go_first():
-            console.print("--first: not permitted; measuring at the usual priority")
         try:
-            report = measure(names, options, Path(directory), console)
+            with first_in_line(options.first, console.print):
+                report = measure(names, options, Path(directory), console)
         except LoadFailed as error:
             console.print(str(error), markup=False)
             return 1
