@@ -3,6 +3,9 @@
 
 import logging as _logging
 
+from libc.string cimport memchr
+
+from meshcore.engine.octets cimport octets_equal_nocase
 from meshcore.engine.sys cimport atomic_store_u32
 
 from meshcore.engine.state cimport (
@@ -20,25 +23,34 @@ _TOKEN = frozenset("!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyz")
 
 
 cdef class Headers:
-    """The fields of one head, in order. Names compare without case; values are latin-1 text."""
-    cdef list fields                    # [lower name, name, value]
+    """The fields of one head, in order. Names compare without case; values are latin-1 text.
+
+    Reads the raw head in place and parses it whole only when a field is replaced or removed: most filters look at one
+    field and add another.
+    """
+    cdef bytes raw                      # the head as it came, strictly parsed by the engine
+    cdef Py_ssize_t start               # of the first field line
+    cdef list fields                    # [(lower name, name, value)] once parsed; None: raw is what there is
+    cdef list added                     # behind raw, while fields is None
     cdef bint changed
 
-    def __cinit__(self, list fields):
-        self.fields = fields
-        self.changed = False
-
-    def get(self, str name, default=None):
+    def get(self, str name not None, default=None):
         """The first value of that name, or `default`."""
         cdef str wanted = name.lower()
-        for field in self.fields:
+        cdef Py_ssize_t at
+        if self.fields is None:
+            at = self._find(wanted)
+            if at >= 0:
+                return self._value_at(at + len(wanted) + 1)
+        for field in self.added if self.fields is None else self.fields:
             if field[0] == wanted:
                 return field[2]
         return default
 
-    def get_all(self, str name) -> list:
+    def get_all(self, str name not None) -> list:
         """Every value of that name, in order."""
         cdef str wanted = name.lower()
+        self._parse()
         return [field[2] for field in self.fields if field[0] == wanted]
 
     def __getitem__(self, str name) -> str:
@@ -52,21 +64,21 @@ cdef class Headers:
 
     def __setitem__(self, str name, str value) -> None:
         """Replace every field of that name by one. ValueError for framing fields and for bytes no field may hold."""
-        cdef str wanted = self._checked(name, value)
-        kept = [field for field in self.fields if field[0] != wanted]
-        kept.append((wanted, name, value))
-        self.fields = kept
-        self.changed = True
+        cdef str wanted = _settable(name, value)
+        if self.fields is not None or self.get(wanted) is not None:
+            self._parse()
+            self.fields = [field for field in self.fields if field[0] != wanted]
+        self._append(wanted, name, value)
 
-    def add(self, str name, str value) -> None:
+    def add(self, str name not None, str value not None) -> None:
         """Append a field, keeping others of that name."""
-        self.fields.append((self._checked(name, value), name, value))
-        self.changed = True
+        self._append(_settable(name, value), name, value)
 
     def __delitem__(self, str name) -> None:
         cdef str wanted = name.lower()
         if wanted in _UNSETTABLE:
             raise ValueError(f"field {name!r} belongs to the proxy: a filter cannot remove it")
+        self._parse()
         kept = [field for field in self.fields if field[0] != wanted]
         if len(kept) == len(self.fields):
             raise KeyError(name)
@@ -74,48 +86,131 @@ cdef class Headers:
         self.changed = True
 
     def items(self) -> list:
+        self._parse()
         return [(field[1], field[2]) for field in self.fields]
 
     def __iter__(self):
+        self._parse()
         return iter([field[1] for field in self.fields])
 
     def __len__(self) -> int:
+        self._parse()
         return len(self.fields)
 
     def __repr__(self) -> str:
         return f"Headers({self.items()!r})"
 
-    cdef str _checked(self, str name, str value):
-        cdef str wanted = name.lower()
-        if wanted in _UNSETTABLE:
-            raise ValueError(f"field {name!r} belongs to the proxy: a filter cannot set it")
-        if not wanted or not _TOKEN.issuperset(wanted):
-            raise ValueError(f"field name {name!r} is not a token (RFC 9110 5.1)")
-        if "\r" in value or "\n" in value or "\0" in value:
-            raise ValueError(f"value of field {name!r} holds a line break or NUL")
-        return wanted
+    cdef _append(self, str wanted, str name, str value):
+        (self.added if self.fields is None else self.fields).append((wanted, name, value))
+        self.changed = True
+
+    cdef Py_ssize_t _find(self, str wanted):
+        # Where the first field line of that name begins, or -1. `wanted` is lower case; others than ASCII never match.
+        cdef const char* head = PyBytes_AS_STRING(self.raw)
+        cdef Py_ssize_t end = len(self.raw) - 2
+        cdef Py_ssize_t at = self.start
+        cdef Py_ssize_t length = len(wanted)
+        cdef const char* line_end
+        cdef bytes name
+        if not wanted.isascii():
+            return -1
+        name = wanted.encode("ascii")
+        while at < end:
+            line_end = <const char*>memchr(head + at, c"\n", end - at)
+            if line_end == NULL:
+                return -1
+            if line_end - head - at > length and head[at + length] == c":" \
+                    and octets_equal_nocase(head + at, PyBytes_AS_STRING(name), <uint32_t>length):
+                return at
+            at = line_end - head + 1
+        return -1
+
+    cdef str _value_at(self, Py_ssize_t at):
+        cdef const char* head = PyBytes_AS_STRING(self.raw)
+        cdef const char* line_end = <const char*>memchr(head + at, c"\r", len(self.raw) - at)
+        cdef Py_ssize_t end = line_end - head
+        while at < end and (head[at] == c" " or head[at] == c"\t"):
+            at += 1
+        while end > at and (head[end - 1] == c" " or head[end - 1] == c"\t"):
+            end -= 1
+        return head[at:end].decode("latin-1")
+
+    cdef _parse(self):
+        cdef str line
+        cdef str name
+        if self.fields is not None:
+            return
+        self.fields = []
+        for line in self.raw[self.start:len(self.raw) - 4].decode("latin-1").split("\r\n"):
+            if line:
+                name, _, value = line.partition(":")
+                self.fields.append((name.lower(), name, value.strip(" \t")))
+        self.fields += self.added
+
+    cdef bytes head(self, bytes first_line):
+        """The whole head under another first line (CRLF included)."""
+        cdef bytearray out = bytearray(first_line)
+        if self.fields is None:
+            out += self.raw[self.start:len(self.raw) - 2]
+        for field in self.added if self.fields is None else self.fields:
+            out += f"{field[1]}: {field[2]}\r\n".encode("latin-1")
+        out += b"\r\n"
+        return bytes(out)
 
 
-cdef Headers _parse_headers(list lines):
-    # The engine has parsed this head strictly: a colon is there, names are tokens, no line is folded.
-    cdef list fields = []
-    cdef str line
-    cdef str name
-    for line in lines:
-        name, _, value = line.partition(":")
-        fields.append((name.lower(), name, value.strip(" \t")))
-    return Headers.__new__(Headers, fields)
+cdef Headers _headers_of(bytes raw, Py_ssize_t start):
+    cdef Headers headers = Headers.__new__(Headers)
+    headers.raw = raw
+    headers.start = start
+    headers.added = []
+    return headers
+
+
+cdef str _settable(str name, str value):
+    """The lower-cased name of a field a filter may write. ValueError says why it may not."""
+    cdef str wanted = name.lower()
+    if wanted in _UNSETTABLE:
+        raise ValueError(f"field {name!r} belongs to the proxy: a filter cannot set it")
+    if not wanted or not _TOKEN.issuperset(wanted):
+        raise ValueError(f"field name {name!r} is not a token (RFC 9110 5.1)")
+    if "\r" in value or "\n" in value or "\0" in value:
+        raise ValueError(f"value of field {name!r} holds a line break or NUL")
+    return wanted
 
 
 cdef class Request:
-    """One request at a filter. Change `method`, `path` or `headers`, pick a `cluster`, or return a response."""
-    cdef public str method
-    cdef public str target              # origin form, with the query; "*" or an authority where the method says so
-    cdef readonly str version
+    """One request at a filter. Change `method`, `target` or `headers`, pick a `cluster`, or return a response."""
     cdef readonly Headers headers
     cdef public str cluster             # name of a cluster to use instead of the route's; None: the route's
     cdef readonly str route
-    cdef str first_line
+    cdef bytes first_line               # as it came, CRLF included
+    cdef list words                     # method, target, version once looked at
+
+    cdef list _words(self):
+        if self.words is None:
+            self.words = self.first_line[:len(self.first_line) - 2].decode("latin-1").split(" ")
+        return self.words
+
+    @property
+    def method(self) -> str:
+        return self._words()[0]
+
+    @method.setter
+    def method(self, str value not None) -> None:
+        self._words()[0] = value
+
+    @property
+    def target(self) -> str:
+        """Origin form with the query; "*" or an authority where the method says so."""
+        return self._words()[1]
+
+    @target.setter
+    def target(self, str value not None) -> None:
+        self._words()[1] = value
+
+    @property
+    def version(self) -> str:
+        return self._words()[2]
 
     @property
     def path(self) -> str:
@@ -135,10 +230,10 @@ cdef class Request:
 
     cdef bytes head(self):
         """The head to go on with, or None when nothing changed."""
-        cdef str line = f"{self.method} {self.target} {self.version}"
+        cdef bytes line = self.first_line if self.words is None else (" ".join(self.words) + "\r\n").encode("latin-1")
         if line == self.first_line and not self.headers.changed:
             return None
-        return _head_bytes(line, self.headers)
+        return self.headers.head(line)
 
 
 cdef class ResponseHead:
@@ -147,24 +242,16 @@ cdef class ResponseHead:
     cdef public str phrase
     cdef readonly Headers headers
     cdef readonly str route
-    cdef str first_line
+    cdef bytes first_line
 
     def __repr__(self) -> str:
         return f"<ResponseHead {self.status} route={self.route!r}>"
 
     cdef bytes head(self):
-        cdef str line = f"HTTP/1.1 {self.status:03d} {self.phrase}"
+        cdef bytes line = f"HTTP/1.1 {self.status:03d} {self.phrase}\r\n".encode("latin-1")
         if line == self.first_line and not self.headers.changed:
             return None
-        return _head_bytes(line, self.headers)
-
-
-cdef bytes _head_bytes(str line, Headers headers):
-    cdef list lines = [line]
-    for field in headers.fields:
-        lines.append(f"{field[1]}: {field[2]}")
-    lines.append("\r\n")
-    return "\r\n".join(lines).encode("latin-1")
+        return self.headers.head(line)
 
 
 cdef class FilterLoop:
@@ -234,15 +321,14 @@ cdef class FilterLoop:
 
     cdef _on_request(self, Hook* hook):
         cdef Request request = Request.__new__(Request)
-        cdef list lines = PyBytes_FromStringAndSize(hook.head, hook.head_bytes).decode("latin-1").split("\r\n")
+        cdef Py_ssize_t skip = 2 if hook.head[0] == c"\r" else 0       # one empty line may precede a request line
+        cdef bytes raw = PyBytes_FromStringAndSize(hook.head + skip, hook.head_bytes - skip)
+        cdef Py_ssize_t line_end = raw.index(b"\n") + 1
         cdef tuple entry = self.by_slot.get(hook.route_slot)
         if entry is None:
             return
-        if not lines[0]:
-            lines.pop(0)                # one empty line may precede a request line
-        request.first_line = lines[0]
-        request.method, request.target, request.version = request.first_line.split(" ")
-        request.headers = _parse_headers(lines[1:len(lines) - 2])
+        request.first_line = raw[:line_end]
+        request.headers = _headers_of(raw, line_end)
         request.route = entry[0]
         for function in entry[1]:
             answer = function(request)
@@ -255,14 +341,15 @@ cdef class FilterLoop:
 
     cdef _on_response(self, Hook* hook):
         cdef ResponseHead response = ResponseHead.__new__(ResponseHead)
-        cdef list lines = PyBytes_FromStringAndSize(hook.head, hook.head_bytes).decode("latin-1").split("\r\n")
+        cdef bytes raw = PyBytes_FromStringAndSize(hook.head, hook.head_bytes)
+        cdef Py_ssize_t line_end = raw.index(b"\n") + 1
         cdef tuple entry = self.by_slot.get(hook.route_slot)
         if entry is None:
             return
-        response.first_line = lines[0]
-        response.status = int(response.first_line[9:12])
-        response.phrase = response.first_line[13:]
-        response.headers = _parse_headers(lines[1:len(lines) - 2])
+        response.first_line = raw[:line_end]
+        response.status = int(raw[9:12])
+        response.phrase = raw[13:line_end - 2].decode("latin-1")
+        response.headers = _headers_of(raw, line_end)
         response.route = entry[0]
         for function in entry[2]:
             answer = function(response)
@@ -288,7 +375,6 @@ cdef int _respond(Hook* hook, answer) except -1:
     # `answer`: an object with status, headers (mapping or pairs) and body (bytes or str).
     cdef char line[128]
     cdef bytes body = answer.body.encode() if isinstance(answer.body, str) else bytes(answer.body or b"")
-    cdef Headers checker = Headers.__new__(Headers, [])
     cdef bytearray head
     status = int(answer.status)
     if not 200 <= status <= 599:
@@ -299,7 +385,7 @@ cdef int _respond(Hook* hook, answer) except -1:
     head += b"x-mesh-reason: filter_response\r\n"
     pairs = answer.headers.items() if hasattr(answer.headers, "items") else (answer.headers or ())
     for name, value in pairs:
-        checker._checked(name, value)
+        _settable(name, value)
         head += f"{name}: {value}\r\n".encode("latin-1")
     if status != 204 and status != 304:
         head += b"content-length: %d\r\n" % len(body)
