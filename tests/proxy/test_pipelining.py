@@ -1,6 +1,9 @@
 """Pipelined requests: every one answered, in order, each with its own body."""
 
 import threading
+import time
+
+import pytest
 
 from tests.scenario.clients import random_pieces, request_bytes
 from tests.scenario.servers import response
@@ -23,6 +26,19 @@ def test_pipelined_requests_cut_anywhere_are_answered_in_order(raw_server, proxy
     whole = b"".join(request_bytes("POST", f"/{n}", body=b"b" * rng.randrange(50)) for n in range(20))
     client.send_pieces(random_pieces(whole, rng, 200))
     assert [client.read_response().text for _ in range(20)] == [f"/{n}" for n in range(20)]
+
+
+@pytest.mark.parametrize("late", range(1, 9))
+def test_last_octets_of_a_chunked_body_may_come_with_the_next_request(raw_server, proxy, raw_client, late):
+    """The end of a body, written for the upstream, once lay over the request that had come behind it."""
+    server = raw_server(lambda c: [c.send(naming_the_path(c.read_request())) for _ in range(9)])
+    client = raw_client(proxy(to=server))
+    first = request_bytes("POST", "/first", {"Transfer-Encoding": "chunked"}) + b"5\r\nhello\r\n0\r\n\r\n"
+    client.send(first[:-late])
+    time.sleep(0.02)
+    client.send(first[-late:] + request_bytes("GET", "/second") + request_bytes("GET", "/third"))
+    assert [client.read_response().text for _ in range(3)] == ["/first", "/second", "/third"]
+    assert bytes(server.requests[0].body) == b"hello"
 
 
 def test_slow_first_answer_is_not_overtaken(raw_server, proxy, raw_client):
