@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from bench.regression import Baseline, reference_ns
+from bench.regression import Attempt, Baseline, Quiet, reference_ns
 from bench.turns import my_turn
 
 LINES = pytest.StashKey[list[str]]()
@@ -65,11 +65,13 @@ def timed(benchmark: Any, baseline: Baseline, request: pytest.FixtureRequest) ->
         once_seconds = min(timer.repeat(3, 1))
         number = max(1, int(SECONDS_PER_ROUND / once_seconds))
 
-        def attempt() -> float:
-            reference = reference_ns()
-            best_ns = min(timer.repeat(ROUNDS, number)) / number / times * 1e9
+        def attempt() -> Attempt:
+            with Quiet() as quiet:
+                reference = reference_ns()
+                best_ns = min(timer.repeat(ROUNDS, number)) / number / times * 1e9
+                reference = min(reference, reference_ns())
             benchmark.extra_info["ns_each"] = round(best_ns, 2)
-            return best_ns / min(reference, reference_ns())
+            return Attempt(best_ns / reference, quiet.is_disturbed)
 
         benchmark.pedantic(operation, rounds=ROUNDS, iterations=number, warmup_rounds=1)
         noted = baseline.judge(key, attempt, band=VERB_BAND)
@@ -83,15 +85,15 @@ def timed(benchmark: Any, baseline: Baseline, request: pytest.FixtureRequest) ->
 def judged(benchmark: Any, baseline: Baseline, request: pytest.FixtureRequest) -> Callable[..., None]:
     """`judged(attempt, band=…)`: a relative figure with a reference of its own, such as a ratio to a peer.
 
-    `attempt` returns the figure that is judged, and a dict of what to note beside it.
+    `attempt` returns what is judged, and a dict of what to note beside it.
     """
     key = f"{request.path.stem}::{request.node.name}"
 
-    def run(attempt: Callable[[], tuple[float, dict[str, float]]], *, band: float) -> None:
-        def once() -> float:
-            figure, notes = attempt()
+    def run(attempt: Callable[[], tuple[Attempt, dict[str, float]]], *, band: float) -> None:
+        def once() -> Attempt:
+            found, notes = attempt()
             benchmark.extra_info.update(notes)
-            return figure
+            return found
 
         noted = benchmark.pedantic(lambda: baseline.judge(key, once, band=band, attempts=3), rounds=1)
         benchmark.extra_info.update(noted)
