@@ -281,6 +281,13 @@ cdef inline int head_on_value(LlhttpState* state, const char* at, size_t len) no
     cdef Field* field
     if parser.place == PLACE_NAME:
         parser.place = PLACE_VALUE
+        if len == 0 and (at - 1)[0] == 10:  # llhttp reports an empty value from behind its line end
+            end -= 2
+            value_at = end
+        # In the order in which octet by octet would notice: size up to here, count, size of the value.
+        if value_at - parser.line_at > parser.field_size_max:
+            parser.reason = REASON_FIELD_TOO_LARGE
+            return HPE_USER
         if parser.n_fields >= parser.n_fields_max:
             parser.reason = REASON_TOO_MANY_FIELDS
             return HPE_USER
@@ -289,9 +296,6 @@ cdef inline int head_on_value(LlhttpState* state, const char* at, size_t len) no
         field.name_len = <uint16_t>(parser.value_at - parser.line_at)
         parser.n_fields += 1
         parser.value_at = value_at
-        if len == 0 and (at - 1)[0] == 10:   # llhttp reports an empty value from behind its line end
-            end -= 2
-            value_at = end
     else:
         value_at = parser.value_at
         field = &parser.head.fields[parser.n_fields - 1]

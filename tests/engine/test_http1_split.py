@@ -94,7 +94,7 @@ def test_noise_means_the_same_in_any_pieces(data, places):
 def test_the_size_of_a_field_is_judged_the_same_at_its_very_edge(size, end, name):
     """A long last field followed by the empty line's CR was once counted two octets too long, in single octets only."""
     line = f"{name}{'5' * max(0, size - len(name))}{end}"
-    for fields in (f"{line}Host: a\r\n", f"Host: a\r\n{line}"):
+    for fields in (f"{line}Host: a\r\n", f"Host: a\r\n{line}", "Host: a\r\nA:\r\nB:\r\nC: 1\r\n" + line):
         data = f"GET / HTTP/1.1\r\n{fields}\r\n".encode("latin-1")
         same_verdict(parse_request, data, [], {**TIGHT, "head_size_bytes": 400})
 
