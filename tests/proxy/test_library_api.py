@@ -120,6 +120,20 @@ def test_many_lives_leave_no_descriptor_and_no_thread(raw_client):
     assert all(b <= a + 1 for a, b in zip(before, after)), (before, after)
 
 
+def test_stopped_proxy_holds_no_descriptor():
+    import os
+
+    def descriptors():
+        return len(os.listdir("/proc/self/fd"))
+
+    before = descriptors()
+    proxy = meshcore.Proxy(fixed())
+    proxy.start()
+    proxy.stop()
+    assert descriptors() == before
+    assert proxy.stats().requests == 0
+
+
 def test_repr_is_worth_logging():
     with meshcore.Proxy(fixed()) as proxy:
         assert "Proxy" in repr(proxy) and str(proxy.addresses["web"][1]) in repr(proxy)
