@@ -18,6 +18,7 @@ from pathlib import Path
 
 import pytest
 
+import meshcore
 import meshcore.config
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -171,6 +172,14 @@ def test_the_example_configuration_loads_without_a_warning():
 def test_each_yaml_block_of_a_page_is_a_configuration(page):
     for block in re.findall(r"^```yaml\n(.*?)^```", (ROOT / page).read_text(), re.M | re.S):
         assert not meshcore.config.check(meshcore.config.loads(block, page))
+
+
+def test_the_mistake_that_the_readme_shows_is_told_as_it_says():
+    page = (ROOT / "README.md").read_text()
+    block = re.findall(r"^```yaml\n(.*?)^```", page, re.M | re.S)[0].replace("timeout: 2s", "timout: 2s")
+    with pytest.raises(meshcore.ConfigError) as caught:
+        meshcore.config.loads(block, "mesh.yaml")
+    assert f"    {caught.value}\n" in page
 
 
 @pytest.mark.parametrize("page", ["README.md", "docs/embedding.md"])
