@@ -4,6 +4,8 @@
 SHELL := /bin/bash
 VENV := .venv
 PYTHON := $(VENV)/bin/python
+# Started in the background of a script, a process has Ctrl-C ignored, and so have the programs that the suite sends it to.
+PYTEST := env --default-signal=INT $(PYTHON) -m pytest
 # More or other arguments for pytest:  make test ARGS="-k breaker -x"
 ARGS ?=
 DEMO_SECONDS ?= 20
@@ -23,15 +25,15 @@ demo: ## three backends, a proxy, a load, live tap lines, a table; Ctrl-C or DEM
 
 test: ## run the whole suite
 	@tools/setup.sh test
-	@$(PYTHON) -m pytest $(ARGS)
+	@$(PYTEST) $(ARGS)
 
 asan: ## run the suite against a build with AddressSanitizer and UndefinedBehaviorSanitizer
 	@tools/setup.sh test
-	@tools/asan.sh $(ARGS)
+	@env --default-signal=INT tools/asan.sh $(ARGS)
 
 bench: ## time each room against the stored baseline
 	@tools/setup.sh bench
-	@$(PYTHON) -m pytest bench $(ARGS)
+	@$(PYTEST) bench $(ARGS)
 
 bench-peers: ## CPU per request beside nginx, HAProxy, Envoy and a raw TCP forwarder
 	@tools/setup.sh bench

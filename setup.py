@@ -1,7 +1,7 @@
 """Builds the one extension, `meshcore._fastpath`. Metadata lives in pyproject.toml.
 
-MESHCORE_DEBUG=1  bounds checks, line tracing, live `check_*` invariants, -O0 -g
-MESHCORE_ASAN=1   AddressSanitizer and UndefinedBehaviorSanitizer
+MESHCORE_DEBUG=1  -O0 -g, bounds checks in the door, gdb shows the lines of the rooms
+MESHCORE_ASAN=1   AddressSanitizer and UndefinedBehaviorSanitizer, -O1
 """
 
 import os
@@ -28,12 +28,14 @@ link_args = []
 macros = [("_GNU_SOURCE", "1")]
 if DEBUG:
     compile_args += ["-O0", "-g"]
-    macros.append(("MESHCORE_DEBUG", "1"))
+elif ASAN:
+    # -O1: half the build time of -O3, and the reports name more of the verbs that were inlined.
+    compile_args += ["-O1", "-g"]
 else:
     # -O3 without -march: glibc picks the vector memchr and memcpy at run time, wheels stay portable.
     compile_args += ["-O3", "-g1"]
 if ASAN:
-    compile_args += ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined", "-fno-omit-frame-pointer", "-g"]
+    compile_args += ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined", "-fno-omit-frame-pointer"]
     link_args += ["-fsanitize=address,undefined"]
 
 EXTENSIONS = [
