@@ -139,6 +139,7 @@ cdef inline int flow_pump(Worker* worker, Flow* flow, Conn* sender, Conn* receiv
     cdef uint32_t body_len
     cdef uint32_t room
     cdef uint64_t turn = 0
+    cdef uint64_t moved_before
     cdef char* body
     cdef int code
     cdef int sent
@@ -149,11 +150,13 @@ cdef inline int flow_pump(Worker* worker, Flow* flow, Conn* sender, Conn* receiv
             return FLOW_AWAIT_OUTPUT
         if flow.piped_bytes or (flow.framing_in == FLOW_LENGTH and flow.framing_out == FLOW_LENGTH
                                 and flow.remaining_bytes >= SPLICE_MIN_BYTES and sender.in_buffer == NULL):
+            moved_before = flow.moved_bytes
             code = flow_splice(worker, flow, sender, receiver)
             if code != FLOW_GO_ON:
                 return code
             if flow.state == FLOW_DONE and flow.piped_bytes == 0:
                 return FLOW_FINISHED
+            turn += flow.moved_bytes - moved_before
         else:
             if not sender.io & (IO_READABLE | IO_PEER_CLOSED | IO_FAILED):
                 return FLOW_AWAIT_INPUT
@@ -170,10 +173,11 @@ cdef inline int flow_pump(Worker* worker, Flow* flow, Conn* sender, Conn* receiv
                 return code
             if max_body_bytes and flow.moved_bytes > max_body_bytes:
                 return FLOW_MALFORMED + REASON_BODY_TOO_LARGE
-            sent = flow_send(worker, flow, receiver, body, body_len, code == FLOW_FINISHED)
             if code == FLOW_FINISHED and used < n:
+                # First: the last chunk that flow_send writes behind the body may be longer than what was read of it.
                 if not conn_keep_input(worker, sender, worker.read_buffer + used, n - used):
                     return FLOW_SENDER_FAILED
+            sent = flow_send(worker, flow, receiver, body, body_len, code == FLOW_FINISHED)
             if sent == CONN_ERROR:
                 return FLOW_RECEIVER_FAILED
             if code == FLOW_FINISHED:
