@@ -12,7 +12,7 @@ from meshcore.engine.balance cimport balance_pick
 from meshcore.engine.breaker cimport BREAKER_HALF_OPEN
 from meshcore.engine.budget cimport budget_deposit, budget_withdraw
 from meshcore.engine.buffer cimport Buffer, buffer_return
-from meshcore.engine.conn cimport conn_deadline, conn_open
+from meshcore.engine.conn cimport conn_deadline, conn_open, conn_run_later
 from meshcore.engine.endpoint cimport ClusterState, EndpointState
 from meshcore.engine.exchange cimport (
     ATTEMPT_ABANDONED, ATTEMPT_FAILED, exchange_earlier, exchange_note_attempt, exchange_release_upstream,
@@ -34,10 +34,15 @@ from meshcore.engine.state cimport (
     CONN_AWAIT_CONNECT, CONN_CLOSE_AFTER, CONN_IN_EXCHANGE, CONN_REUSED, CONN_UPSTREAM, EXCHANGE_ACTIVE,
     EXCHANGE_AWAIT_CONNECT, EXCHANGE_AWAIT_CONNECTION, EXCHANGE_AWAIT_RESPONSE, EXCHANGE_BODY_ABORTED,
     EXCHANGE_COUNTED, EXCHANGE_FRESH_CONNECTION, EXCHANGE_IDEMPOTENT, EXCHANGE_MAY_REPLAY, EXCHANGE_PROBE,
-    EXCHANGE_RESPONSE_STARTED, EXCHANGE_STALE_REPLAYED, EXCHANGE_TAPPED, FLOW_DONE, FLOW_OPEN, IO_WRITABLE, Conn, Exchange, Worker,
+    EXCHANGE_RELAY, EXCHANGE_RESPONSE_STARTED, EXCHANGE_STALE_REPLAYED, EXCHANGE_TAPPED, FLOW_DONE, FLOW_OPEN, IO_PEER_CLOSED, IO_READABLE,
+    IO_WRITABLE, Conn, Exchange, Worker,
 )
 from meshcore.engine.sys cimport EAGAIN, EINTR, sys_connect, sys_now_ns, sys_send
 from meshcore.engine.tap cimport tap_request
+
+
+cdef enum:
+    BODY_ABORTED_WAIT_NS = 1000000000   # for an answer of an endpoint that stopped reading
 
 
 cdef inline void dispatch(Worker* worker, Exchange* exchange) noexcept nogil:
@@ -120,6 +125,8 @@ cdef inline void dispatch_connected(Worker* worker, Exchange* exchange) noexcept
     up.requests += 1
     exchange.state = EXCHANGE_AWAIT_RESPONSE
     exchange.attempt_ns = sys_now_ns()
+    if up.io & (IO_READABLE | IO_PEER_CLOSED):
+        conn_run_later(worker, up)      # it spoke with the same edge, and there may be no other
     dispatch_send(worker, exchange)
 
 
@@ -135,7 +142,10 @@ cdef inline void dispatch_send(Worker* worker, Exchange* exchange) noexcept nogi
             sent = sys_send(up.fd, buffer.data + buffer.start + exchange.request_sent, left, 0)
             if sent < 0:
                 if sent != -EAGAIN and sent != -EINTR:
-                    dispatch_failed(worker, exchange, REASON_UPSTREAM_RESET)
+                    if exchange.flags & EXCHANGE_RESPONSE_STARTED:
+                        dispatch_abort_body(worker, exchange)     # the answer may still come whole
+                    else:
+                        dispatch_failed(worker, exchange, REASON_UPSTREAM_RESET)
                     return
                 sent = 0
             exchange.request_sent += <uint32_t>sent
@@ -154,6 +164,8 @@ cdef inline void dispatch_await_response(Worker* worker, Exchange* exchange) noe
     if exchange.state == EXCHANGE_AWAIT_RESPONSE:
         conn_deadline(worker, exchange.up, 0 if exchange.route.response_timeout_ns == 0
                       else worker.now_ns + exchange.route.response_timeout_ns)
+    else:
+        conn_deadline(worker, exchange.up, worker.now_ns + exchange.route.idle_timeout_ns)
     if exchange.total_deadline_ns or exchange.down.timer.deadline_ns:
         conn_deadline(worker, exchange.down, exchange.total_deadline_ns)
 
@@ -179,6 +191,11 @@ cdef inline void dispatch_pump(Worker* worker, Exchange* exchange) noexcept nogi
     code = flow_pump(worker, &exchange.request, down, exchange.up, limits, exchange.route.max_body_bytes)
     if code == FLOW_FINISHED:
         dispatch_await_response(worker, exchange)
+    elif code == FLOW_AWAIT_INPUT and exchange.state == EXCHANGE_RELAY:
+        # The answer came early: a client need not go on with its body (RFC 9112 9.5), so its pace is no fault now.
+        # What moves either way keeps the exchange from being idle.
+        if exchange.request.moved_bytes != moved_before:
+            conn_deadline(worker, exchange.up, worker.now_ns + exchange.route.idle_timeout_ns)
     elif code == FLOW_AWAIT_INPUT:
         slowest_ns = 0
         if limits.body_min_rate_bytes_per_s:
@@ -198,12 +215,20 @@ cdef inline void dispatch_pump(Worker* worker, Exchange* exchange) noexcept nogi
     elif code == FLOW_SENDER_FAILED:
         respond_gone(worker, exchange, REASON_DOWNSTREAM_CLOSED)
     elif code == FLOW_RECEIVER_FAILED:
-        # The endpoint stopped reading. It may have answered before: let its response, or its reset, decide.
-        exchange.flags |= EXCHANGE_BODY_ABORTED
-        down.flags |= CONN_CLOSE_AFTER
-        conn_deadline(worker, exchange.up, worker.now_ns + 1000000000)
+        dispatch_abort_body(worker, exchange)
     else:
         respond_reason(worker, exchange, <uint8_t>(code - FLOW_MALFORMED))
+
+
+cdef inline void dispatch_abort_body(Worker* worker, Exchange* exchange) noexcept nogil:
+    # The endpoint stopped reading. It may have answered before: let its response, or its reset, decide.
+    exchange.flags |= EXCHANGE_BODY_ABORTED
+    exchange.down.flags |= CONN_CLOSE_AFTER
+    if exchange.request_buffer != NULL:
+        buffer_return(&worker.buffers, exchange.request_buffer)
+        exchange.request_buffer = NULL
+    if exchange.state == EXCHANGE_AWAIT_RESPONSE:
+        conn_deadline(worker, exchange.up, worker.now_ns + BODY_ABORTED_WAIT_NS)
 
 
 cdef inline void dispatch_failed(Worker* worker, Exchange* exchange, uint8_t reason) noexcept nogil:

@@ -133,7 +133,7 @@ cdef inline void exchange_end(Worker* worker, Exchange* exchange, int outcome, u
     cdef ClusterState* cluster_state = exchange.cluster_state
     cdef SnapshotRef* snapshot = exchange.snapshot
     cdef int reusable = exchange.flags & EXCHANGE_KEEP_UPSTREAM and exchange.response.state == FLOW_DONE \
-        and exchange.request.state == FLOW_DONE and outcome != ATTEMPT_ABANDONED
+        and outcome != ATTEMPT_ABANDONED and exchange_request_is_out(exchange)
     if status_class > 5:
         status_class = 0
     if exchange.endpoint != NULL and exchange.flags & EXCHANGE_ACTIVE:
@@ -180,6 +180,14 @@ cdef inline void exchange_end(Worker* worker, Exchange* exchange, int outcome, u
     snapshot.exchanges -= 1
     if snapshot.exchanges == 0 and not snapshot.is_current:
         atomic_add_u32(snapshot.workers_left, <uint32_t>-1)
+
+
+cdef inline int exchange_request_is_out(const Exchange* exchange) noexcept nogil:
+    """Has the kernel taken the whole request? An endpoint may answer before that; the rest would then follow."""
+    return exchange.request.state == FLOW_DONE and exchange.request.piped_bytes == 0 \
+        and (exchange.up == NULL or exchange.up.out_buffer == NULL) \
+        and (exchange.request_buffer == NULL
+             or exchange.request_sent == exchange.request_buffer.end - exchange.request_buffer.start)
 
 
 cdef inline void exchange_record(Histogram** histogram, uint64_t took_ns) noexcept nogil:

@@ -15,6 +15,7 @@ from meshcore.engine.dispatch cimport dispatch_again, dispatch_failed
 from meshcore.engine.downstream cimport downstream_abort, downstream_close, downstream_next, downstream_refuse
 from meshcore.engine.exchange cimport (
     ATTEMPT_ABANDONED, ATTEMPT_FAILED, ATTEMPT_SUCCEEDED, exchange_earlier, exchange_end, exchange_observe_latency,
+    exchange_request_is_out,
 )
 from meshcore.engine.flow cimport (
     FLOW_AWAIT_INPUT, FLOW_AWAIT_OUTPUT, FLOW_FINISHED, FLOW_MALFORMED, FLOW_RECEIVER_FAILED, FLOW_SENDER_CLOSED,
@@ -38,11 +39,11 @@ from meshcore.engine.respond cimport respond_gone, respond_reason
 from meshcore.engine.rewrite cimport ResponseInfo, rewrite_response
 from meshcore.engine.snapshot cimport RETRY_502, RETRY_503, RETRY_504, Limits
 from meshcore.engine.state cimport (
-    CONN_CLOSE_AFTER, CONN_DOUBTFUL, CONN_IN_EXCHANGE, EXCHANGE_AWAIT_RESPONSE, EXCHANGE_AWAIT_RESPONSE_FILTER, EXCHANGE_CONNECT,
+    CONN_CLOSE_AFTER, CONN_DOUBTFUL, CONN_IN_EXCHANGE, CONN_SHUT, EXCHANGE_AWAIT_RESPONSE, EXCHANGE_AWAIT_RESPONSE_FILTER, EXCHANGE_CONNECT,
     EXCHANGE_HEAD_METHOD, EXCHANGE_IDEMPOTENT, EXCHANGE_KEEP_UPSTREAM, EXCHANGE_MAY_REPLAY, EXCHANGE_MINOR_0,
     EXCHANGE_RELAY, EXCHANGE_RESPONSE_FILTERED, EXCHANGE_RESPONSE_STARTED, EXCHANGE_TUNNEL, EXCHANGE_UPGRADE,
     EXCHANGE_WANTS_TRAILERS, FLOW_CHUNKED, FLOW_DONE, FLOW_EMPTY, FLOW_LENGTH, FLOW_OPEN, FLOW_RAW,
-    FLOW_UNTIL_CLOSE, HOOK_RESPONSE, IO_READABLE, SCRATCH_BYTES, Conn, Exchange, Worker,
+    FLOW_UNTIL_CLOSE, HOOK_RESPONSE, IO_FAILED, IO_READABLE, SCRATCH_BYTES, Conn, Exchange, Worker,
 )
 from meshcore.engine.sys cimport sys_now_ns
 from meshcore.engine.tap cimport TAP_RESPONSE, tap_write
@@ -150,7 +151,7 @@ cdef inline void response_begin(Worker* worker, Exchange* exchange, Head* head, 
                 and budget_withdraw(&exchange.cluster_state.budget, &exchange.cluster.budget, worker.now_ns):
             dispatch_again(worker, exchange)
             return
-    if exchange.request_buffer != NULL and exchange.request.state == FLOW_DONE:
+    if exchange.request_buffer != NULL and exchange_request_is_out(exchange):
         buffer_return(&worker.buffers, exchange.request_buffer)
         exchange.request_buffer = NULL
     exchange.flags &= ~<uint32_t>EXCHANGE_MAY_REPLAY
@@ -178,7 +179,10 @@ cdef inline void response_forward(Worker* worker, Exchange* exchange, Head* head
     cdef int framing_in = FLOW_EMPTY
     cdef int framing_out = FLOW_EMPTY
     if head.status == 101 or (exchange.flags & EXCHANGE_CONNECT and head.status < 300):
-        response_tunnel(worker, exchange, head, rest, n)
+        if exchange_request_is_out(exchange):
+            response_tunnel(worker, exchange, head, rest, n)
+        else:
+            respond_reason(worker, exchange, REASON_UPSTREAM_MALFORMED)     # it cannot have read what it agrees to
         return
     response_info(worker, exchange, &info)
     if head.framing == FRAMING_LENGTH:
@@ -297,8 +301,7 @@ cdef inline void response_pump(Worker* worker, Exchange* exchange) noexcept nogi
     elif code == FLOW_AWAIT_INPUT:
         conn_deadline(worker, exchange.up, worker.now_ns + exchange.route.idle_timeout_ns
                       if exchange.route.idle_timeout_ns else 0)
-        if exchange.request.state == FLOW_DONE:
-            conn_deadline(worker, exchange.down, exchange.total_deadline_ns)
+        conn_deadline(worker, exchange.down, exchange.total_deadline_ns)
     elif code == FLOW_AWAIT_OUTPUT:
         conn_deadline(worker, exchange.up, 0)
         conn_deadline(worker, exchange.down, exchange_earlier(exchange.total_deadline_ns,
@@ -383,6 +386,14 @@ cdef inline void response_tunnel_pump(Worker* worker, Exchange* exchange) noexce
         exchange_end(worker, exchange, ATTEMPT_SUCCEEDED, sys_now_ns())
         downstream_abort(worker, down)
         return
+    if response_tunnel_is_dead(down, to_up == FLOW_FINISHED):
+        exchange_end(worker, exchange, ATTEMPT_SUCCEEDED, sys_now_ns())
+        downstream_abort(worker, down)
+        return
+    if response_tunnel_is_dead(up, to_down == FLOW_FINISHED) and down.out_buffer == NULL:
+        exchange_end(worker, exchange, ATTEMPT_SUCCEEDED, sys_now_ns())
+        downstream_close(worker, down)
+        return
     if to_up == FLOW_FINISHED and up.out_buffer == NULL:
         conn_shut(up)
     if to_down == FLOW_FINISHED and down.out_buffer == NULL:
@@ -393,3 +404,9 @@ cdef inline void response_tunnel_pump(Worker* worker, Exchange* exchange) noexce
         return
     conn_deadline(worker, up, worker.now_ns + idle_ns if idle_ns else 0)
     conn_deadline(worker, down, exchange.total_deadline_ns)
+
+
+cdef inline int response_tunnel_is_dead(const Conn* conn, int has_finished) noexcept nogil:
+    # HUP or ERR from a side that had already finished, while ours is open to it: nobody reads there any more, and no
+    # read will ever tell.
+    return has_finished and conn.io & IO_FAILED and not conn.flags & CONN_SHUT
