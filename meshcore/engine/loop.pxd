@@ -10,7 +10,7 @@ from libc.stdlib cimport free
 from meshcore.engine.buffer cimport buffer_return
 from meshcore.engine.conn cimport conn_close
 from meshcore.engine.dispatch cimport dispatch_serve
-from meshcore.engine.downstream cimport downstream_close
+from meshcore.engine.downstream cimport downstream_part
 from meshcore.engine.endpoint cimport ClusterState, EndpointState
 from meshcore.engine.event cimport event_act, event_run, event_timeout
 from meshcore.engine.flow cimport flow_close
@@ -26,7 +26,7 @@ from meshcore.engine.snapshot cimport ClusterConf, Snapshot
 from meshcore.engine.stack cimport StackNode, stack_take
 from meshcore.engine.state cimport (
     CONN_AWAIT_HEAD, CONN_DOWNSTREAM, CONN_FREE, CONN_LISTENER, CONN_QUEUED, CONN_UPSTREAM, EXCHANGE_ABANDONED,
-    IO_READABLE, LISTENER_REMOVED, MAX_LISTENERS, Conn, Exchange, Hook, ListenerState, SnapshotRef, Worker,
+    IO_READABLE, LISTENER_REMOVED, MAX_CLUSTERS, MAX_LISTENERS, Conn, Exchange, Hook, ListenerState, SnapshotRef, Worker,
 )
 from meshcore.engine.sys cimport (
     atomic_add_u32, atomic_store_u32, epoll_event, epoll_wait, sys_drain_notify, sys_now_ns, sys_wall_ns,
@@ -100,13 +100,22 @@ cdef inline void loop_run_list(Worker* worker) noexcept nogil:
 
 cdef inline void loop_queues(Worker* worker) noexcept nogil:
     cdef Snapshot* snapshot = worker.current.snapshot
+    cdef ClusterState* state
+    cdef uint32_t left = 0
     cdef uint32_t i
     worker.serve_queues = 0
-    # Queued exchanges of an older snapshot share the state slot, so this finds them too; a removed cluster's wait for
-    # their timeout.
     for i in range(snapshot.n_clusters):
-        if worker.clusters[snapshot.clusters[i].slot].queue_len:
-            dispatch_serve(worker, worker.clusters[snapshot.clusters[i].slot])
+        state = worker.clusters[snapshot.clusters[i].slot]
+        if state.queue_len:
+            dispatch_serve(worker, state)
+            left += state.queue_len
+    if worker.queued_exchanges == left:
+        return
+    # Rare: exchanges of an older snapshot wait for a cluster that is no more. They end under their own configuration.
+    for i in range(MAX_CLUSTERS):
+        state = worker.clusters[i]
+        if state != NULL and state.queue_len:
+            dispatch_serve(worker, state)
 
 
 cdef inline void loop_filters(Worker* worker) noexcept nogil:
@@ -210,7 +219,7 @@ cdef inline void loop_close_idle(Worker* worker, ListenerState* only) noexcept n
             continue
         if conn.state == CONN_AWAIT_HEAD and conn.requests and conn.in_buffer == NULL \
                 and not conn.io & IO_READABLE:
-            downstream_close(worker, conn)
+            downstream_part(worker, conn)             # what it has not taken of its last answer is flushed first
 
 
 cdef inline void loop_close_all(Worker* worker) noexcept nogil:
