@@ -42,26 +42,29 @@ cdef struct BufferPool:
 
 
 cdef inline Buffer* buffer_take(BufferPool* pool, uint32_t wanted_bytes) noexcept nogil:
-    """An empty buffer of at least `wanted_bytes`. NULL at the memory limit or above the largest class."""
+    """An empty buffer of at least `wanted_bytes`. NULL at the memory limit."""
     cdef uint32_t i = 0
-    cdef Buffer* buffer
-    while BUFFER_SIZES[i] < wanted_bytes:
+    cdef uint64_t size_bytes
+    cdef Buffer* buffer = NULL
+    while i < BUFFER_CLASSES and BUFFER_SIZES[i] < wanted_bytes:
         i += 1
-        if i == BUFFER_CLASSES:
-            return NULL
-    buffer = pool.free_lists[i]
+    if i < BUFFER_CLASSES:
+        size_bytes = BUFFER_SIZES[i]
+        buffer = pool.free_lists[i]
+    else:
+        size_bytes = wanted_bytes       # an answer of a filter or a route may be of any size: made to measure, not kept
     if buffer != NULL:
         pool.free_lists[i] = buffer.next
         pool.n_free[i] -= 1
     else:
-        if pool.in_use_bytes + BUFFER_SIZES[i] > pool.limit_bytes:
+        if pool.in_use_bytes + size_bytes > pool.limit_bytes:
             pool.refused += 1
             return NULL
-        buffer = <Buffer*>malloc(sizeof(Buffer) + BUFFER_HEADROOM + BUFFER_SIZES[i] + BUFFER_TAILROOM)
+        buffer = <Buffer*>malloc(sizeof(Buffer) + BUFFER_HEADROOM + size_bytes + BUFFER_TAILROOM)
         if buffer == NULL:
             pool.refused += 1
             return NULL
-        buffer.size_bytes = BUFFER_SIZES[i]
+        buffer.size_bytes = <uint32_t>size_bytes
         buffer.size_class = <uint8_t>i
         buffer.data = <char*>buffer + sizeof(Buffer) + BUFFER_HEADROOM
     pool.in_use_bytes += buffer.size_bytes
@@ -71,7 +74,8 @@ cdef inline Buffer* buffer_take(BufferPool* pool, uint32_t wanted_bytes) noexcep
 
 cdef inline void buffer_return(BufferPool* pool, Buffer* buffer) noexcept nogil:
     pool.in_use_bytes -= buffer.size_bytes
-    if pool.n_free[buffer.size_class] * buffer.size_bytes < BUFFER_KEPT_BYTES:
+    if buffer.size_class < BUFFER_CLASSES \
+            and pool.n_free[buffer.size_class] * buffer.size_bytes < BUFFER_KEPT_BYTES:
         buffer.next = pool.free_lists[buffer.size_class]
         pool.free_lists[buffer.size_class] = buffer
         pool.n_free[buffer.size_class] += 1
