@@ -41,6 +41,7 @@ class Proxy:
     def __init__(self, config: ConfigLike, *, install_signals: bool = False) -> None:
         self._config = read(config)
         self._filters = Registry()
+        self._filter_functions: dict[str, tuple[tuple[RequestFilter, ...], tuple[ResponseFilter, ...]]] = {}
         self._engine: Engine | None = None
         self._filter_loop: FilterLoop | None = None
         self._hub: TapHub | None = None
@@ -94,9 +95,10 @@ class Proxy:
         """End now: connections are closed as they are. Safe to repeat."""
         with self._lock:
             if self._engine is not None and self._engine.running:
-                self._engine.stop()
                 assert self._filter_loop is not None
+                # First: it reads heads that lie in the workers' buffers.
                 self._filter_loop.stop()
+                self._engine.stop()
             self._stopped.set()
 
     def wait(self, timeout_s: float | None = None) -> bool:
@@ -164,6 +166,7 @@ class Proxy:
         assert self._engine is not None and self._filter_loop is not None
         self._check_filter_routes(plan)
         self._filters.mark(plan)
+        self._configure_filters(plan)
         sockets: dict[tuple[str, str], list[int]] = {}
         bound: dict[tuple[str, str], tuple[str, int]] = {}
         try:
@@ -182,7 +185,6 @@ class Proxy:
                     os.close(fd)
             raise
         self._bound = bound
-        self._configure_filters()
 
     # --- filters ---
 
@@ -218,14 +220,14 @@ class Proxy:
         for missing in sorted(self._filters.routes() - names):
             raise ConfigError(f"a filter asks for unknown route '{missing}'; routes are: {', '.join(sorted(names))}")
 
-    def _configure_filters(self) -> None:
-        assert self._engine is not None and self._filter_loop is not None
-        by_slot = {}
-        for name, slot in self._engine.slots_of("routes").items():
-            on_request, on_response = self._filters.of(name)
-            if on_request or on_response:
-                by_slot[slot] = (name, on_request, on_response)
-        self._filter_loop.configure(by_slot)
+    def _configure_filters(self, plan: dict[str, Any]) -> None:
+        """Tell the filter thread before the workers: no request of a filtered route may find it without its filter."""
+        assert self._filter_loop is not None
+        for route in plan["routes"]:
+            if route["filters"]:
+                # Added to, never taken from: exchanges of routes that left may still be on their way.
+                self._filter_functions[route["name"]] = self._filters.of(route["name"])
+        self._filter_loop.configure(self._filter_functions)
 
     # --- looking at traffic ---
 

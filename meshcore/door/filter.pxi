@@ -3,9 +3,10 @@
 
 import logging as _logging
 
-from libc.string cimport memchr
+from libc.string cimport memchr, memcmp
 
 from meshcore.engine.octets cimport octets_equal_nocase
+from meshcore.engine.snapshot cimport RouteConf
 from meshcore.engine.sys cimport atomic_store_u32
 
 from meshcore.engine.state cimport (
@@ -259,19 +260,22 @@ cdef class FilterLoop:
     cdef Engine engine
     cdef object thread
     cdef uint32_t stopping
-    cdef dict by_slot                   # route slot -> (route name, on_request functions, on_response functions)
+    cdef dict by_route                  # route name -> (on_request functions, on_response functions)
     cdef uint64_t told_second
     cdef readonly uint64_t batches
     cdef readonly uint64_t calls
 
     def __cinit__(self, Engine engine):
         self.engine = engine
-        self.by_slot = {}
+        self.by_route = {}
 
-    def configure(self, dict by_slot) -> None:
-        """Route slot -> (name, on_request functions, on_response functions). Starts the thread when there is any."""
-        self.by_slot = by_slot
-        if by_slot and self.thread is None:
+    def configure(self, dict by_route) -> None:
+        """Route name -> (on_request functions, on_response functions). Starts the thread when there is any.
+
+        Call it before the engine gets a plan that asks for these filters. A route it does not name answers 500.
+        """
+        self.by_route = by_route
+        if by_route and self.thread is None:
             self.thread = _threading.Thread(target=self._run, name="meshcore-filters", daemon=True)
             self.thread.start()
 
@@ -293,7 +297,7 @@ cdef class FilterLoop:
                     node = stack_take(&self.engine.filter_stack)
             if node != NULL:
                 self.batches += 1
-            while node != NULL:
+            while node != NULL and not atomic_load_u32(&self.stopping):
                 following = node.next   # read before the hook goes back: its worker may reuse it
                 self._answer(<Hook*>node)
                 node = following
@@ -324,39 +328,55 @@ cdef class FilterLoop:
         cdef Py_ssize_t skip = 2 if hook.head[0] == c"\r" else 0       # one empty line may precede a request line
         cdef bytes raw = PyBytes_FromStringAndSize(hook.head + skip, hook.head_bytes - skip)
         cdef Py_ssize_t line_end = raw.index(b"\n") + 1
-        cdef tuple entry = self.by_slot.get(hook.route_slot)
-        if entry is None:
-            return
+        cdef str route = _hook_route(hook)
+        cdef tuple entry = self.by_route[route]
         request.first_line = raw[:line_end]
         request.headers = _headers_of(raw, line_end)
-        request.route = entry[0]
-        for function in entry[1]:
+        request.route = route
+        for function in entry[0]:
             answer = function(request)
             if answer is not None:
                 _respond(hook, answer)
                 return
         if request.cluster is not None:
-            hook.cluster_index = self.engine.cluster_index(request.cluster)
+            hook.cluster_index = _hook_cluster(hook, request.cluster)
         _replace(hook, request.head())
 
     cdef _on_response(self, Hook* hook):
         cdef ResponseHead response = ResponseHead.__new__(ResponseHead)
         cdef bytes raw = PyBytes_FromStringAndSize(hook.head, hook.head_bytes)
         cdef Py_ssize_t line_end = raw.index(b"\n") + 1
-        cdef tuple entry = self.by_slot.get(hook.route_slot)
-        if entry is None:
-            return
+        cdef str route = _hook_route(hook)
+        cdef tuple entry = self.by_route[route]
         response.first_line = raw[:line_end]
         response.status = int(raw[9:12])
         response.phrase = raw[13:line_end - 2].decode("latin-1")
         response.headers = _headers_of(raw, line_end)
-        response.route = entry[0]
-        for function in entry[2]:
+        response.route = route
+        for function in entry[1]:
             answer = function(response)
             if answer is not None:
                 _respond(hook, answer)
                 return
         _replace(hook, response.head())
+
+
+cdef str _hook_route(Hook* hook):
+    # Safety: a parked exchange holds its snapshot and keeps its route.
+    cdef RouteConf* route = hook.exchange.route
+    return route.name.at[:route.name.len].decode("latin-1")
+
+
+cdef int _hook_cluster(Hook* hook, str name) except -1:
+    """Position of a cluster in the exchange's own snapshot, which may not be the current one; KeyError: none."""
+    cdef bytes wanted = name.encode("latin-1")
+    cdef uint32_t i
+    cdef Text* found
+    for i in range(hook.snapshot.n_clusters):
+        found = &hook.snapshot.clusters[i].name
+        if found.len == len(wanted) and memcmp(found.at, PyBytes_AS_STRING(wanted), found.len) == 0:
+            return i
+    raise KeyError(name)
 
 
 cdef int _replace(Hook* hook, bytes head) except -1:

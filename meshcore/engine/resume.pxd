@@ -6,8 +6,10 @@ from libc.stdlib cimport free
 from libc.string cimport memcpy
 
 from meshcore.engine.buffer cimport Buffer, buffer_return, buffer_take
-from meshcore.engine.conn cimport conn_deadline, conn_drop_input, conn_keep_input
-from meshcore.engine.head cimport HEAD_DONE, head_parser_reset
+from meshcore.engine.conn cimport conn_deadline, conn_drop_input, conn_keep_input, conn_run_later
+from meshcore.engine.head cimport (
+    HEAD_DONE, METHOD_CONNECT, METHOD_HEAD, Head, head_parser_reset, method_is_idempotent,
+)
 from meshcore.engine.http1 cimport head_parse_request
 from meshcore.engine.http1 cimport head_parse_response
 from meshcore.engine.reasons cimport REASON_FILTER_ERROR, REASON_FILTER_RESPONSE, REASON_OUT_OF_MEMORY
@@ -15,7 +17,7 @@ from meshcore.engine.request cimport request_forward
 from meshcore.engine.respond cimport respond_bytes, respond_reason
 from meshcore.engine.response cimport response_begin
 from meshcore.engine.state cimport (
-    CONN_CLOSE_AFTER, EXCHANGE_FILTERED, EXCHANGE_RESPONSE_FILTERED, EXCHANGE_UPGRADE, FLOW_DONE, HOOK_ERROR, HOOK_REPLACE_HEAD, HOOK_REQUEST,
+    CONN_CLOSE_AFTER, EXCHANGE_FILTERED, EXCHANGE_IDEMPOTENT, EXCHANGE_RESPONSE_FILTERED, EXCHANGE_UPGRADE, FLOW_DONE, HOOK_ERROR, HOOK_REPLACE_HEAD, HOOK_REQUEST,
     HOOK_RESPOND, Conn, Exchange, Hook, Worker,
 )
 
@@ -53,11 +55,14 @@ cdef inline void resume_hook(Worker* worker, Hook* hook) noexcept nogil:
         head_parser_reset(worker.parser, worker.llhttp, 0)
         code = head_parse_request(worker.parser, conn.in_buffer.data + conn.in_buffer.start, total, worker.head,
                                   &exchange.snapshot.snapshot.limits)
-        if code == HEAD_DONE:
+        if code == HEAD_DONE and resume_may_be(exchange, worker.head):
             request_forward(worker, exchange, worker.head, total, hook.cluster_index)
             return
     else:
         exchange.flags |= EXCHANGE_RESPONSE_FILTERED
+        # Edges that came meanwhile were noted and not acted on: the request's body may go on.
+        conn_run_later(worker, conn)
+        conn_run_later(worker, exchange.down)
         head_parser_reset(worker.parser, worker.llhttp, 1)
         code = head_parse_response(worker.parser, conn.in_buffer.data + conn.in_buffer.start, total, worker.head,
                                    &exchange.snapshot.snapshot.limits, exchange.method,
@@ -84,6 +89,21 @@ cdef inline void resume_consume(Worker* worker, Hook* hook, Conn* conn) noexcept
                         buffer.end - buffer.start - hook.head_bytes)
     else:
         conn_drop_input(worker, conn)
+
+
+cdef inline int resume_may_be(Exchange* exchange, const Head* head) noexcept nogil:
+    """Take over the method a filter chose. 0 for a change between HEAD or CONNECT and another: the client, who does not
+    know of it, would take the answer's body, or its lack of one, for something else."""
+    if head.method == exchange.method:
+        return 1
+    if head.method == METHOD_HEAD or head.method == METHOD_CONNECT or exchange.method == METHOD_HEAD \
+            or exchange.method == METHOD_CONNECT:
+        return 0
+    exchange.method = head.method
+    exchange.flags &= ~<uint32_t>EXCHANGE_IDEMPOTENT
+    if method_is_idempotent(head.method):
+        exchange.flags |= EXCHANGE_IDEMPOTENT
+    return 1
 
 
 cdef inline int resume_replace_head(Worker* worker, Conn* conn, const char* head, uint32_t head_bytes,
