@@ -219,26 +219,26 @@ cdef class Engine:
         with self.lock:
             return dict(self.slots[kind].by_key)
 
-    def cluster_index(self, str name) -> int:
-        """Position of a cluster in the current snapshot; KeyError when it has none of that name."""
-        cdef SnapshotHandle handle
-        with self.lock:
-            handle = self.handles[len(self.handles) - 1]
-            for i, row in enumerate(handle.clusters):
-                if row[0] == name:
-                    return i
-        raise KeyError(name)
-
     cdef _reap(self):
         # A snapshot no worker holds any more gives back its memory and its slots. The current one is the last.
         cdef SnapshotHandle handle
         kept = []
         for handle in self.handles:
-            if handle.version != self.version and handle.is_unused():
+            if handle.version != self.version and handle.is_unused() and not self._has_clients(handle):
                 handle.release()
             else:
                 kept.append(handle)
         self.handles = kept
+
+    cdef bint _has_clients(self, SnapshotHandle handle):
+        # Connections outlive the listener that accepted them, and point at its state: its slot must not be reused yet.
+        cdef uint32_t i
+        for name, address, slot in handle.listeners:
+            if self.slots["listeners"].is_held_once((name, address)):
+                for i in range(self.n_workers):
+                    if self.workers[i].listeners[<uint32_t>slot].active:
+                        return True
+        return False
 
     cdef _make_state(self, kind, uint32_t slot):
         cdef uint32_t i

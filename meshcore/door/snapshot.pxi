@@ -49,6 +49,10 @@ class _Slots:
         self._holders[key] += 1
         return slot, fresh
 
+    def is_held_once(self, key) -> bool:
+        """Would one release free the slot of `key`?"""
+        return self._holders[key] == 1
+
     def release(self, key) -> None:
         self._holders[key] -= 1
         if self._holders[key] == 0:

@@ -16,7 +16,7 @@ from meshcore.engine.state cimport (
     CONN_AWAIT_HEAD, CONN_DOWNSTREAM, CONN_FREE, CONN_LISTENER, LISTENER_REMOVED, Conn, ListenerState, Worker,
 )
 from meshcore.engine.sys cimport (
-    EAGAIN, EMFILE, ENFILE, EPOLLIN, sockaddr_storage, sys_accept, sys_close, sys_dup, sys_epoll_add, sys_ipv4_text,
+    ECONNABORTED, EINTR, EMFILE, ENFILE, EPOLLIN, sockaddr_storage, sys_accept, sys_close, sys_dup, sys_epoll_add, sys_ipv4_text,
     sys_peer_raw, sys_send,
 )
 from meshcore.engine.timer cimport timer_node_init
@@ -31,6 +31,7 @@ cdef inline int listener_open(Worker* worker, ListenerState* listener) noexcept 
     if conn == NULL:
         return 0
     conn.fd = listener.fd
+    listener.fd = -1
     conn.kind = CONN_LISTENER
     conn.state = 0
     conn.io = 0
@@ -44,7 +45,6 @@ cdef inline int listener_open(Worker* worker, ListenerState* listener) noexcept 
         conn_close(worker, conn)
         return 0
     listener.conn = conn
-    listener.fd = -1
     return 1
 
 
@@ -70,9 +70,11 @@ cdef inline int listener_accept(Worker* worker, Conn* conn) noexcept nogil:
         if fd < 0:
             if fd == -EMFILE or fd == -ENFILE:
                 return listener_refuse_one(worker, conn)
-            if fd == -EAGAIN:
-                return 0
-            continue                    # the client gave up meanwhile
+            if fd == -ECONNABORTED or fd == -EINTR:
+                continue                # the client gave up meanwhile
+            return 0                    # nobody waits; or no memory, and the level tells again
+        if worker.spare_fd < 0:
+            worker.spare_fd = sys_dup(worker.wake_fd)
         worker.accepted += 1
         listener.accepted += 1
         if worker.n_downstream >= worker.current.snapshot.limits.max_connections:

@@ -135,7 +135,10 @@ cdef extern from * nogil:
             *port = ntohs(((const struct sockaddr_in6*)peer)->sin6_port);
         } else if (peer->ss_family == AF_INET) {
             *port = ntohs(((const struct sockaddr_in*)peer)->sin_port);
-        } else *port = 0;
+        } else {
+            memset(address, 0, 16);
+            *port = 0;
+        }
     }
     static inline void mc_pause_us(unsigned us) { usleep(us); }
     #define mc_load(p) __atomic_load_n((p), __ATOMIC_ACQUIRE)
@@ -164,6 +167,7 @@ cdef extern from * nogil:
         EFD_CLOEXEC
         EAGAIN
         EINTR
+        ECONNABORTED
         EMFILE
         ENFILE
         ECONNRESET
