@@ -8,7 +8,7 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free
 
 from meshcore.engine.buffer cimport buffer_return
-from meshcore.engine.conn cimport conn_close
+from meshcore.engine.conn cimport conn_close, conn_deadline
 from meshcore.engine.dispatch cimport dispatch_serve
 from meshcore.engine.downstream cimport downstream_part
 from meshcore.engine.endpoint cimport ClusterState, EndpointState
@@ -36,6 +36,7 @@ from meshcore.engine.timer cimport TimerNode, timer_expired, timer_wait_ms
 
 cdef enum:
     EVENTS_PER_WAIT = 256
+    FIRST_REQUEST_GRACE_NS = 1000000000 # of a connection that has asked nothing when its listener goes away
 
 
 cdef inline void loop_run(Worker* worker) noexcept nogil:
@@ -217,9 +218,13 @@ cdef inline void loop_close_idle(Worker* worker, ListenerState* only) noexcept n
         index = conn.pool_next
         if only != NULL and conn.owner != only:
             continue
-        if conn.state == CONN_AWAIT_HEAD and conn.requests and conn.in_buffer == NULL \
-                and not conn.io & IO_READABLE:
+        if conn.state != CONN_AWAIT_HEAD or conn.in_buffer != NULL or conn.io & IO_READABLE:
+            continue
+        if conn.requests:
             downstream_part(worker, conn)             # what it has not taken of its last answer is flushed first
+        else:
+            # Just accepted: its first request may be on the way. A short while decides.
+            conn_deadline(worker, conn, worker.now_ns + FIRST_REQUEST_GRACE_NS)
 
 
 cdef inline void loop_close_all(Worker* worker) noexcept nogil:

@@ -1,0 +1,14 @@
+"""A few seconds of everything at once; longer runs: python -m tests.faults.random_faults."""
+
+import pytest
+
+from tests.conftest import SEED
+from tests.faults.random_faults import run
+
+pytestmark = pytest.mark.usefixtures("only_meshcore")
+
+
+def test_chaos_leaves_nothing_behind():
+    chaos = run(seconds=4, seed=SEED, clients=12)
+    assert not chaos.troubles, f"seed {chaos.seed}: {chaos.troubles}"
+    assert chaos.seen["200 "] > 10 and chaos.seen["reload"] > 3, chaos.seen
