@@ -14,7 +14,8 @@ from libc.stdlib cimport free
 from meshcore.engine.buffer cimport Buffer, buffer_append, buffer_return, buffer_take
 from meshcore.engine.slab cimport SLAB_NONE, SlabItem, slab_at, slab_return, slab_take
 from meshcore.engine.state cimport (
-    CONN_FREE, CONN_QUEUED, IO_FAILED, IO_PEER_CLOSED, IO_READABLE, IO_WRITABLE, CONN_RESET, CONN_SHUT, Conn, Worker,
+    CONN_DOWNSTREAM, CONN_FREE, CONN_QUEUED, IO_FAILED, IO_PEER_CLOSED, IO_READABLE, IO_WRITABLE, CONN_RESET, CONN_SHUT,
+    Conn, ListenerState, Worker,
 )
 from meshcore.engine.sys cimport (
     EAGAIN, EINTR, EPOLLET, EPOLLIN, EPOLLOUT, EPOLLRDHUP, SHUT_WR, sys_close, sys_epoll_add, sys_recv,
@@ -83,6 +84,7 @@ cdef inline int conn_recv(Conn* conn, char* at, uint32_t room, uint32_t* n) noex
     cdef long got = sys_recv(conn.fd, at, room, 0)
     if got > 0:
         n[0] = <uint32_t>got
+        conn_note_received(conn, <uint64_t>got)
         if <uint32_t>got < room and not conn.io & (IO_PEER_CLOSED | IO_FAILED):
             conn.io &= <uint8_t>~IO_READABLE
         return CONN_OK
@@ -104,13 +106,14 @@ cdef inline int conn_send(Worker* worker, Conn* conn, const char* at, uint32_t n
     if conn.out_buffer != NULL:
         return conn_keep(worker, conn, at, n)
     sent = sys_send(conn.fd, at, n, 0)
-    if sent == <long>n:
-        return CONN_OK
     if sent < 0:
         if sent != -EAGAIN and sent != -EINTR:
             conn.io |= IO_FAILED
             return CONN_ERROR
         sent = 0
+    conn_note_sent(conn, <uint64_t>sent)
+    if sent == <long>n:
+        return CONN_OK
     conn.io &= <uint8_t>~IO_WRITABLE
     return conn_keep(worker, conn, at + sent, n - <uint32_t>sent)
 
@@ -126,13 +129,14 @@ cdef inline int conn_send2(Worker* worker, Conn* conn, const char* a, uint32_t a
         code = conn_keep(worker, conn, a, a_len)
         return code if code == CONN_ERROR else conn_keep(worker, conn, b, b_len)
     sent = sys_send2(conn.fd, a, a_len, b, b_len)
-    if sent == <long>a_len + <long>b_len:
-        return CONN_OK
     if sent < 0:
         if sent != -EAGAIN and sent != -EINTR:
             conn.io |= IO_FAILED
             return CONN_ERROR
         sent = 0
+    conn_note_sent(conn, <uint64_t>sent)
+    if sent == <long>a_len + <long>b_len:
+        return CONN_OK
     conn.io &= <uint8_t>~IO_WRITABLE
     if sent < <long>a_len:
         code = conn_keep(worker, conn, a + sent, a_len - <uint32_t>sent)
@@ -163,12 +167,25 @@ cdef inline int conn_flush(Worker* worker, Conn* conn) noexcept nogil:
                 continue
             conn.io |= IO_FAILED
             return CONN_ERROR
+        conn_note_sent(conn, <uint64_t>sent)
         buffer.start += <uint32_t>sent
         if buffer.start == buffer.end:
             buffer_return(&worker.buffers, buffer)
             conn.out_buffer = NULL
             return CONN_OK
     return CONN_OK
+
+
+cdef inline void conn_note_sent(Conn* conn, uint64_t n) noexcept nogil:
+    """Count bytes the kernel took towards a client. A verb that bypasses conn_send (splice) calls this itself."""
+    if conn.kind == CONN_DOWNSTREAM:
+        (<ListenerState*>conn.owner).bytes_out += n
+
+
+cdef inline void conn_note_received(Conn* conn, uint64_t n) noexcept nogil:
+    """Count bytes a client sent. A verb that bypasses conn_recv (splice) calls this itself."""
+    if conn.kind == CONN_DOWNSTREAM:
+        (<ListenerState*>conn.owner).bytes_in += n
 
 
 cdef inline void conn_shut(Conn* conn) noexcept nogil:

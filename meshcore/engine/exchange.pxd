@@ -132,6 +132,7 @@ cdef inline void exchange_end(Worker* worker, Exchange* exchange, int outcome, u
     cdef uint32_t status_class = exchange.status // 100
     cdef ClusterState* cluster_state = exchange.cluster_state
     cdef SnapshotRef* snapshot = exchange.snapshot
+    # Body bytes still in the pipe are lost with it: on this connection, the next head would be read in their place.
     cdef int reusable = exchange.flags & EXCHANGE_KEEP_UPSTREAM and exchange.response.state == FLOW_DONE \
         and outcome != ATTEMPT_ABANDONED and exchange_request_is_out(exchange)
     if status_class > 5:

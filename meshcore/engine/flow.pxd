@@ -10,7 +10,8 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
 from meshcore.engine.conn cimport (
-    CONN_EOF, CONN_ERROR, CONN_OK, conn_keep_input, conn_recv, conn_run_later, conn_send, conn_send2,
+    CONN_EOF, CONN_ERROR, CONN_OK, conn_keep_input, conn_note_received, conn_note_sent, conn_recv, conn_run_later,
+    conn_send, conn_send2,
 )
 from meshcore.engine.framing cimport (
     CHUNK_DONE, CHUNK_MORE, chunk_decode, chunk_free, chunk_reset, chunk_trailers, chunk_write_header,
@@ -96,7 +97,7 @@ cdef inline int flow_take(Flow* flow, char* data, uint32_t n, uint32_t* used, ch
 cdef inline uint32_t flow_frame(Flow* flow, char** body, uint32_t body_len) noexcept nogil:
     """Put the outgoing framing around body bytes in place: HEADROOM before and TAILROOM after must be writable.
 
-    Moves *body back over the chunk header. Returns the framed length. The last chunk is flow_last's.
+    Moves *body back over the chunk header. Returns the framed length. The last chunk is flow_frame_end's.
     """
     cdef uint32_t header
     if flow.framing_out != FLOW_CHUNKED or body_len == 0:
@@ -108,6 +109,18 @@ cdef inline uint32_t flow_frame(Flow* flow, char** body, uint32_t body_len) noex
     return header + body_len + 2
 
 
+cdef inline uint32_t flow_frame_end(Flow* flow, char* at, const char** trailers, uint32_t* trailers_len) noexcept nogil:
+    """Write what ends the body. When *trailers_len is not 0, the trailers follow, and a CRLF. Returns the length."""
+    trailers[0] = NULL
+    trailers_len[0] = 0
+    if flow.framing_out != FLOW_CHUNKED:
+        return 0
+    if flow.framing_in == FLOW_CHUNKED and flow.trailers_wanted:
+        chunk_trailers(&flow.decoder, trailers, trailers_len)
+    memcpy(at, b"0\r\n\r\n", 5)
+    return 3 if trailers_len[0] else 5
+
+
 cdef inline int flow_send(Worker* worker, Flow* flow, Conn* receiver, char* body, uint32_t body_len,
                           int is_last) noexcept nogil:
     """Frame and send body bytes, and the end of the body when this is it. CONN_OK, CONN_BLOCKED or CONN_ERROR."""
@@ -115,17 +128,13 @@ cdef inline int flow_send(Worker* worker, Flow* flow, Conn* receiver, char* body
     cdef const char* trailers = NULL
     cdef uint32_t trailers_len = 0
     cdef int code
-    if is_last and flow.framing_out == FLOW_CHUNKED:
-        if flow.framing_in == FLOW_CHUNKED and flow.trailers_wanted:
-            chunk_trailers(&flow.decoder, &trailers, &trailers_len)
+    if is_last:
+        framed += flow_frame_end(flow, body + framed, &trailers, &trailers_len)
         if trailers_len:
-            memcpy(body + framed, b"0\r\n", 3)
-            code = conn_send2(worker, receiver, body, framed + 3, trailers, trailers_len)
+            code = conn_send2(worker, receiver, body, framed, trailers, trailers_len)
             if code == CONN_ERROR:
                 return code
             return conn_send(worker, receiver, b"\r\n", 2)
-        memcpy(body + framed, b"0\r\n\r\n", 5)
-        framed += 5
     if framed == 0:
         return CONN_OK
     return conn_send(worker, receiver, body, framed)
@@ -138,8 +147,8 @@ cdef inline int flow_pump(Worker* worker, Flow* flow, Conn* sender, Conn* receiv
     cdef uint32_t used
     cdef uint32_t body_len
     cdef uint32_t room
-    cdef uint64_t turn = 0
-    cdef uint64_t moved_before
+    cdef uint64_t spliced
+    cdef uint64_t turn = 0              # bytes read: framing costs time as the body does
     cdef char* body
     cdef int code
     cdef int sent
@@ -150,13 +159,13 @@ cdef inline int flow_pump(Worker* worker, Flow* flow, Conn* sender, Conn* receiv
             return FLOW_AWAIT_OUTPUT
         if flow.piped_bytes or (flow.framing_in == FLOW_LENGTH and flow.framing_out == FLOW_LENGTH
                                 and flow.remaining_bytes >= SPLICE_MIN_BYTES and sender.in_buffer == NULL):
-            moved_before = flow.moved_bytes
+            spliced = flow.moved_bytes
             code = flow_splice(worker, flow, sender, receiver)
+            turn += flow.moved_bytes - spliced
             if code != FLOW_GO_ON:
                 return code
             if flow.state == FLOW_DONE and flow.piped_bytes == 0:
                 return FLOW_FINISHED
-            turn += flow.moved_bytes - moved_before
         else:
             if not sender.io & (IO_READABLE | IO_PEER_CLOSED | IO_FAILED):
                 return FLOW_AWAIT_INPUT
@@ -173,10 +182,11 @@ cdef inline int flow_pump(Worker* worker, Flow* flow, Conn* sender, Conn* receiv
                 return code
             if max_body_bytes and flow.moved_bytes > max_body_bytes:
                 return FLOW_MALFORMED + REASON_BODY_TOO_LARGE
-            if code == FLOW_FINISHED and used < n:
-                # First: the last chunk that flow_send writes behind the body may be longer than what was read of it.
-                if not conn_keep_input(worker, sender, worker.read_buffer + used, n - used):
-                    return FLOW_SENDER_FAILED
+            # Kept before flow_send writes the framing behind the body: the end of a chunked body may be shorter in
+            # this read than the last chunk we write, and what follows it is the next message.
+            if code == FLOW_FINISHED and used < n \
+                    and not conn_keep_input(worker, sender, worker.read_buffer + used, n - used):
+                return FLOW_SENDER_FAILED
             sent = flow_send(worker, flow, receiver, body, body_len, code == FLOW_FINISHED)
             if sent == CONN_ERROR:
                 return FLOW_RECEIVER_FAILED
@@ -230,6 +240,7 @@ cdef inline int flow_splice(Worker* worker, Flow* flow, Conn* sender, Conn* rece
             if moved == -EINTR:
                 return FLOW_GO_ON
             return FLOW_SENDER_FAILED
+        conn_note_received(sender, <uint64_t>moved)
         flow.piped_bytes = <uint32_t>moved
         flow.remaining_bytes -= <uint64_t>moved
         flow.moved_bytes += <uint64_t>moved
@@ -245,5 +256,6 @@ cdef inline int flow_splice(Worker* worker, Flow* flow, Conn* sender, Conn* rece
                 continue
             receiver.io |= IO_FAILED
             return FLOW_RECEIVER_FAILED
+        conn_note_sent(receiver, <uint64_t>moved)
         flow.piped_bytes -= <uint32_t>moved
     return FLOW_GO_ON

@@ -50,10 +50,12 @@ cdef inline int listener_open(Worker* worker, ListenerState* listener) noexcept 
 
 cdef inline void listener_close(Worker* worker, ListenerState* listener) noexcept nogil:
     """Accept what waits, then close."""
+    cdef uint64_t before = listener.accepted + listener.refused
     if listener.conn == NULL:
         return
-    while listener_accept(worker, listener.conn):
-        pass
+    # Turns end when one got nowhere: an accept that keeps failing must not keep the worker here.
+    while listener_accept(worker, listener.conn) and listener.accepted + listener.refused != before:
+        before = listener.accepted + listener.refused
     conn_close(worker, listener.conn)
     listener.conn = NULL
 
@@ -65,7 +67,7 @@ cdef inline int listener_accept(Worker* worker, Conn* conn) noexcept nogil:
     cdef Conn* down
     cdef uint32_t i
     cdef int fd
-    for i in range(ACCEPTS_PER_TURN):
+    for i in range(<uint32_t>ACCEPTS_PER_TURN):
         fd = sys_accept(conn.fd, &peer)
         if fd < 0:
             if fd == -EMFILE or fd == -ENFILE:
@@ -101,7 +103,8 @@ cdef inline void listener_shed(Worker* worker, ListenerState* listener, int fd) 
     worker.reasons[REASON_LOAD_SHED] += 1
     listener.refused += 1
     worker.refused_connections += 1
-    sys_send(fd, worker.scratch, n, 0)
+    if sys_send(fd, worker.scratch, n, 0) > 0:
+        listener.bytes_out += n
     sys_close(fd)
 
 

@@ -46,8 +46,9 @@ cdef inline void pool_return(Worker* worker, EndpointState* endpoint, const Clus
     if conn.io & IO_READABLE and sys_recv(conn.fd, &byte, 1, MSG_PEEK) == -EAGAIN:
         # A read that was filled to its last byte (or a splice) leaves open whether more follows.
         conn.io &= <uint8_t>~IO_READABLE
-    if endpoint.n_idle >= cluster.max_idle \
-            or conn.io & (IO_READABLE | IO_PEER_CLOSED | IO_FAILED) or conn.in_buffer != NULL \
+    # With output pending, the endpoint answered before it had the whole request: it may never read the rest.
+    if endpoint.n_idle >= cluster.max_idle or conn.in_buffer != NULL or conn.out_buffer != NULL \
+            or conn.io & (IO_READABLE | IO_PEER_CLOSED | IO_FAILED) \
             or (cluster.max_requests_per_connection and conn.requests >= cluster.max_requests_per_connection):
         pool_discard(worker, endpoint, conn)
         return

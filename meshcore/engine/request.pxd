@@ -61,7 +61,6 @@ cdef inline void request_read(Worker* worker, Conn* conn) noexcept nogil:
             elif code != INPUT_AGAIN:
                 respond_unparsed(worker, conn, REASON_OUT_OF_MEMORY)
             return
-        (<ListenerState*>conn.owner).bytes_in += n
         if not request_parse(worker, conn, at, n):
             return
 
