@@ -37,7 +37,7 @@ cdef class TapHub:
     def open(self, *, int method_bit=-1, int scheme=0, authority="", path="", to="", source="", int route_slot=-1,
              int cluster_slot=-1, double max_rps=0.0) -> int:
         """Start a session; returns its number. `max_rps` 0 = everything."""
-        cdef TapSession* session
+        cdef TapSession* session = NULL
         cdef uint32_t i
         cdef uint32_t index
         with self.lock:
@@ -58,7 +58,8 @@ cdef class TapHub:
             session.scheme = scheme
             session.route_slot = route_slot
             session.cluster_slot = cluster_slot
-            session.max_rps_milli = <uint32_t>min(max(max_rps, 0.0) * 1000, 4e9)
+            # Any ceiling above nothing stays one: 0 would mean everything.
+            session.max_rps_milli = <uint32_t>min(max(max_rps * 1000, 1.0), 4e9) if max_rps > 0 else 0
             session.authority_len = _fill(session.authority, 256, authority, "authority")
             session.path_len = _fill(session.path, 256, path, "path")
             session.dst_len = _fill(session.dst, 64, to, "to")
@@ -110,7 +111,7 @@ cdef class TapHub:
                 if record == NULL:
                     break
                 event = _tap_event(record)
-                for j in range(MAX_TAPS):
+                for j in range(<uint32_t>MAX_TAPS):
                     if record.mask >> j & 1 and self.queues[j] is not None:
                         if len(self.queues[j]) >= TAP_QUEUE_EVENTS:
                             self.dropped[j] += 1

@@ -7,7 +7,7 @@
 
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport malloc, free
-from libc.string cimport memcpy
+from libc.string cimport memcpy, memmove
 
 cdef enum:
     BUFFER_HEADROOM = 32
@@ -53,13 +53,13 @@ cdef inline Buffer* buffer_take(BufferPool* pool, uint32_t wanted_bytes) noexcep
         buffer = pool.free_lists[i]
     else:
         size_bytes = wanted_bytes       # an answer of a filter or a route may be of any size: made to measure, not kept
+    if pool.in_use_bytes + size_bytes > pool.limit_bytes:
+        pool.refused += 1               # also where one lies ready: the limit is on what is in use
+        return NULL
     if buffer != NULL:
         pool.free_lists[i] = buffer.next
         pool.n_free[i] -= 1
     else:
-        if pool.in_use_bytes + size_bytes > pool.limit_bytes:
-            pool.refused += 1
-            return NULL
         buffer = <Buffer*>malloc(sizeof(Buffer) + BUFFER_HEADROOM + size_bytes + BUFFER_TAILROOM)
         if buffer == NULL:
             pool.refused += 1
@@ -86,7 +86,8 @@ cdef inline void buffer_return(BufferPool* pool, Buffer* buffer) noexcept nogil:
 cdef inline Buffer* buffer_append(BufferPool* pool, Buffer* buffer, const char* at, uint32_t n) noexcept nogil:
     """Append bytes, moving to a larger buffer when needed; `buffer` may be NULL. The old pointer is then dead.
 
-    Returns the buffer now in use, or NULL when there is no room: the old buffer is untouched then.
+    `at` lies outside the buffer. Returns the buffer now in use, or NULL when there is no room: the old buffer is
+    untouched then.
     """
     cdef uint32_t held
     cdef Buffer* larger
@@ -96,13 +97,18 @@ cdef inline Buffer* buffer_append(BufferPool* pool, Buffer* buffer, const char* 
             return NULL
     elif buffer.size_bytes - buffer.end < n:
         held = buffer.end - buffer.start
-        larger = buffer_take(pool, held + n)
-        if larger == NULL:
-            return NULL
-        memcpy(larger.data, buffer.data + buffer.start, held)
-        larger.end = held
-        buffer_return(pool, buffer)
-        buffer = larger
+        if n <= buffer.size_bytes - held:
+            memmove(buffer.data, buffer.data + buffer.start, held)
+            buffer.start = 0
+            buffer.end = held
+        else:
+            larger = buffer_take(pool, held + n)
+            if larger == NULL:
+                return NULL
+            memcpy(larger.data, buffer.data + buffer.start, held)
+            larger.end = held
+            buffer_return(pool, buffer)
+            buffer = larger
     memcpy(buffer.data + buffer.end, at, n)
     buffer.end += n
     return buffer
@@ -112,7 +118,7 @@ cdef inline void buffer_pool_free(BufferPool* pool) noexcept nogil:
     """Free what is kept for reuse. Buffers in use stay with their owners."""
     cdef uint32_t i
     cdef Buffer* buffer
-    for i in range(BUFFER_CLASSES):
+    for i in range(<uint32_t>BUFFER_CLASSES):
         while pool.free_lists[i] != NULL:
             buffer = pool.free_lists[i]
             pool.free_lists[i] = buffer.next

@@ -78,19 +78,23 @@ cdef inline void slab_return(Slab* slab, SlabItem* item) noexcept nogil:
 
 
 cdef inline int slab_grow(Slab* slab) noexcept nogil:
+    cdef uint32_t held = slab.n_chunks * SLAB_CHUNK_ITEMS
+    cdef uint32_t fresh = SLAB_CHUNK_ITEMS      # fewer in the last chunk: the limit is meant to the item
     cdef uint32_t i
     cdef uint32_t index
     cdef SlabItem* item
     cdef char* chunk
-    if slab.n_chunks >= SLAB_MAX_CHUNKS or slab.n_chunks * SLAB_CHUNK_ITEMS >= slab.max_items:
+    if slab.n_chunks >= SLAB_MAX_CHUNKS or held >= slab.max_items:
         return 0
+    if slab.max_items - held < fresh:
+        fresh = slab.max_items - held
     chunk = <char*>calloc(SLAB_CHUNK_ITEMS, slab.item_bytes)
     if chunk == NULL:
         return 0
     slab.chunks[slab.n_chunks] = chunk
     slab.n_chunks += 1
-    for i in range(SLAB_CHUNK_ITEMS):
-        index = slab.n_chunks * SLAB_CHUNK_ITEMS - 1 - i      # lowest number on top of the free list
+    for i in range(fresh):
+        index = held + fresh - 1 - i            # lowest number on top of the free list
         item = slab_at(slab, index)
         item.index = index
         item.generation = 1

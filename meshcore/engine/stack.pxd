@@ -20,7 +20,8 @@ cdef inline int stack_push(Stack* stack, StackNode* node) noexcept nogil:
     node.next = <StackNode*>head
     while not atomic_cas_ptr(&stack.head, &head, node):
         node.next = <StackNode*>head
-    return node.next == NULL
+    # Not node.next: the taker may have unlinked, reused or freed the node by now.
+    return head == NULL
 
 
 cdef inline StackNode* stack_take(Stack* stack) noexcept nogil:

@@ -56,7 +56,7 @@ cdef inline void tap_capture(Worker* worker, Exchange* exchange, const Head* hea
     cdef uint32_t i
     cdef uint32_t mask = 0
     cdef TapText* text
-    for i in range(MAX_TAPS):
+    for i in range(<uint32_t>MAX_TAPS):
         if worker.tap_bits >> i & 1 and tap_matches(worker.taps[i], exchange, head):
             mask |= <uint32_t>1 << i
     if mask == 0:
@@ -79,7 +79,7 @@ cdef inline void tap_request(Worker* worker, Exchange* exchange) noexcept nogil:
     cdef uint32_t i
     cdef uint32_t mask = exchange.tap_mask
     cdef TapSession* session
-    for i in range(MAX_TAPS):
+    for i in range(<uint32_t>MAX_TAPS):
         if not mask >> i & 1:
             continue
         session = worker.taps[i]
@@ -152,10 +152,18 @@ cdef inline int tap_matches(const TapSession* session, const Exchange* exchange,
                                   or memcmp(head.base + head.authority_at, session.authority,
                                             session.authority_len) != 0):
         return 0
-    if session.src_len and (exchange.down.peer_text_len != session.src_len
-                            or memcmp(exchange.down.peer_text, session.src, session.src_len) != 0):
+    if session.src_len and not tap_matches_source(session, exchange.down):
         return 0
     return 1
+
+
+cdef inline int tap_matches_source(const TapSession* session, const Conn* down) noexcept nogil:
+    cdef char ipv6[48]
+    if down.peer_text_len:
+        return down.peer_text_len == session.src_len \
+            and memcmp(down.peer_text, session.src, session.src_len) == 0
+    return sys_ipv6_text(down.peer_address, ipv6) == session.src_len \
+        and memcmp(ipv6, session.src, session.src_len) == 0
 
 
 cdef inline int tap_matches_endpoint(const TapSession* session, const Exchange* exchange) noexcept nogil:

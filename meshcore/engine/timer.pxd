@@ -39,7 +39,7 @@ cdef inline void timer_wheel_init(TimerWheel* wheel, uint64_t now_ns) noexcept n
     cdef uint32_t i
     memset(wheel, 0, sizeof(TimerWheel))
     wheel.tick = now_ns // TIMER_TICK_NS
-    for i in range(TIMER_SLOTS):
+    for i in range(<uint32_t>TIMER_SLOTS):
         wheel.slots[i].next = wheel.slots[i].prev = &wheel.slots[i]
 
 
@@ -106,7 +106,7 @@ cdef inline int timer_wait_ms(TimerWheel* wheel, uint64_t now_ns) noexcept nogil
     cdef uint32_t slot
     cdef uint64_t bits
     cdef uint64_t due_ns
-    for i in range(TIMER_WORDS + 1):
+    for i in range(<uint32_t>TIMER_WORDS + 1):
         word = (start // 64 + i) % TIMER_WORDS
         bits = wheel.occupied[word]
         if i == 0:
