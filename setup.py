@@ -2,6 +2,7 @@
 
 MESHCORE_DEBUG=1  -O0 -g, bounds checks in the door, gdb shows the lines of the rooms
 MESHCORE_ASAN=1   AddressSanitizer and UndefinedBehaviorSanitizer, -O1
+MESHCORE_WERROR=1 a warning of the compiler fails the build; not with the two above, whose builds warn at random
 """
 
 import os
@@ -12,6 +13,7 @@ from setuptools import Extension, setup
 
 DEBUG = os.environ.get("MESHCORE_DEBUG") == "1"
 ASAN = os.environ.get("MESHCORE_ASAN") == "1"
+WERROR = os.environ.get("MESHCORE_WERROR") == "1" and not DEBUG and not ASAN
 
 # Directives do not travel from a .pyx to the inline bodies of the rooms it cimports: they are set here, once.
 DIRECTIVES = {
@@ -34,6 +36,8 @@ elif ASAN:
 else:
     # -O3 without -march: glibc picks the vector memchr and memcpy at run time, wheels stay portable.
     compile_args += ["-O3", "-g1"]
+if WERROR:
+    compile_args += ["-Werror", "-Wno-error=deprecated-declarations"]     # the latter speak of Python's own headers
 if ASAN:
     compile_args += ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined", "-fno-omit-frame-pointer"]
     link_args += ["-fsanitize=address,undefined"]

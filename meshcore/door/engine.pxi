@@ -414,7 +414,7 @@ cdef void _free_worker(Worker* worker):
     # Safety: its thread has ended, or never began.
     cdef uint32_t i
     cdef Exchange* exchange
-    for i in range(MAX_ENDPOINTS):
+    for i in range(<uint32_t>MAX_ENDPOINTS):
         if worker.endpoints != NULL and worker.endpoints[i] != NULL:
             free(worker.endpoints[i].latency)
             free(worker.endpoints[i])
@@ -424,7 +424,7 @@ cdef void _free_worker(Worker* worker):
         if worker.routes != NULL and worker.routes[i] != NULL:
             free(worker.routes[i].latency)
             free(worker.routes[i])
-    for i in range(MAX_LISTENERS):
+    for i in range(<uint32_t>MAX_LISTENERS):
         if worker.listeners != NULL:
             free(worker.listeners[i])
     for i in range(worker.exchanges.n_chunks * 256):
