@@ -1,17 +1,17 @@
 # The door to the byte rooms: finds llhttp in httptools and proves its layout, and shows heads, chunks and edited heads
 # to tests as plain Python values. The engine takes `llhttp_library` by pointer; traffic never passes the functions here.
 
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
-from libc.stdint cimport int32_t, uint8_t, uint16_t, uint32_t, uint64_t
-from libc.stdlib cimport calloc, free, malloc
+from cpython.bytes cimport PyBytes_AS_STRING
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset
 
 from meshcore.engine.authority cimport AUTHORITY_IPV6, Authority, authority_parse
-from meshcore.engine.fields cimport FIELD_COUNT, FIELD_DROP, FIELD_MESH, FIELD_OTHER, field_alias, field_hash, field_id
+from meshcore.engine.fields cimport FIELD_DROP, FIELD_MESH, field_alias, field_hash, field_id
 from meshcore.engine.fields cimport field_len, field_text_at
 from meshcore.engine.framing cimport CHUNK_DONE, CHUNK_MORE, ChunkDecoder, chunk_decode, chunk_decode_at, chunk_free
 from meshcore.engine.framing cimport chunk_reset, chunk_trailers, chunk_write_header
-from meshcore.engine.head cimport FRAMING_NONE, HEAD_DONE, HEAD_MORE, Field, Head, HeadParser, head_attach
+from meshcore.engine.head cimport HEAD_DONE, HEAD_MORE, Field, Head, HeadParser, head_attach
 from meshcore.engine.head cimport head_parser_reset
 from meshcore.engine.http1 cimport head_parse_request, head_parse_response
 from meshcore.engine.http1_request cimport method_from_token

@@ -3,7 +3,7 @@
 # Stricter than RFC 3986 3.2 on purpose: no userinfo (RFC 9110 4.2.4), no percent-encoding and no zone id (two spellings
 # of one host would compare unequal), no comma (it would read as a list), no IPvFuture.
 
-from libc.stdint cimport uint8_t, uint16_t, uint32_t, int32_t
+from libc.stdint cimport uint8_t, uint32_t, int32_t
 
 from meshcore.engine.octets cimport OCTET_DIGIT, OCTET_HEX, OCTET_HOST, octet_class
 

@@ -11,7 +11,6 @@
 from libc.stddef cimport size_t
 from libc.stdint cimport int32_t, uint8_t, uint16_t, uint32_t, uint64_t
 
-from meshcore.engine.fields cimport FIELD_COUNT
 from meshcore.engine.llhttp cimport (
     HPE_INVALID_CONTENT_LENGTH,
     HPE_INVALID_TRANSFER_ENCODING,

@@ -1,11 +1,10 @@
 # What the fields of a head say about this hop: which are forwarded, how long the body is, does the connection stay.
 # Shared by requests and responses; judges nothing that only one of them knows.
 
-from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
 from meshcore.engine.fields cimport (
     FIELD_CONNECTION,
-    FIELD_CONTENT_LENGTH,
     FIELD_DROP,
     FIELD_OTHER,
     FIELD_TRANSFER_ENCODING,
@@ -16,11 +15,7 @@ from meshcore.engine.fields cimport (
     field_rule,
 )
 from meshcore.engine.head cimport Field, Head, head_field, head_has
-from meshcore.engine.octets cimport (
-    octets_equal_lower,
-    octets_equal_nocase,
-    octets_next_member,
-)
+from meshcore.engine.octets cimport octets_equal_lower, octets_equal_nocase, octets_next_member
 
 
 cdef enum ConnectionOption:

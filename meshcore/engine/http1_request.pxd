@@ -4,7 +4,7 @@
 # are smuggled. The order of the checks is fixed, so the verdict is a function of the octets (keeps SPLIT_SAME).
 
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
-from libc.string cimport memcmp, memcpy
+from libc.string cimport memcmp
 
 from meshcore.engine.authority cimport Authority, authority_parse
 from meshcore.engine.fields cimport (
@@ -84,7 +84,7 @@ from meshcore.engine.reasons cimport (
     REASON_UNSUPPORTED_CODING,
 )
 from meshcore.engine.snapshot cimport Limits
-from meshcore.engine.target cimport TARGET_ENDED, TARGET_PENDING, TARGET_REFUSED, target_scan, target_split
+from meshcore.engine.target cimport TARGET_PENDING, TARGET_REFUSED, target_scan, target_split
 
 
 cdef enum:

@@ -2,8 +2,7 @@
 #
 # Every refusal is the endpoint's fault: REASON_UPSTREAM_*.
 
-from libc.stdint cimport uint8_t, uint32_t, uint64_t
-from libc.string cimport memcmp
+from libc.stdint cimport uint8_t, uint32_t
 
 from meshcore.engine.fields cimport FIELD_CONTENT_LENGTH, FIELD_TRANSFER_ENCODING, FIELD_UPGRADE
 from meshcore.engine.head cimport (
@@ -15,7 +14,6 @@ from meshcore.engine.head cimport (
     HEAD_MORE,
     HEAD_REFUSED,
     METHOD_CONNECT,
-    METHOD_GET,
     METHOD_HEAD,
     UPGRADE_NONE,
     UPGRADE_OTHER,

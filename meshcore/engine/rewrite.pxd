@@ -5,7 +5,7 @@
 # ordinary head costs one or two memcpy; everything this proxy adds is written behind them in lower case.
 # The caller's room is checked once, against an upper bound: the writing itself needs no checks.
 
-from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.string cimport memchr, memcpy
 
 from meshcore.engine.authority cimport Authority, authority_parse
@@ -16,12 +16,10 @@ from meshcore.engine.fields cimport (
     FIELD_HOST,
     FIELD_MAX_FORWARDS,
     FIELD_MESH,
-    FIELD_OTHER,
     FIELD_TRACEPARENT,
     FIELD_TRACESTATE,
     FIELD_TRAILER,
     FIELD_UPGRADE,
-    FIELD_VIA,
     FIELD_X_FORWARDED_CLIENT_CERT,
     FIELD_X_FORWARDED_FOR,
     FIELD_X_FORWARDED_HOST,
@@ -36,7 +34,6 @@ from meshcore.engine.head cimport (
     FRAMING_LENGTH,
     FRAMING_NONE,
     HEAD_MAX_HOST,
-    METHOD_CONNECT,
     METHOD_OPTIONS,
     TARGET_ABSOLUTE,
     TARGET_ASTERISK,
@@ -53,7 +50,7 @@ from meshcore.engine.hop cimport hop_read_length
 from meshcore.engine.http1_request cimport upgrade_is_allowed
 from meshcore.engine.octets cimport octets_equal_nocase, octets_next_member, octets_write_decimal
 from meshcore.engine.rng cimport Rng
-from meshcore.engine.snapshot cimport HEADER_ADD, HEADER_REMOVE, HEADER_SET, Forwarding, HeaderOp, HeaderOps, RouteConf, Text
+from meshcore.engine.snapshot cimport HEADER_ADD, HEADER_REMOVE, Forwarding, HeaderOps, RouteConf, Text
 from meshcore.engine.trace cimport request_id_is_valid, request_id_write, traceparent_is_valid, traceparent_write
 
 
