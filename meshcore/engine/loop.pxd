@@ -113,7 +113,7 @@ cdef inline void loop_queues(Worker* worker) noexcept nogil:
     if worker.queued_exchanges == left:
         return
     # Rare: exchanges of an older snapshot wait for a cluster that is no more. They end under their own configuration.
-    for i in range(MAX_CLUSTERS):
+    for i in range(<uint32_t>MAX_CLUSTERS):
         state = worker.clusters[i]
         if state != NULL and state.queue_len:
             dispatch_serve(worker, state)

@@ -95,12 +95,12 @@ def test_a_buffer_filled_to_its_last_byte_keeps_its_size(n):
     assert pool.size_bytes(0) == n
 
 
-def test_more_than_the_largest_buffer_is_refused_and_nothing_is_lost():
+def test_more_than_the_largest_class_is_made_to_measure_and_not_kept():
     pool = BufferPoolDoor(1 << 30)
     assert pool.append(0, b"x" * LARGEST)
-    assert not pool.append(0, b"y")
-    assert pool.content(0) == b"x" * LARGEST
-    assert not pool.append(1, b"x" * (LARGEST + 1))
+    assert pool.append(0, b"y")
+    assert pool.content(0) == b"x" * LARGEST + b"y"
+    assert pool.size_bytes(0) == LARGEST + 1
 
 
 @given(st.lists(st.binary(max_size=3000), max_size=30))
