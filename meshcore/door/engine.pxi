@@ -50,6 +50,7 @@ cdef class Engine:
     cdef readonly uint32_t n_workers
     cdef Stack filter_stack
     cdef int filter_fd
+    cdef bint has_filters               # their thread may be reading filter_fd
     cdef dict slots
     cdef list handles                   # live snapshots, the current one last
     cdef uint64_t version
@@ -213,6 +214,15 @@ cdef class Engine:
             for thread in self.threads:
                 thread.join()
             self.running = False
+            self._close_descriptors()
+
+    cdef _close_descriptors(self):
+        # Safety: no worker runs any more. What is still posted to one is noticed by `stopped`, not by its descriptor.
+        for i in range(self.n_workers):
+            _close_worker(self.workers[i])
+        if not self.has_filters:
+            sys_close(self.filter_fd)
+            self.filter_fd = -1
 
     def slots_of(self, str kind) -> dict:
         """Key -> slot of everything a live snapshot names: 'routes' and 'clusters' by name."""
@@ -434,7 +444,6 @@ cdef void _free_worker(Worker* worker):
     free(worker.clusters)
     free(worker.routes)
     free(worker.listeners)
-    pipe_close_idle(worker)
     ring_free(&worker.tap_ring)
     slab_free(&worker.conns)
     slab_free(&worker.exchanges)
@@ -444,8 +453,16 @@ cdef void _free_worker(Worker* worker):
     if worker.read_buffer != NULL:
         free(worker.read_buffer - READ_MARGIN)
     free(worker.scratch)
-    sys_close(worker.epoll_fd)
-    sys_close(worker.wake_fd)
+    _close_worker(worker)
+    free(worker)
+
+
+cdef void _close_worker(Worker* worker):
+    pipe_close_idle(worker)
+    if worker.epoll_fd >= 0:
+        sys_close(worker.epoll_fd)
+    if worker.wake_fd >= 0:
+        sys_close(worker.wake_fd)
     if worker.spare_fd >= 0:
         sys_close(worker.spare_fd)
-    free(worker)
+    worker.epoll_fd = worker.wake_fd = worker.spare_fd = -1

@@ -276,6 +276,7 @@ cdef class FilterLoop:
         """
         self.by_route = by_route
         if by_route and self.thread is None:
+            self.engine.has_filters = True
             self.thread = _threading.Thread(target=self._run, name="meshcore-filters", daemon=True)
             self.thread.start()
 
@@ -285,6 +286,7 @@ cdef class FilterLoop:
             sys_notify(self.engine.filter_fd)
             self.thread.join()
             self.thread = None
+            self.engine.has_filters = False
 
     def _run(self) -> None:
         cdef StackNode* node
