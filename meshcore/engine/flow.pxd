@@ -14,7 +14,7 @@ from meshcore.engine.conn cimport (
     conn_send, conn_send2,
 )
 from meshcore.engine.framing cimport (
-    CHUNK_DONE, CHUNK_MORE, chunk_decode, chunk_free, chunk_reset, chunk_trailers, chunk_write_header,
+    CHUNK_DONE, CHUNK_MORE, chunk_decode_at, chunk_free, chunk_reset, chunk_trailers, chunk_write_header,
 )
 from meshcore.engine.pipe cimport PIPE_BYTES, pipe_lease, pipe_return
 from meshcore.engine.reasons cimport REASON_BODY_TOO_LARGE
@@ -69,6 +69,7 @@ cdef inline int flow_take(Flow* flow, char* data, uint32_t n, uint32_t* used, ch
 
     FLOW_AWAIT_INPUT, FLOW_FINISHED (this was the end), or FLOW_MALFORMED + reason.
     """
+    cdef uint32_t body_at
     cdef int code
     body[0] = data
     if flow.framing_in == FLOW_LENGTH:
@@ -81,7 +82,8 @@ cdef inline int flow_take(Flow* flow, char* data, uint32_t n, uint32_t* used, ch
             return FLOW_FINISHED
         return FLOW_AWAIT_INPUT
     if flow.framing_in == FLOW_CHUNKED:
-        code = chunk_decode(&flow.decoder, data, n, body_len, used, limits)
+        code = chunk_decode_at(&flow.decoder, data, n, &body_at, body_len, used, limits)
+        body[0] = data + body_at
         flow.moved_bytes += body_len[0]
         if code == CHUNK_MORE:
             return FLOW_AWAIT_INPUT
