@@ -66,6 +66,7 @@ class Observation:
     good_status: int | None = None
     tap_lines: list[str] = field(default_factory=list)
     endpoint_blame: int = 0
+    uncounted: int = 0
     case_connection: int | None = None
     next_connection: int | None = None
     tunnel: bytes = b""
@@ -143,6 +144,8 @@ def _request_troubles(seen: Observation) -> list[str]:
     if answered != len(seen.upstream) and case.get("pace") != "slow-read":
         found.append(f"{len(seen.upstream)} complete requests upstream, {answered} responses of it to the client")
     refused = [m for m in seen.responses if not m.all("x-seen") and m.status in (400, 408, 413, 414, 417, 431, 501, 505)]
+    if seen.uncounted:
+        found.append(f"the backend saw {seen.uncounted} requests more than the proxy counted")
     if refused and not (seen.end == "fin" or ("raw_parts" in case and seen.end)):
         found.append(f"after {refused[-1].status} the connection ended with {seen.end}, not gently")
     if refused and seen.responses[-1] is not refused[0]:
@@ -227,7 +230,7 @@ class Runner:
         self.backend.settle()
         for record in (self.backend.requests, self.backend.incomplete, self.backend.violations):
             record.clear()
-        blame = self._blame(proxy)
+        blame, counted = self._blame(proxy), self._counted(proxy)
         slow = case.get("pace") == "slow-read"
         client = RawClient(proxy.addresses["web"], receive_buffer=2304 if slow else 0)
         try:
@@ -253,6 +256,13 @@ class Runner:
         seen.upstream_incomplete = list(self.backend.incomplete)
         seen.violations += self.backend.violations
         seen.endpoint_blame = self._blame(proxy) - blame
+        if self.ours:
+            reached = len(self.backend.requests) + sum(1 for m in seen.upstream_incomplete if m is not None)
+            try:
+                # An exchange is counted when it has ended, a moment after its last octet was sent.
+                eventually(lambda: self._counted(proxy) - counted == reached, 1)
+            except AssertionError:
+                seen.uncounted = reached - (self._counted(proxy) - counted)
         return seen
 
     def _talk(self, case: dict, feeding: str, client: RawClient, seen: Observation) -> None:
@@ -318,6 +328,10 @@ class Runner:
             return None
         finally:
             client.close()
+
+    def _counted(self, proxy) -> int:
+        """Requests sent to the recording backend, where the proxy tells."""
+        return proxies.raw_stats(proxy)["clusters"][0]["requests"] if self.ours else 0
 
     def _blame(self, proxy) -> int:
         """Failures and ejections of every endpoint, where the proxy tells."""
