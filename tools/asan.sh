@@ -82,4 +82,4 @@ assert module.__file__.startswith(os.environ["PYTHONPATH"]), module.__file__
 assert b"__asan_init" in open(module.__file__, "rb").read(), "the module is not instrumented"
 assert "/asan/venv/" in sys.executable, sys.executable
 PY
-exec "$TREE/venv/bin/python" -m pytest -p no:cacheprovider "$@"
+exec "$TREE/venv/bin/python" -m pytest -o cache_dir="$TREE/cache" "$@"

@@ -233,8 +233,9 @@ def read_section(
             if read is not _UNSET and not quiet.problems:
                 kwargs[near] = read
     for spec in known.values():
-        if spec.required and spec.name not in kwargs and spec.name not in value and spec.name not in meant:
-            collected.add(Bad(f"the key '{spec.name}' is missing", f"it is {spec.kind.what}"), label, path)
+        if spec.required and spec.name not in kwargs and value.get(spec.name) is None and spec.name not in meant:
+            problem = "has no value" if spec.name in value else "is missing"
+            collected.add(Bad(f"the key '{spec.name}' {problem}", f"it is {spec.kind.what}"), label, path)
             sound = False
     if any(spec.required and spec.name not in kwargs for spec in known.values()):
         return None
@@ -282,7 +283,8 @@ def _read_key(spec: KeySpec, item: Any, path: tuple[str | int, ...], label: str,
     if item is None:
         if spec.default is None and not spec.required or isinstance(kind, (ListKind, MapKind)):
             return _UNSET
-        collected.add(Bad(f"the key '{spec.name}' has no value", f"it is {kind.what}", kind.what), label, path)
+        if not spec.required:
+            collected.add(Bad(f"the key '{spec.name}' has no value", f"it is {kind.what}", kind.what), label, path)
         return _UNSET
     try:
         return kind.read(item)
