@@ -225,7 +225,7 @@ class Answerer:
             framed += rng.choice((b"\r\n", b"\r\n", b"X-Trailer: 1\r\n\r\n"))
             data = line + self._fields("Transfer-Encoding: chunked", f"X-Size: {size}") + (b"" if is_head else framed)
         elif way < 0.42:
-            self._drip(line + self._fields("Connection: close", f"X-Size: {size}") + body)
+            self._drip(line + self._fields("Connection: close", "X-Ends: close", f"X-Size: {size}") + body)
             return False
         else:
             data = line + self._fields(f"Content-Length: {size}", f"X-Size: {size}") + body
