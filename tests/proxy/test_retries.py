@@ -162,7 +162,7 @@ def test_closed_pooled_connection_is_noticed_before_use(raw_server, proxy, raw_c
         client.request(method, "/")
         assert client.read_response().status == 200
         eventually(lambda number=number: server.connections[number].sock.fileno() < 0)
-        time.sleep(0.02)  # the descriptor is gone a moment before the FIN is on the wire
+        time.sleep(0.05)  # the descriptor is gone a moment before the FIN is on the wire
     assert len(server.requests) == 20
 
 
