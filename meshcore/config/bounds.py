@@ -89,14 +89,14 @@ class Limits(Section, frozen=True, kw_only=True):
             "4096: a slow filter must not fill the memory.",
         ),
     ] = 4096
-    buffer: Annotated[
+    buffer_memory: Annotated[
         SizeLike,
         Key(
-            SizeKind("4KiB", "64MiB"),
-            "Output that may wait per connection before the other side is no longer read.",
-            "256KiB: fills a fast link for a round trip of a few milliseconds.",
+            SizeKind("1MiB", "64GiB"),
+            "Memory per worker for partial heads, requests that may be sent again and output that waits; beyond it 503.",
+            "1GiB: far above what traffic needs; a connection holds one read of output at most, then its sender waits.",
         ),
-    ] = 262_144
+    ] = 1_073_741_824
     body_min_rate: Annotated[
         int,
         Key(

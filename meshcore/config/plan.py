@@ -66,7 +66,7 @@ def compile_plan(config: Config, version: int = 1, resolve: Resolver = system_re
             "max_requests_per_connection": limits.max_requests_per_connection,
             "max_connections": max_connections,
             "max_in_flight": limits.max_in_flight,
-            "buffer_bytes": limits.buffer,
+            "buffer_memory_bytes": limits.buffer_memory,
             "body_min_rate_bytes_per_s": limits.body_min_rate,
             "body_min_rate_grace_ns": int(limits.body_min_rate_grace),  # type: ignore[arg-type]
             "head_timeout_ns": int(timeouts.head),  # type: ignore[arg-type]

@@ -34,7 +34,6 @@ cdef enum:
     READ_MARGIN = 64                    # before and behind the read buffer: room for chunk framing in place
     MAX_WORKERS = 256
     MAX_CONNS = 1048576
-    BUFFER_LIMIT_BYTES = 1073741824     # per worker; a connection holds at most a few buffers
 
 
 def reasons() -> list[tuple[str, int, str, str]]:
@@ -92,7 +91,6 @@ cdef class Engine:
         worker.wall_offset_ns = sys_wall_ns() - worker.now_ns
         timer_wheel_init(&worker.timers, worker.now_ns)
         rng_seed(&worker.rng, self.seed + index + 1)
-        worker.buffers.limit_bytes = BUFFER_LIMIT_BYTES
         worker.llhttp = &llhttp_library
         worker.parser = <HeadParser*>calloc(1, sizeof(HeadParser))
         worker.head = <Head*>calloc(1, sizeof(Head))

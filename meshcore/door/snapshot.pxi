@@ -347,7 +347,7 @@ cdef int _fill_limits(Limits* out, dict limits) except -1:
     out.max_requests_per_connection = limits["max_requests_per_connection"]
     out.max_connections = limits["max_connections"]
     out.max_in_flight = limits["max_in_flight"]
-    out.buffer_bytes = limits["buffer_bytes"]
+    out.buffer_memory_bytes = limits["buffer_memory_bytes"]
     out.body_min_rate_bytes_per_s = limits["body_min_rate_bytes_per_s"]
     out.body_min_rate_grace_ns = limits["body_min_rate_grace_ns"]
     out.head_timeout_ns = limits["head_timeout_ns"]

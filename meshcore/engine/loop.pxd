@@ -174,6 +174,7 @@ cdef inline void loop_apply(Worker* worker, SnapshotRef* following) noexcept nog
             worker.endpoints[cluster.endpoints[j].slot].slot_version = snapshot.version
     following.is_current = 1
     worker.current = following
+    worker.buffers.limit_bytes = snapshot.limits.buffer_memory_bytes
     for i in range(snapshot.n_listeners):
         listener = worker.listeners[snapshot.listeners[i].slot]
         listener.conf_index = i

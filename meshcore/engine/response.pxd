@@ -232,7 +232,7 @@ cdef inline void response_forward(Worker* worker, Exchange* exchange, Head* head
         exchange.flags &= ~<uint32_t>EXCHANGE_KEEP_UPSTREAM
     conn_drop_input(worker, up)
     if code == FLOW_FINISHED:
-        response_finish(worker, exchange)
+        response_finish(worker, exchange, now_ns)     # head and end came in one read: one time for both
     elif code >= FLOW_MALFORMED:
         # The head went out all the same: how bytes were sliced must not decide what a client sees (SPLIT_SAME).
         response_cut(worker, exchange, REASON_UPSTREAM_MALFORMED)
@@ -297,7 +297,7 @@ cdef inline void response_pump(Worker* worker, Exchange* exchange) noexcept nogi
     cdef int code = flow_pump(worker, &exchange.response, exchange.up, exchange.down,
                               &exchange.snapshot.snapshot.limits, 0)
     if code == FLOW_FINISHED:
-        response_finish(worker, exchange)
+        response_finish(worker, exchange, sys_now_ns())
     elif code == FLOW_AWAIT_INPUT:
         conn_deadline(worker, exchange.up, worker.now_ns + exchange.route.idle_timeout_ns
                       if exchange.route.idle_timeout_ns else 0)
@@ -326,12 +326,12 @@ cdef inline void response_cut(Worker* worker, Exchange* exchange, uint8_t reason
         downstream_close(worker, down)                # a missing last chunk or length shows by itself
 
 
-cdef inline void response_finish(Worker* worker, Exchange* exchange) noexcept nogil:
+cdef inline void response_finish(Worker* worker, Exchange* exchange, uint64_t now_ns) noexcept nogil:
     """The whole response was handed on: note it, free everything, let the client go on."""
     cdef Conn* down = exchange.down
     cdef int outcome = ATTEMPT_SUCCEEDED if exchange.status < 500 else ATTEMPT_FAILED
     cdef int request_read = exchange.request.state == FLOW_DONE
-    exchange_end(worker, exchange, outcome, sys_now_ns())
+    exchange_end(worker, exchange, outcome, now_ns)
     if request_read:
         downstream_next(worker, down)
     else:

@@ -158,7 +158,7 @@ cdef struct Limits:
     uint32_t max_requests_per_connection
     uint32_t max_connections            # per worker, downstream
     uint32_t max_in_flight              # exchanges per worker
-    uint32_t buffer_bytes               # pending output per connection before reading stops
+    uint64_t buffer_memory_bytes        # per worker, all buffers in use together
     uint32_t body_min_rate_bytes_per_s
     uint64_t body_min_rate_grace_ns
     uint64_t head_timeout_ns

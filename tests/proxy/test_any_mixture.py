@@ -123,7 +123,6 @@ VARIANTS = {
     "two workers": {"workers": 2},
     "a queue": {"cluster": {"max_connections": 1, "queue_timeout": "30s"}},
     "no pool": {"cluster": {"pool": {"max_idle": 0}}},
-    "small buffers": {"limits": {"buffer": "16KiB"}},
     "filters": {"filters": True},
 }
 

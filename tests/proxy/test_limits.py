@@ -143,3 +143,17 @@ def test_response_of_the_proxy_to_head_has_no_body(raw_server, proxy, raw_client
     client.request("HEAD", "/")
     assert client.read_response().get("content-length") == "5"
     assert client.get().text == "hello"
+
+
+def test_heads_beyond_the_buffer_memory_are_refused_and_service_returns(raw_server, proxy, raw_client, only_meshcore):
+    running = proxy(to=raw_server(), limits={"buffer_memory": "1MiB"})
+    head = request_bytes("GET", "/", [(f"X-{n}", "v" * 250) for n in range(90)])  # unfinished, it holds 32 KiB
+    clients = [raw_client(running) for _ in range(40)]
+    for client in clients:
+        client.send(head[:-2])
+    eventually(lambda: running.stats().reasons.get("out_of_memory", 0) >= 5)
+    assert running.stats().workers[0].buffers_bytes <= 1 << 20
+    for client in clients:
+        client.close()
+    eventually(lambda: running.stats().workers[0].buffers_bytes == 0)
+    assert raw_client(running).get().status == 200
