@@ -222,6 +222,9 @@ def _workers(page: _Page, stats: Stats) -> None:
     )
     page.counter("mesh_worker_requests_total", "Requests a worker began.", _column(rows, "requests"))
     page.counter("mesh_worker_wakeups_total", "Returns of epoll_wait.", _column(rows, "wakeups"))
+    page.counter(
+        "mesh_worker_batched_calls_total", "Reads and sends made through io_uring.", _column(rows, "batched_calls")
+    )
     page.gauge("mesh_worker_requests_in_flight", "Exchanges of a worker now.", _column(rows, "in_flight"))
     page.gauge("mesh_worker_filters_waiting", "Exchanges that wait for a filter now.", _column(rows, "filters_waiting"))
     page.gauge("mesh_worker_buffers_bytes", "Buffers lent to connections now.", _column(rows, "buffers_bytes"))

@@ -59,7 +59,7 @@ class Proxy:
             if self._engine is not None:
                 raise EngineError("this Proxy was started before; make a new one")
             plan = compile_plan(self._config)
-            engine = Engine(plan["workers"])
+            engine = Engine(plan["workers"], io_uring=plan["io_uring"])
             self._engine = engine
             self._filter_loop = FilterLoop(engine)
             self._hub = TapHub(engine)

@@ -135,6 +135,7 @@ class WorkerStats(msgspec.Struct, frozen=True, kw_only=True):
     refused_connections: int = 0
     requests: int = 0
     wakeups: int = 0
+    batched_calls: int = 0
     in_flight: int = 0
     filters_waiting: int = 0
     buffers_bytes: int = 0

@@ -37,6 +37,7 @@ MOST_SETTLES = 10
 _STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _FIXED_AT_START: dict[str, Callable[[Config], object]] = {
     "admin.address": lambda config: config.admin.address,
+    "io_uring": lambda config: config.io_uring,
     "workers": lambda config: config.workers,
 }
 

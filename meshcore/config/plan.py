@@ -53,6 +53,7 @@ def compile_plan(config: Config, version: int = 1, resolve: Resolver = system_re
     return {
         "version": version,
         "workers": workers,
+        "io_uring": config.io_uring == "auto",
         "drain_timeout_ns": int(timeouts.drain),  # type: ignore[arg-type]
         "limits": {
             "head_size_bytes": limits.head_size,

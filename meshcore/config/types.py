@@ -84,6 +84,14 @@ class Config(Section, frozen=True, kw_only=True, dict=True):
             "1: one worker carries tens of thousands of requests per second, and leaves the CPUs to the application.",
         ),
     ] = 1
+    io_uring: Annotated[
+        str,
+        Key(
+            WordKind("auto", "off"),
+            "Make the reads and sends of busy connections together; auto = where the kernel (6.1 or newer) allows it.",
+            "auto: up to a tenth less CPU per request; where it is not allowed (many containers) plain calls do the same.",
+        ),
+    ] = "auto"
     listeners: Annotated[
         Sequence[Listener],
         Key(ListKind(SectionKind(Listener), least=1, most=MAX_LISTENERS), "Where clients connect. At least one."),

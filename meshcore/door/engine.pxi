@@ -9,6 +9,7 @@ from libc.stdint cimport int32_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy, memset
 
+from meshcore.engine.batch cimport BATCH_MEMORY_BYTES, batch_free, batch_init
 from meshcore.engine.buffer cimport buffer_pool_free
 from meshcore.engine.loop cimport loop_run
 from meshcore.engine.mailbox cimport (
@@ -59,7 +60,7 @@ cdef class Engine:
     cdef readonly double started_unix_s
     cdef readonly bint running
 
-    def __cinit__(self, uint32_t workers, uint32_t max_in_flight=65536):
+    def __cinit__(self, uint32_t workers, bint io_uring=True):
         if not 0 < workers <= MAX_WORKERS:
             raise ValueError(f"workers must be 1..{MAX_WORKERS}, got {workers}")
         self.filter_stack.head = NULL
@@ -74,6 +75,7 @@ cdef class Engine:
         self.seed = int.from_bytes(_os.urandom(8), "little")
         for i in range(workers):
             self.workers[i] = self._new_worker(i)
+            self.workers[i].batch.is_ring_wanted = io_uring
 
     cdef Worker* _new_worker(self, uint32_t index) except NULL:
         cdef Worker* worker = <Worker*>calloc(1, sizeof(Worker))
@@ -108,7 +110,7 @@ cdef class Engine:
                 or not slab_init(&worker.exchanges, sizeof(Exchange), MAX_CONNS) \
                 or worker.parser == NULL or worker.head == NULL or worker.read_buffer == NULL \
                 or worker.scratch == NULL or worker.endpoints == NULL or worker.clusters == NULL \
-                or worker.routes == NULL or worker.listeners == NULL:
+                or worker.routes == NULL or worker.listeners == NULL or not batch_init(&worker.batch):
             raise MemoryError
         worker.read_buffer += READ_MARGIN
         return worker
@@ -296,10 +298,12 @@ cdef class Engine:
         return {
             "index": worker.index, "connections": worker.n_downstream, "upstream_connections": worker.n_upstream,
             "accepted": worker.accepted, "refused_connections": worker.refused_connections,
-            "requests": worker.requests, "wakeups": worker.wakeups, "in_flight": worker.exchanges.in_use,
+            "requests": worker.requests, "wakeups": worker.wakeups, "batched_calls": worker.batch.calls,
+            "in_flight": worker.exchanges.in_use,
             "filters_waiting": worker.filters_waiting, "buffers_bytes": worker.buffers.in_use_bytes,
             "memory_bytes": worker.buffers.in_use_bytes + worker.conns.n_chunks * 256 * sizeof(Conn)
-            + worker.exchanges.n_chunks * 256 * sizeof(Exchange) + sizeof(Worker) + READ_LARGE_BYTES + SCRATCH_BYTES,
+            + worker.exchanges.n_chunks * 256 * sizeof(Exchange) + sizeof(Worker) + READ_LARGE_BYTES + SCRATCH_BYTES
+            + BATCH_MEMORY_BYTES,
             "tap_dropped": worker.tap_ring.dropped,
         }
 
@@ -443,6 +447,7 @@ cdef void _free_worker(Worker* worker):
     free(worker.routes)
     free(worker.listeners)
     ring_free(&worker.tap_ring)
+    batch_free(&worker.batch)
     slab_free(&worker.conns)
     slab_free(&worker.exchanges)
     buffer_pool_free(&worker.buffers)

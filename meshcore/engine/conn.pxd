@@ -1,21 +1,22 @@
-# One socket: open, read, write, flush, close. Knows edges and buffers; knows neither HTTP nor exchanges.
+# One socket: open, read, write, flush, close. Knows edges, buffers and batches; knows neither HTTP nor exchanges.
 #
 # Facts about edge-triggered epoll: an edge is told once; it may be told for bytes already read; after a read shorter
 # than asked for, the next byte makes a new edge. Consequence: every fd is added once with IN|OUT|RDHUP|ET, never
 # modified; `io` remembers an edge until it is used up; a short read uses it up without a probing second read
 # (saves 0.3 us a request). Only an announced end of input (RDHUP) must be read down to its zero. Cost: a reader that
 # stops early (backpressure) must be woken by whoever made it stop. Keeps DRAIN_TO_AGAIN and ARMED_OR_EMPTY: output is
-# either all written, or in out_buffer with the writable edge outstanding.
+# either all written, or held back until the end of the batch, or in out_buffer with the writable edge outstanding.
 
-from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.stdint cimport int32_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 from libc.stdlib cimport free
 
+from meshcore.engine.batch cimport batch_hold, batch_received, batch_withdraw
 from meshcore.engine.buffer cimport Buffer, buffer_append, buffer_return, buffer_take
 from meshcore.engine.slab cimport SLAB_NONE, SlabItem, slab_at, slab_return, slab_take
 from meshcore.engine.state cimport (
-    CONN_DOWNSTREAM, CONN_FREE, CONN_QUEUED, IO_FAILED, IO_PEER_CLOSED, IO_READABLE, IO_WRITABLE, CONN_RESET, CONN_SHUT,
-    Conn, ListenerState, Worker,
+    BATCH_SEND_MAX_BYTES, READ_BYTES, CONN_DOWNSTREAM, CONN_FREE, CONN_QUEUED, IO_FAILED, IO_PEER_CLOSED, IO_READABLE, IO_WRITABLE, CONN_RESET, CONN_SHUT,
+    Conn, ListenerState, Received, Send, Worker,
 )
 from meshcore.engine.sys cimport (
     EAGAIN, EINTR, EPOLLET, EPOLLIN, EPOLLOUT, EPOLLRDHUP, SHUT_WR, sys_close, sys_epoll_add, sys_recv,
@@ -50,6 +51,7 @@ cdef inline Conn* conn_open(Worker* worker, int fd, uint8_t kind, uint8_t state)
     conn.owner = NULL
     conn.pool_next = conn.pool_prev = SLAB_NONE
     conn.peer_text_len = 0
+    conn.received_slot = conn.send_slot = 0
     timer_node_init(&conn.timer)
     if sys_epoll_add(worker.epoll_fd, fd, EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET, conn_token(conn)) != 0:
         sys_close(fd)
@@ -61,6 +63,10 @@ cdef inline Conn* conn_open(Worker* worker, int fd, uint8_t kind, uint8_t state)
 
 cdef inline void conn_close(Worker* worker, Conn* conn) noexcept nogil:
     """Close the socket and give back everything. The pointer is dead; stale events miss by generation."""
+    if conn.send_slot:
+        conn_release_held(worker, conn)
+    if conn.received_slot:
+        conn_drop_received(worker, conn)
     if conn.flags & CONN_RESET:
         sys_reset_on_close(conn.fd)
     sys_close(conn.fd)                  # leaves the epoll set by itself: nobody dup'ed it
@@ -79,9 +85,40 @@ cdef inline uint64_t conn_token(const Conn* conn) noexcept nogil:
     return <uint64_t>conn.item.generation << 32 | conn.item.index
 
 
-cdef inline int conn_recv(Conn* conn, char* at, uint32_t room, uint32_t* n) noexcept nogil:
-    """Read once. CONN_OK with *n > 0, or CONN_AGAIN, CONN_EOF, CONN_ERROR."""
-    cdef long got = sys_recv(conn.fd, at, room, 0)
+cdef inline int conn_recv(Worker* worker, Conn* conn, char* at, uint32_t room, uint32_t* n) noexcept nogil:
+    """Read once, `room` bytes at most. CONN_OK with *n > 0, or CONN_AGAIN, CONN_EOF, CONN_ERROR."""
+    cdef Received* received
+    cdef long got
+    if conn.received_slot == 0:
+        return conn_note_read(conn, sys_recv(conn.fd, at, room, 0), room, n)
+    received = batch_received(&worker.batch, conn)
+    got = received.n
+    if got > <long>room:
+        memcpy(at, received.at, room)
+        received.at += room
+        received.n -= <int32_t>room
+        received.room -= room
+        return conn_note_read(conn, room, room, n)
+    if got > 0:
+        memcpy(at, received.at, got)
+    conn_drop_received(worker, conn)
+    return conn_note_read(conn, got, received.room, n)
+
+
+cdef inline int conn_recv_anywhere(Worker* worker, Conn* conn, char** at, uint32_t* n) noexcept nogil:
+    """As conn_recv, where it does not matter where the bytes lie: *at says where, until the next read of anything."""
+    cdef Received* received
+    if conn.received_slot == 0:
+        at[0] = worker.read_buffer
+        return conn_note_read(conn, sys_recv(conn.fd, at[0], READ_BYTES, 0), READ_BYTES, n)
+    received = batch_received(&worker.batch, conn)
+    at[0] = received.at
+    conn_drop_received(worker, conn)
+    return conn_note_read(conn, received.n, received.room, n)
+
+
+cdef inline int conn_note_read(Conn* conn, long got, uint32_t room, uint32_t* n) noexcept nogil:
+    """What the answer `got` to a read of `room` bytes means."""
     if got > 0:
         n[0] = <uint32_t>got
         conn_note_received(conn, <uint64_t>got)
@@ -101,21 +138,20 @@ cdef inline int conn_recv(Conn* conn, char* at, uint32_t room, uint32_t* n) noex
 
 
 cdef inline int conn_send(Worker* worker, Conn* conn, const char* at, uint32_t n) noexcept nogil:
-    """Write, keeping what the kernel does not take. CONN_OK all written, CONN_BLOCKED, or CONN_ERROR."""
-    cdef long sent
+    """Write, at the end of the batch or now, keeping what the kernel does not take.
+
+    CONN_OK all written or held back, CONN_BLOCKED, or CONN_ERROR.
+    """
+    cdef int code
     if conn.out_buffer != NULL:
         return conn_keep(worker, conn, at, n)
-    sent = sys_send(conn.fd, at, n, 0)
-    if sent < 0:
-        if sent != -EAGAIN and sent != -EINTR:
-            conn.io |= IO_FAILED
-            return CONN_ERROR
-        sent = 0
-    conn_note_sent(conn, <uint64_t>sent)
-    if sent == <long>n:
+    if batch_hold(&worker.batch, conn, at, n, 0):
         return CONN_OK
-    conn.io &= <uint8_t>~IO_WRITABLE
-    return conn_keep(worker, conn, at + sent, n - <uint32_t>sent)
+    if conn.send_slot:
+        code = conn_settle(worker, conn)
+        if code != CONN_OK:
+            return code if code == CONN_ERROR else conn_keep(worker, conn, at, n)
+    return conn_note_send(worker, conn, at, n, sys_send(conn.fd, at, n, 0))
 
 
 cdef inline int conn_send2(Worker* worker, Conn* conn, const char* a, uint32_t a_len,
@@ -128,6 +164,9 @@ cdef inline int conn_send2(Worker* worker, Conn* conn, const char* a, uint32_t a
     if conn.out_buffer != NULL:
         code = conn_keep(worker, conn, a, a_len)
         return code if code == CONN_ERROR else conn_keep(worker, conn, b, b_len)
+    if conn.send_slot or a_len + b_len <= BATCH_SEND_MAX_BYTES:
+        code = conn_send(worker, conn, a, a_len)
+        return code if code == CONN_ERROR else conn_send(worker, conn, b, b_len)
     sent = sys_send2(conn.fd, a, a_len, b, b_len)
     if sent < 0:
         if sent != -EAGAIN and sent != -EINTR:
@@ -176,6 +215,46 @@ cdef inline int conn_flush(Worker* worker, Conn* conn) noexcept nogil:
     return CONN_OK
 
 
+cdef inline int conn_settle(Worker* worker, Conn* conn) noexcept nogil:
+    """Send now what is held back: something else is to be done with this socket. CONN_OK, CONN_BLOCKED, CONN_ERROR."""
+    cdef Send* send
+    cdef long sent
+    if conn.send_slot == 0:
+        return CONN_OK
+    send = batch_withdraw(&worker.batch, conn)
+    sent = sys_send(conn.fd, send.at, send.n, 0)
+    return conn_note_send(worker, conn, send.at, send.n, sent)
+
+
+cdef inline int conn_note_send(Worker* worker, Conn* conn, const char* at, uint32_t n, long sent) noexcept nogil:
+    """What the answer `sent` to a send of `n` bytes means: count them, keep the rest."""
+    if sent < 0:
+        if sent != -EAGAIN and sent != -EINTR:
+            conn.io |= IO_FAILED
+            return CONN_ERROR
+        sent = 0
+    conn_note_sent(conn, <uint64_t>sent)
+    if sent == <long>n:
+        return CONN_OK
+    conn.io &= <uint8_t>~IO_WRITABLE
+    return conn_keep(worker, conn, at + sent, n - <uint32_t>sent)
+
+
+cdef inline void conn_release_held(Worker* worker, Conn* conn) noexcept nogil:
+    # Closing. A request nobody waits for any more is not sent; anything else was said to be.
+    cdef Send* send = batch_withdraw(&worker.batch, conn)
+    cdef long sent
+    if not send.is_request:
+        sent = sys_send(conn.fd, send.at, send.n, 0)
+        if sent > 0:
+            conn_note_sent(conn, <uint64_t>sent)
+
+
+cdef inline void conn_drop_received(Worker* worker, Conn* conn) noexcept nogil:
+    batch_received(&worker.batch, conn).conn = NULL
+    conn.received_slot = 0
+
+
 cdef inline void conn_note_sent(Conn* conn, uint64_t n) noexcept nogil:
     """Count bytes the kernel took towards a client. A verb that bypasses conn_send (splice) calls this itself."""
     if conn.kind == CONN_DOWNSTREAM:
@@ -189,7 +268,7 @@ cdef inline void conn_note_received(Conn* conn, uint64_t n) noexcept nogil:
 
 
 cdef inline void conn_shut(Conn* conn) noexcept nogil:
-    """Close our sending side. Call with out_buffer empty."""
+    """Close our sending side. Call with out_buffer empty and nothing held back."""
     if not conn.flags & CONN_SHUT:
         conn.flags |= CONN_SHUT
         sys_shutdown(conn.fd, SHUT_WR)

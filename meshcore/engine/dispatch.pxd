@@ -8,6 +8,7 @@
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t, int32_t
 
+from meshcore.engine.batch cimport batch_hold
 from meshcore.engine.balance cimport balance_pick
 from meshcore.engine.breaker cimport BREAKER_HALF_OPEN
 from meshcore.engine.budget cimport budget_deposit, budget_withdraw
@@ -37,7 +38,7 @@ from meshcore.engine.state cimport (
     EXCHANGE_RELAY, EXCHANGE_RESPONSE_STARTED, EXCHANGE_STALE_REPLAYED, EXCHANGE_TAPPED, FLOW_DONE, FLOW_OPEN, IO_PEER_CLOSED, IO_READABLE,
     IO_WRITABLE, Conn, Exchange, Worker,
 )
-from meshcore.engine.sys cimport EAGAIN, EINTR, sys_connect, sys_now_ns, sys_send
+from meshcore.engine.sys cimport EAGAIN, EINTR, sys_connect, sys_send
 from meshcore.engine.tap cimport tap_request
 
 
@@ -114,7 +115,7 @@ cdef inline void dispatch_attempt(Worker* worker, Exchange* exchange) noexcept n
         return
     up.requests += 1
     exchange.state = EXCHANGE_AWAIT_RESPONSE
-    exchange.attempt_ns = exchange.start_ns if exchange.attempts == 1 else sys_now_ns()
+    exchange.attempt_ns = worker.now_ns
     dispatch_send(worker, exchange)
 
 
@@ -124,7 +125,7 @@ cdef inline void dispatch_connected(Worker* worker, Exchange* exchange) noexcept
     up.state = CONN_IN_EXCHANGE
     up.requests += 1
     exchange.state = EXCHANGE_AWAIT_RESPONSE
-    exchange.attempt_ns = sys_now_ns()
+    exchange.attempt_ns = worker.now_ns
     if up.io & (IO_READABLE | IO_PEER_CLOSED):
         conn_run_later(worker, up)      # it spoke with the same edge, and there may be no other
     dispatch_send(worker, exchange)
@@ -139,13 +140,14 @@ cdef inline void dispatch_send(Worker* worker, Exchange* exchange) noexcept nogi
     if buffer != NULL:
         left = buffer.end - buffer.start - exchange.request_sent
         if left:
-            sent = sys_send(up.fd, buffer.data + buffer.start + exchange.request_sent, left, 0)
+            if exchange.request_sent == 0 and exchange.request.state == FLOW_DONE \
+                    and batch_hold(&worker.batch, up, buffer.data + buffer.start, left, 1):
+                sent = left
+            else:
+                sent = sys_send(up.fd, buffer.data + buffer.start + exchange.request_sent, left, 0)
             if sent < 0:
                 if sent != -EAGAIN and sent != -EINTR:
-                    if exchange.flags & EXCHANGE_RESPONSE_STARTED:
-                        dispatch_abort_body(worker, exchange)     # the answer may still come whole
-                    else:
-                        dispatch_failed(worker, exchange, REASON_UPSTREAM_RESET)
+                    dispatch_unsent(worker, exchange)
                     return
                 sent = 0
             exchange.request_sent += <uint32_t>sent
@@ -157,6 +159,14 @@ cdef inline void dispatch_send(Worker* worker, Exchange* exchange) noexcept nogi
         dispatch_await_response(worker, exchange)
     else:
         dispatch_pump(worker, exchange)
+
+
+cdef inline void dispatch_unsent(Worker* worker, Exchange* exchange) noexcept nogil:
+    """The kernel refused bytes of the request buffer: this connection is broken."""
+    if exchange.flags & EXCHANGE_RESPONSE_STARTED:
+        dispatch_abort_body(worker, exchange)         # the answer may still come whole
+    else:
+        dispatch_failed(worker, exchange, REASON_UPSTREAM_RESET)
 
 
 cdef inline void dispatch_await_response(Worker* worker, Exchange* exchange) noexcept nogil:

@@ -9,7 +9,7 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
 from meshcore.engine.conn cimport (
     CONN_BLOCKED, CONN_EOF, CONN_ERROR, CONN_OK, conn_close, conn_deadline, conn_drop_input, conn_flush,
-    conn_list_remove, conn_recv, conn_run_later, conn_shut,
+    conn_list_remove, conn_recv, conn_run_later, conn_settle, conn_shut,
 )
 from meshcore.engine.state cimport (
     CONN_AWAIT_FLUSH, CONN_AWAIT_HEAD, CONN_CLOSE_AFTER, CONN_LINGERING, CONN_RESET, IO_FAILED, IO_PEER_CLOSED,
@@ -34,6 +34,9 @@ cdef inline void downstream_abort(Worker* worker, Conn* conn) noexcept nogil:
 cdef inline void downstream_part(Worker* worker, Conn* conn) noexcept nogil:
     """No further request here: flush, then close or linger."""
     conn.flags |= CONN_CLOSE_AFTER
+    if conn.send_slot and conn_settle(worker, conn) == CONN_ERROR:
+        downstream_close(worker, conn)
+        return
     if conn.out_buffer != NULL:
         conn.state = CONN_AWAIT_FLUSH
         conn_deadline(worker, conn, worker.now_ns + worker.current.snapshot.limits.keep_alive_timeout_ns)
@@ -66,7 +69,7 @@ cdef inline void downstream_linger(Worker* worker, Conn* conn) noexcept nogil:
     cdef uint32_t n
     cdef int code
     while conn.io & (IO_READABLE | IO_PEER_CLOSED | IO_FAILED):
-        code = conn_recv(conn, worker.read_buffer, READ_BYTES, &n)
+        code = conn_recv(worker, conn, worker.read_buffer, READ_BYTES, &n)
         if code == CONN_EOF or code == CONN_ERROR:
             downstream_close(worker, conn)
             return

@@ -1,10 +1,17 @@
-# What an epoll event, a deadline or a turn in the run list means for a connection in its state. Decides who acts;
-# acts itself only by calling request, dispatch, response and downstream.
+# What an epoll event, a deadline, a turn in the run list or a send that failed late means for a connection in its
+# state. Decides who acts; acts itself only by calling request, dispatch, response and downstream.
 
-from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.stdint cimport int32_t, uint8_t, uint32_t, uint64_t
 
-from meshcore.engine.conn cimport CONN_ERROR, CONN_OK, conn_deadline, conn_flush
-from meshcore.engine.dispatch cimport dispatch_connected, dispatch_failed, dispatch_pump, dispatch_send, dispatch_unqueue
+from meshcore.engine.batch cimport batch_clear, batch_end, batch_withdraw
+from meshcore.engine.conn cimport (
+    CONN_ERROR, CONN_OK, conn_deadline, conn_flush, conn_keep_input, conn_note_send, conn_run_later, conn_settle,
+    conn_token,
+)
+from meshcore.engine.dispatch cimport (
+    dispatch_abort_body, dispatch_connected, dispatch_failed, dispatch_pump, dispatch_send, dispatch_unqueue,
+    dispatch_unsent,
+)
 from meshcore.engine.downstream cimport downstream_close, downstream_flushed, downstream_linger
 from meshcore.engine.endpoint cimport EndpointState
 from meshcore.engine.exchange cimport ATTEMPT_SUCCEEDED, exchange_earlier, exchange_end
@@ -20,13 +27,26 @@ from meshcore.engine.reasons cimport (
 from meshcore.engine.request cimport request_read
 from meshcore.engine.respond cimport respond_gone, respond_reason, respond_unparsed
 from meshcore.engine.response cimport response_cut, response_pump, response_read, response_tunnel_pump
+from meshcore.engine.slab cimport slab_find
 from meshcore.engine.state cimport (
     CONN_AWAIT_CONNECT, CONN_AWAIT_FLUSH, CONN_AWAIT_HEAD, CONN_DOWNSTREAM, CONN_FREE, CONN_IDLE, CONN_IN_EXCHANGE,
     CONN_LINGERING, CONN_LISTENER, EXCHANGE_AWAIT_CONNECTION, EXCHANGE_AWAIT_FILTER, EXCHANGE_AWAIT_RESPONSE,
     EXCHANGE_AWAIT_RESPONSE_FILTER, EXCHANGE_BODY_ABORTED, EXCHANGE_RELAY, EXCHANGE_TUNNEL, FLOW_DONE, FLOW_OPEN,
-    IO_FAILED, IO_PEER_CLOSED, IO_READABLE, IO_WRITABLE, Conn, Exchange, Worker,
+    IO_FAILED, IO_PEER_CLOSED, IO_READABLE, IO_WRITABLE, CONN_REUSED, CONN_UPSTREAM, Conn, Exchange, Send, Worker,
 )
-from meshcore.engine.sys cimport EPOLLERR, EPOLLHUP, EPOLLIN, EPOLLOUT, EPOLLRDHUP, sys_now_ns, sys_socket_error
+from meshcore.engine.sys cimport (
+    EAGAIN, EINTR, EPOLLERR, EPOLLHUP, EPOLLIN, EPOLLOUT, EPOLLRDHUP, MSG_PEEK, sys_now_ns, sys_recv, sys_socket_error,
+)
+
+
+cdef inline int event_may_read_ahead(Conn* conn, uint32_t events) noexcept nogil:
+    """Will acting on these events begin with one read of a head?"""
+    if events & (EPOLLIN | EPOLLRDHUP | EPOLLERR | EPOLLHUP) != EPOLLIN or conn.in_buffer != NULL:
+        return 0
+    if conn.kind == CONN_DOWNSTREAM:
+        return conn.state == CONN_AWAIT_HEAD and conn.out_buffer == NULL
+    return conn.kind == CONN_UPSTREAM and conn.state == CONN_IN_EXCHANGE and conn.exchange != NULL \
+        and conn.exchange.state == EXCHANGE_AWAIT_RESPONSE
 
 
 cdef inline void event_act(Worker* worker, Conn* conn, uint32_t events) noexcept nogil:
@@ -136,6 +156,8 @@ cdef inline void event_upstream(Worker* worker, Conn* conn) noexcept nogil:
         return
     if exchange.state == EXCHANGE_AWAIT_RESPONSE_FILTER:
         return
+    if conn.send_slot and not event_upstream_is_sound(worker, conn, exchange):
+        return
     if exchange.state == EXCHANGE_TUNNEL:
         if conn.out_buffer != NULL and conn_flush(worker, conn) == CONN_ERROR:
             event_end_tunnel(worker, exchange)
@@ -150,6 +172,29 @@ cdef inline void event_upstream(Worker* worker, Conn* conn) noexcept nogil:
         response_read(worker, exchange)
     elif exchange.state == EXCHANGE_RELAY:
         response_pump(worker, exchange)
+
+
+cdef inline int event_upstream_is_sound(Worker* worker, Conn* conn, Exchange* exchange) noexcept nogil:
+    """What came from an endpoint before our bytes left is no answer to them. 1: go on; 0: the exchange goes elsewhere.
+
+    A reused connection with something to read was closed by the endpoint, or brings bytes nobody asked for: the request
+    still held back is certainly unsent, whatever its method. A fresh one may be refused before it was asked.
+    """
+    cdef char byte
+    if not conn.io & (IO_READABLE | IO_PEER_CLOSED | IO_FAILED):
+        return 1
+    if not conn.flags & CONN_REUSED or exchange.state != EXCHANGE_AWAIT_RESPONSE \
+            or not worker.batch.sends[conn.send_slot - 1].is_request:
+        if conn_settle(worker, conn) == CONN_ERROR:
+            conn.io |= IO_READABLE
+        return 1
+    if not conn.io & IO_FAILED and sys_recv(conn.fd, &byte, 1, MSG_PEEK) == -EAGAIN:
+        conn.io &= <uint8_t>~IO_READABLE              # an edge of bytes already read
+        return 1
+    batch_withdraw(&worker.batch, conn)
+    exchange.request_sent = 0
+    dispatch_failed(worker, exchange, REASON_UPSTREAM_RESET)
+    return 0
 
 
 cdef inline int event_upstream_writable(Worker* worker, Conn* conn, Exchange* exchange) noexcept nogil:
@@ -169,6 +214,64 @@ cdef inline void event_end_tunnel(Worker* worker, Exchange* exchange) noexcept n
     cdef Conn* down = exchange.down
     exchange_end(worker, exchange, ATTEMPT_SUCCEEDED, sys_now_ns())
     downstream_close(worker, down)
+
+
+# --- sends held back ------------------------------------------------------------------------------------------------
+
+cdef inline void event_end_batch(Worker* worker) noexcept nogil:
+    """Make the sends held back, and act on those the kernel did not take whole."""
+    cdef uint64_t tokens[64]
+    cdef uint8_t is_request[64]
+    cdef Send* send
+    cdef Conn* conn
+    cdef uint32_t n = batch_end(&worker.batch)
+    cdef uint32_t n_left = 0
+    cdef uint32_t i
+    for i in range(n):
+        send = &worker.batch.sends[i]
+        send.conn.send_slot = 0
+        if not event_note_sent(worker, send, worker.batch.results[i]):
+            tokens[n_left] = conn_token(send.conn)
+            is_request[n_left] = send.is_request
+            n_left += 1
+    batch_clear(&worker.batch)          # from here on sends are made at once
+    for i in range(n_left):
+        conn = <Conn*>slab_find(&worker.conns, tokens[i])
+        if conn != NULL and conn.kind != CONN_FREE:
+            event_unsent(worker, conn, is_request[i])
+
+
+cdef inline int event_note_sent(Worker* worker, Send* send, int32_t result) noexcept nogil:
+    """1: all of it was taken."""
+    if not send.is_request:
+        return conn_note_send(worker, send.conn, send.at, send.n, result) == CONN_OK
+    if result == <int32_t>send.n:
+        return 1
+    send.conn.exchange.request_sent = <uint32_t>result if result > 0 else 0
+    if result >= 0 or result == -EAGAIN or result == -EINTR:
+        send.conn.io &= <uint8_t>~IO_WRITABLE
+    else:
+        send.conn.io |= IO_FAILED
+    return 0
+
+
+cdef inline void event_unsent(Worker* worker, Conn* conn, int is_request) noexcept nogil:
+    """A send that was taken for made was not, or not whole."""
+    cdef Exchange* exchange = conn.exchange
+    if conn.kind != CONN_UPSTREAM or exchange == NULL or exchange.state == EXCHANGE_TUNNEL:
+        if not conn.io & IO_FAILED and conn.kind == CONN_DOWNSTREAM and conn.state == CONN_AWAIT_HEAD \
+                and conn.out_buffer == NULL:
+            conn.io |= IO_FAILED                      # no memory to keep the rest
+        event_run(worker, conn)
+    elif is_request:
+        if conn.io & IO_FAILED:
+            dispatch_unsent(worker, exchange)
+        else:
+            conn_deadline(worker, conn, worker.now_ns + exchange.route.idle_timeout_ns)
+    elif conn.io & IO_FAILED:
+        dispatch_abort_body(worker, exchange)
+    else:
+        dispatch_pump(worker, exchange)
 
 
 # --- deadlines ------------------------------------------------------------------------------------------------------

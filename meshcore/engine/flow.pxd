@@ -11,7 +11,7 @@ from libc.string cimport memcpy
 
 from meshcore.engine.conn cimport (
     CONN_EOF, CONN_ERROR, CONN_OK, conn_keep_input, conn_note_received, conn_note_sent, conn_recv, conn_run_later,
-    conn_send, conn_send2,
+    conn_send, conn_send2, conn_settle,
 )
 from meshcore.engine.framing cimport (
     CHUNK_DONE, CHUNK_MORE, chunk_decode_at, chunk_free, chunk_reset, chunk_trailers, chunk_write_header,
@@ -172,7 +172,7 @@ cdef inline int flow_pump(Worker* worker, Flow* flow, Conn* sender, Conn* receiv
             if not sender.io & (IO_READABLE | IO_PEER_CLOSED | IO_FAILED):
                 return FLOW_AWAIT_INPUT
             room = READ_LARGE_BYTES if flow.moved_bytes > READ_BYTES else READ_BYTES
-            code = conn_recv(sender, worker.read_buffer, room, &n)
+            code = conn_recv(worker, sender, worker.read_buffer, room, &n)
             if code == CONN_EOF:
                 return flow_end_of_input(worker, flow, receiver)
             if code == CONN_ERROR:
@@ -216,6 +216,7 @@ cdef inline int flow_splice(Worker* worker, Flow* flow, Conn* sender, Conn* rece
     # One step by splice: FLOW_GO_ON, or the reason to stop.
     cdef long moved
     cdef uint64_t want
+    cdef int settled
     cdef char probe
     if flow.piped_bytes == 0:
         if not sender.io & (IO_READABLE | IO_PEER_CLOSED | IO_FAILED):
@@ -248,6 +249,10 @@ cdef inline int flow_splice(Worker* worker, Flow* flow, Conn* sender, Conn* rece
         flow.moved_bytes += <uint64_t>moved
         if flow.remaining_bytes == 0:
             flow.state = FLOW_DONE
+    if receiver.send_slot:
+        settled = conn_settle(worker, receiver)
+        if settled != CONN_OK:
+            return FLOW_RECEIVER_FAILED if settled == CONN_ERROR else FLOW_AWAIT_OUTPUT
     while flow.piped_bytes:
         moved = sys_splice(flow.pipe.read_fd, receiver.fd, flow.piped_bytes)
         if moved < 0:

@@ -1,4 +1,4 @@
-# Reading a head: from the worker's buffer when it comes whole, from the connection's own while it is partial.
+# Reading a head: from where it was read when it comes whole, from the connection's own while it is partial.
 # Owns where the bytes of a head lie; the parser's verdict is its caller's to act on.
 #
 # A head that arrives in one read is parsed where it was read and never copied. Only a partial one gets a buffer and a
@@ -9,9 +9,9 @@ from libc.stdlib cimport malloc
 from libc.string cimport memmove
 
 from meshcore.engine.buffer cimport Buffer, buffer_append, buffer_return, buffer_take
-from meshcore.engine.conn cimport CONN_ERROR, CONN_OK, conn_recv
+from meshcore.engine.conn cimport CONN_ERROR, CONN_OK, conn_recv, conn_recv_anywhere
 from meshcore.engine.head cimport HeadParser, head_parser_reset
-from meshcore.engine.state cimport IO_FAILED, IO_PEER_CLOSED, IO_READABLE, READ_BYTES, Conn, Worker
+from meshcore.engine.state cimport IO_FAILED, IO_PEER_CLOSED, IO_READABLE, Conn, Worker
 
 cdef enum InputCode:
     INPUT_READY = 0                     # bytes at *at, not parsed yet or newly grown
@@ -40,10 +40,7 @@ cdef inline int input_read(Worker* worker, Conn* conn, char** at, uint32_t* n) n
     if not conn.io & (IO_READABLE | IO_PEER_CLOSED | IO_FAILED):
         return INPUT_AGAIN
     if buffer == NULL:
-        code = conn_recv(conn, worker.read_buffer, READ_BYTES, &got)
-        at[0] = worker.read_buffer
-        n[0] = got
-        return code
+        return conn_recv_anywhere(worker, conn, at, n)
     held = buffer.end - buffer.start
     if buffer.size_bytes - buffer.end < 1024:
         if buffer.start >= 1024:
@@ -58,7 +55,7 @@ cdef inline int input_read(Worker* worker, Conn* conn, char** at, uint32_t* n) n
             memmove(larger.data, buffer.data + buffer.start, held)
             buffer_return(&worker.buffers, buffer)
             conn.in_buffer = buffer = larger
-    code = conn_recv(conn, buffer.data + buffer.end, buffer.size_bytes - buffer.end, &got)
+    code = conn_recv(worker, conn, buffer.data + buffer.end, buffer.size_bytes - buffer.end, &got)
     if code != CONN_OK:
         return code
     buffer.end += got

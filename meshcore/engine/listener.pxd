@@ -16,8 +16,8 @@ from meshcore.engine.state cimport (
     CONN_AWAIT_HEAD, CONN_DOWNSTREAM, CONN_FREE, CONN_LISTENER, LISTENER_REMOVED, Conn, ListenerState, Worker,
 )
 from meshcore.engine.sys cimport (
-    ECONNABORTED, EINTR, EMFILE, ENFILE, EPOLLIN, sockaddr_storage, sys_accept, sys_close, sys_dup, sys_epoll_add, sys_ipv4_text,
-    sys_peer_raw, sys_send,
+    ECONNABORTED, EINTR, EMFILE, ENFILE, EPOLLIN, sockaddr_storage, sys_accept, sys_close, sys_dup, sys_epoll_add,
+    sys_ipv4_text, sys_is_loopback, sys_peer_raw, sys_send, sys_tune_listener, sys_tune_loopback,
 )
 from meshcore.engine.timer cimport timer_node_init
 
@@ -36,6 +36,7 @@ cdef inline int listener_open(Worker* worker, ListenerState* listener) noexcept 
     conn.state = 0
     conn.io = 0
     conn.flags = 0
+    conn.received_slot = conn.send_slot = 0
     conn.exchange = NULL
     conn.in_buffer = conn.out_buffer = NULL
     conn.parser = NULL
@@ -45,6 +46,7 @@ cdef inline int listener_open(Worker* worker, ListenerState* listener) noexcept 
         conn_close(worker, conn)
         return 0
     listener.conn = conn
+    listener.is_loopback = <uint8_t>sys_tune_listener(conn.fd)
     return 1
 
 
@@ -86,6 +88,8 @@ cdef inline int listener_accept(Worker* worker, Conn* conn) noexcept nogil:
         if down == NULL:
             listener.refused += 1
             continue
+        if not listener.is_loopback and sys_is_loopback(&peer):
+            sys_tune_loopback(fd)       # one call a connection, for clients of this machine only
         down.owner = listener
         down.peer_text_len = <uint8_t>sys_ipv4_text(&peer, down.peer_text)
         sys_peer_raw(&peer, down.peer_address, &down.peer_port)

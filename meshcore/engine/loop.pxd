@@ -1,18 +1,19 @@
 # One worker: wait, act on events, timers and commands, until told to stop. Owns the order of things in a wake-up.
 #
-# A wake-up: read the clock once (NOW_ONCE); events; commands and answered filters; timers; connections that asked to
-# run again; queues that may have a free connection; hand parked exchanges to the filter thread. Memory freed in a
-# batch may be reused in it: a stale event is recognised by its token's generation.
+# A wake-up: read the clock once (NOW_ONCE); events, in batches (see batch); commands and answered filters; timers;
+# connections that asked to run again; queues that may have a free connection; hand parked exchanges to the filter
+# thread. Memory freed in a batch may be reused in it: a stale event is recognised by its token's generation.
 
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free
 
+from meshcore.engine.batch cimport batch_add_read, batch_begin, batch_close, batch_open, batch_read
 from meshcore.engine.buffer cimport buffer_return
-from meshcore.engine.conn cimport conn_close, conn_deadline
+from meshcore.engine.conn cimport conn_close, conn_deadline, conn_keep_input, conn_run_later
 from meshcore.engine.dispatch cimport dispatch_serve
 from meshcore.engine.downstream cimport downstream_part
 from meshcore.engine.endpoint cimport ClusterState, EndpointState
-from meshcore.engine.event cimport event_act, event_run, event_timeout
+from meshcore.engine.event cimport event_act, event_end_batch, event_may_read_ahead, event_run, event_timeout
 from meshcore.engine.flow cimport flow_close
 from meshcore.engine.hook cimport hook_bury, hook_hand_over
 from meshcore.engine.listener cimport listener_close, listener_open
@@ -26,10 +27,11 @@ from meshcore.engine.snapshot cimport ClusterConf, Snapshot
 from meshcore.engine.stack cimport StackNode, stack_take
 from meshcore.engine.state cimport (
     CONN_AWAIT_HEAD, CONN_DOWNSTREAM, CONN_FREE, CONN_LISTENER, CONN_QUEUED, CONN_UPSTREAM, EXCHANGE_ABANDONED,
-    IO_READABLE, LISTENER_REMOVED, MAX_CLUSTERS, MAX_LISTENERS, Conn, Exchange, Hook, ListenerState, SnapshotRef, Worker,
+    BATCH_EVENTS, IO_FAILED, IO_PEER_CLOSED, IO_READABLE, LISTENER_REMOVED, MAX_CLUSTERS, MAX_LISTENERS, Conn, Exchange, Hook, ListenerState,
+    Received, SnapshotRef, Worker,
 )
 from meshcore.engine.sys cimport (
-    atomic_add_u32, atomic_store_u32, epoll_event, epoll_wait, sys_drain_notify, sys_now_ns, sys_wall_ns,
+    EAGAIN, atomic_add_u32, atomic_store_u32, epoll_event, epoll_wait, sys_drain_notify, sys_now_ns, sys_wall_ns,
 )
 from meshcore.engine.tap cimport tap_release
 from meshcore.engine.timer cimport TimerNode, timer_expired, timer_wait_ms
@@ -43,11 +45,11 @@ cdef inline void loop_run(Worker* worker) noexcept nogil:
     """Run until COMMAND_STOP. Then every socket is closed, and `stopped` is set last."""
     cdef epoll_event events[256]
     cdef int n
-    cdef int i
+    cdef int first
     cdef int timeout_ms
     cdef int woken
-    cdef SlabItem* item
     worker.now_ns = sys_now_ns()
+    batch_open(&worker.batch)
     while not worker.stopping:
         timeout_ms = 0 if worker.run_head != SLAB_NONE else timer_wait_ms(&worker.timers, worker.now_ns)
         n = epoll_wait(worker.epoll_fd, events, EVENTS_PER_WAIT, timeout_ms)
@@ -55,17 +57,18 @@ cdef inline void loop_run(Worker* worker) noexcept nogil:
         worker.wall_offset_ns = sys_wall_ns() - worker.now_ns
         worker.wakeups += 1
         woken = 0
-        for i in range(n):
-            if events[i].data.u64 == 0:
-                woken = 1
-                continue
-            item = slab_find(&worker.conns, events[i].data.u64)
-            if item != NULL:
-                event_act(worker, <Conn*>item, events[i].events)
+        first = 0
+        while first < n:
+            woken |= loop_batch(worker, events + first, min(n - first, <int>BATCH_EVENTS))
+            first += BATCH_EVENTS
+            if first < n:
+                worker.now_ns = sys_now_ns()          # a batch may have moved megabytes
         if woken:
             sys_drain_notify(worker.wake_fd)
             loop_commands(worker)
+            batch_begin(&worker.batch, BATCH_EVENTS)
             loop_filters(worker)
+            event_end_batch(worker)
         loop_timers(worker)
         loop_run_list(worker)
         if worker.serve_queues:
@@ -73,7 +76,52 @@ cdef inline void loop_run(Worker* worker) noexcept nogil:
         if worker.parked != NULL:
             hook_hand_over(worker)
     loop_close_all(worker)
+    batch_close(&worker.batch)
     atomic_store_u32(&worker.stopped, 1)
+
+
+cdef inline int loop_batch(Worker* worker, const epoll_event* events, int n) noexcept nogil:
+    """Act on up to BATCH_EVENTS events: read, act, send. 1 when one of them was a call to the mailbox."""
+    cdef SlabItem* item
+    cdef int woken = 0
+    cdef int i
+    batch_begin(&worker.batch, n)
+    for i in range(n):
+        if events[i].data.u64 == 0:
+            continue
+        item = slab_find(&worker.conns, events[i].data.u64)
+        if item != NULL and event_may_read_ahead(<Conn*>item, events[i].events):
+            batch_add_read(&worker.batch, <Conn*>item)
+    batch_read(&worker.batch)
+    for i in range(n):
+        if events[i].data.u64 == 0:
+            woken = 1
+            continue
+        item = slab_find(&worker.conns, events[i].data.u64)
+        if item != NULL:
+            event_act(worker, <Conn*>item, events[i].events)
+    loop_keep_untaken(worker)
+    event_end_batch(worker)
+    return woken
+
+
+cdef inline void loop_keep_untaken(Worker* worker) noexcept nogil:
+    # What was read ahead and then not asked for (its connection went another way meanwhile) is kept as if asked for.
+    cdef Received* received
+    cdef Conn* conn
+    cdef uint32_t i
+    for i in range(worker.batch.n_received):
+        received = &worker.batch.received[i]
+        conn = received.conn
+        if conn == NULL:
+            continue
+        received.conn = NULL
+        conn.received_slot = 0
+        if received.n > 0 and conn_keep_input(worker, conn, received.at, <uint32_t>received.n):
+            conn_run_later(worker, conn)
+        elif received.n != -EAGAIN:
+            conn.io |= IO_READABLE | IO_PEER_CLOSED if received.n == 0 else IO_FAILED
+            conn_run_later(worker, conn)
 
 
 cdef inline void loop_timers(Worker* worker) noexcept nogil:

@@ -5,7 +5,7 @@
 
 from libc.stdint cimport uint8_t, uint32_t
 
-from meshcore.engine.conn cimport conn_close, conn_deadline, conn_list_add, conn_list_remove
+from meshcore.engine.conn cimport conn_close, conn_deadline, conn_list_add, conn_list_remove, conn_settle
 from meshcore.engine.endpoint cimport EndpointState
 from meshcore.engine.slab cimport SLAB_NONE, slab_at
 from meshcore.engine.snapshot cimport ClusterConf
@@ -43,6 +43,8 @@ cdef inline void pool_return(Worker* worker, EndpointState* endpoint, const Clus
     """Keep a connection whose response is complete, or close it when enough are kept."""
     cdef char byte
     conn.exchange = NULL
+    if conn.send_slot:
+        conn_settle(worker, conn)       # the end of a request, answered before it was sent
     if conn.io & IO_READABLE and sys_recv(conn.fd, &byte, 1, MSG_PEEK) == -EAGAIN:
         # A read that was filled to its last byte (or a splice) leaves open whether more follows.
         conn.io &= <uint8_t>~IO_READABLE

@@ -37,7 +37,7 @@ from meshcore.engine.state cimport (
     FLOW_CHUNKED, FLOW_DONE, FLOW_EMPTY, FLOW_LENGTH, FLOW_OPEN, HOOK_REQUEST, IO_FAILED, IO_PEER_CLOSED, IO_READABLE,
     LISTENER_REMOVED, Conn, Exchange, ListenerState, Worker,
 )
-from meshcore.engine.sys cimport sys_ipv6_text, sys_now_ns
+from meshcore.engine.sys cimport sys_ipv6_text
 from meshcore.engine.tap cimport tap_capture
 
 cdef enum:
@@ -102,7 +102,7 @@ cdef inline void request_begin(Worker* worker, Conn* conn, Head* head, uint32_t 
     if listener.conf_index == LISTENER_REMOVED:
         respond_unparsed(worker, conn, REASON_DRAINING)
         return
-    exchange = exchange_begin(worker, conn, sys_now_ns())
+    exchange = exchange_begin(worker, conn, worker.now_ns)
     if exchange == NULL:
         respond_unparsed(worker, conn, REASON_LOAD_SHED)
         return

@@ -9,7 +9,7 @@ from meshcore.engine.budget cimport budget_withdraw
 from meshcore.engine.buffer cimport buffer_return
 from meshcore.engine.conn cimport (
     CONN_BLOCKED, CONN_ERROR, CONN_OK, conn_deadline, conn_drop_input, conn_keep_input, conn_run_later, conn_send,
-    conn_send2, conn_shut,
+    conn_send2, conn_settle, conn_shut,
 )
 from meshcore.engine.dispatch cimport dispatch_again, dispatch_failed
 from meshcore.engine.downstream cimport downstream_abort, downstream_close, downstream_next, downstream_refuse
@@ -138,7 +138,7 @@ cdef inline void response_info(Worker* worker, Exchange* exchange, ResponseInfo*
 
 cdef inline void response_begin(Worker* worker, Exchange* exchange, Head* head, char* rest, uint32_t n) noexcept nogil:
     """The final head is here, with `n` bytes behind it: retry, park for a filter, or forward."""
-    cdef uint64_t now_ns = sys_now_ns()
+    cdef uint64_t now_ns = worker.now_ns
     cdef uint32_t bit = 0
     exchange.status = head.status
     if exchange.first_byte_ns == 0 or not exchange.flags & EXCHANGE_RESPONSE_FILTERED:
@@ -386,6 +386,10 @@ cdef inline void response_tunnel_pump(Worker* worker, Exchange* exchange) noexce
         exchange_end(worker, exchange, ATTEMPT_SUCCEEDED, sys_now_ns())
         downstream_abort(worker, down)
         return
+    if to_up == FLOW_FINISHED:
+        conn_settle(worker, up)
+    if to_down == FLOW_FINISHED:
+        conn_settle(worker, down)
     if response_tunnel_is_dead(down, to_up == FLOW_FINISHED):
         exchange_end(worker, exchange, ATTEMPT_SUCCEEDED, sys_now_ns())
         downstream_abort(worker, down)

@@ -19,6 +19,7 @@ from meshcore.engine.slab cimport Slab, SlabItem
 from meshcore.engine.snapshot cimport Snapshot, RouteConf, ClusterConf, ListenerConf
 from meshcore.engine.stack cimport Stack, StackNode
 from meshcore.engine.timer cimport TimerNode, TimerWheel
+from meshcore.engine.uring cimport Uring
 
 cdef enum:
     MAX_TAPS = 8                        # sessions at a time: one bit each in Exchange.tap_mask
@@ -31,6 +32,10 @@ cdef enum:
     READ_BYTES = 65536                  # one read of ordinary traffic
     READ_LARGE_BYTES = 262144           # one read once a body turned out large: half the CPU per byte
     SCRATCH_BYTES = 98304               # an edited head (<= 64 KiB) with a small body behind it
+    BATCH_EVENTS = 32                   # connections served between two entries into the kernel for their sends
+    BATCH_SENDS = 64                    # an event may cause more than one
+    BATCH_SEND_BYTES = 65536            # held back of all connections together
+    BATCH_SEND_MAX_BYTES = 8192         # of one: above, copying costs what the call saved
 
 
 cdef struct Exchange
@@ -91,6 +96,8 @@ cdef struct Conn:
     uint32_t pool_next                  # idle list of the endpoint, or all downstream connections of the worker
     uint32_t pool_prev
     uint16_t peer_port
+    uint8_t received_slot               # 1 + place in Batch.received; 0: none
+    uint8_t send_slot                   # 1 + place in Batch.sends; 0: none
     uint8_t peer_text_len               # 0: not IPv4, see peer_address
     char peer_text[16]
     uint8_t peer_address[16]
@@ -247,6 +254,7 @@ cdef struct ListenerState:
     uint32_t conf_index                 # in the current snapshot's listeners; LISTENER_REMOVED
     uint64_t version                    # of the snapshot that last named it
     int32_t fd                          # to adopt at the next configuration; -1 when adopted
+    uint8_t is_loopback                 # only this machine can connect
     Conn* conn                          # NULL once closed
 
 
@@ -278,6 +286,36 @@ cdef struct TapSession:
     uint64_t suppressed                 # matched, over max_rps
 
 
+cdef struct Received:                   # what a connection was sent, read in a batch, not yet taken
+    Conn* conn                          # NULL: taken, or the connection is gone
+    char* at
+    int32_t n                           # bytes, 0 at the end of input, or a negated errno
+    uint32_t room                       # that the read had
+
+
+cdef struct Send:                       # bytes held back until the end of the batch
+    Conn* conn                          # NULL: sent otherwise, or dropped
+    char* at
+    uint32_t n
+    uint8_t is_request                  # counted in Exchange.request_sent
+
+
+cdef struct Batch:
+    Uring ring
+    Received received[32]
+    Send sends[64]
+    int32_t results[64]
+    uint32_t n_received
+    uint32_t n_sends
+    uint8_t holds                       # sends are held back now
+    uint8_t holds_requests
+    uint8_t is_ring_wanted
+    uint32_t held_bytes
+    char* held                          # the bytes of `sends`
+    char* read_slots
+    uint64_t calls                      # made through the ring
+
+
 cdef struct Worker:
     uint64_t now_ns                     # NOW_ONCE: read once per wake-up
     int epoll_fd
@@ -295,6 +333,7 @@ cdef struct Worker:
     Head* head
     char* read_buffer
     char* scratch
+    Batch batch
     SnapshotRef* current
     EndpointState** endpoints
     ClusterState** clusters

@@ -17,13 +17,13 @@ ROOT = Path(__file__).resolve().parents[2]
 ENGINE = ROOT / "meshcore" / "engine"
 
 LEVELS = {
-    "system calls and codes": ["reasons", "sys"],
+    "system calls and codes": ["reasons", "sys", "uring"],
     "mechanisms": ["rng", "histogram", "ewma", "timer", "slab", "buffer", "ring", "stack"],
     "configuration": ["snapshot"],
     "bytes, sans-io": ["llhttp", "octets", "fields", "authority", "head", "target", "hop", "http1_request",
                        "http1_response", "http1", "framing", "trace", "rewrite"],
     "policy, sans-io": ["breaker", "budget", "endpoint", "balance", "routes"],
-    "edge": ["state", "conn", "pipe", "pool"],
+    "edge": ["state", "batch", "conn", "pipe", "pool"],
     "exchange": ["flow", "input", "tap", "exchange", "downstream", "respond", "hook", "dispatch", "request", "response"],
     "loop": ["mailbox", "listener", "resume", "event", "loop"],
 }
