@@ -21,6 +21,33 @@ _UNSETTABLE = frozenset((
     "upgrade",
 ))
 _TOKEN = frozenset("!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyz")
+# Field names as filters write them -> (lower case, the same as ASCII octets or None, why no filter may set it or None).
+# Filters use a handful of names, a million times each.
+cdef dict _names = {}
+cdef enum:
+    NAMES_KEPT = 1024
+
+cdef extern from "Python.h":
+    int PyUnicode_KIND(object text)
+    int PyUnicode_1BYTE_KIND
+    void* PyUnicode_DATA(object text)
+
+
+cdef tuple _name(str name):
+    cdef tuple known = _names.get(name)
+    cdef str wanted
+    cdef str problem = None
+    if known is None:
+        wanted = name.lower()
+        if wanted in _UNSETTABLE:
+            problem = f"field {name!r} belongs to the proxy: a filter cannot set it"
+        elif not wanted or not _TOKEN.issuperset(wanted):
+            problem = f"field name {name!r} is not a token (RFC 9110 5.1)"
+        known = (wanted, wanted.encode("ascii") if wanted.isascii() else None, problem)
+        if len(_names) >= NAMES_KEPT:
+            _names.clear()
+        _names[name] = known
+    return known
 
 
 cdef class Headers:
@@ -37,10 +64,11 @@ cdef class Headers:
 
     def get(self, str name not None, default=None):
         """The first value of that name, or `default`."""
-        cdef str wanted = name.lower()
+        cdef tuple known = _name(name)
+        cdef str wanted = known[0]
         cdef Py_ssize_t at
-        if self.fields is None:
-            at = self._find(wanted)
+        if self.fields is None and known[1] is not None:
+            at = self._find(<bytes>known[1])
             if at >= 0:
                 return self._value_at(at + len(wanted) + 1)
         for field in self.added if self.fields is None else self.fields:
@@ -66,7 +94,7 @@ cdef class Headers:
     def __setitem__(self, str name, str value) -> None:
         """Replace every field of that name by one. ValueError for framing fields and for bytes no field may hold."""
         cdef str wanted = _settable(name, value)
-        if self.fields is not None or self.get(wanted) is not None:
+        if self.fields is not None or self.get(name) is not None:
             self._parse()
             self.fields = [field for field in self.fields if field[0] != wanted]
         self._append(wanted, name, value)
@@ -105,23 +133,19 @@ cdef class Headers:
         (self.added if self.fields is None else self.fields).append((wanted, name, value))
         self.changed = True
 
-    cdef Py_ssize_t _find(self, str wanted):
-        # Where the first field line of that name begins, or -1. `wanted` is lower case; others than ASCII never match.
+    cdef Py_ssize_t _find(self, bytes wanted):
+        # Where the first field line of that name begins, or -1. `wanted` is lower case.
         cdef const char* head = PyBytes_AS_STRING(self.raw)
         cdef Py_ssize_t end = len(self.raw) - 2
         cdef Py_ssize_t at = self.start
         cdef Py_ssize_t length = len(wanted)
         cdef const char* line_end
-        cdef bytes name
-        if not wanted.isascii():
-            return -1
-        name = wanted.encode("ascii")
         while at < end:
             line_end = <const char*>memchr(head + at, c"\n", end - at)
             if line_end == NULL:
                 return -1
             if line_end - head - at > length and head[at + length] == c":" \
-                    and octets_equal_nocase(head + at, PyBytes_AS_STRING(name), <uint32_t>length):
+                    and octets_equal_nocase(head + at, PyBytes_AS_STRING(wanted), <uint32_t>length):
                 return at
             at = line_end - head + 1
         return -1
@@ -149,14 +173,47 @@ cdef class Headers:
         self.fields += self.added
 
     cdef bytes head(self, bytes first_line):
-        """The whole head under another first line (CRLF included)."""
-        cdef bytearray out = bytearray(first_line)
-        if self.fields is None:
-            out += self.raw[self.start:len(self.raw) - 2]
-        for field in self.added if self.fields is None else self.fields:
-            out += f"{field[1]}: {field[2]}\r\n".encode("latin-1")
-        out += b"\r\n"
-        return bytes(out)
+        """The whole head, under another first line (CRLF included) if there is one. UnicodeEncodeError: not latin-1."""
+        cdef list fields = self.added if self.fields is None else self.fields
+        cdef const char* raw = PyBytes_AS_STRING(self.raw)
+        cdef Py_ssize_t kept_from = self.start
+        cdef Py_ssize_t kept_to = self.start if self.fields is not None else len(self.raw) - 2
+        cdef Py_ssize_t n = 2
+        cdef bytes out
+        cdef char* at
+        cdef tuple field
+        if first_line is None:
+            if self.fields is None:
+                kept_from = 0           # as it came, in one piece
+            else:
+                first_line = self.raw[:self.start]
+        for field in fields:
+            n += len(<str>field[1]) + len(<str>field[2]) + 4
+        n += kept_to - kept_from + (len(first_line) if first_line is not None else 0)
+        out = PyBytes_FromStringAndSize(NULL, n)
+        at = PyBytes_AS_STRING(out)
+        if first_line is not None:
+            memcpy(at, PyBytes_AS_STRING(first_line), len(first_line))
+            at += len(first_line)
+        memcpy(at, raw + kept_from, kept_to - kept_from)
+        at += kept_to - kept_from
+        for field in fields:
+            at = _put_text(at, <str>field[1])
+            memcpy(at, b": ", 2)
+            at = _put_text(at + 2, <str>field[2])
+            memcpy(at, b"\r\n", 2)
+            at += 2
+        memcpy(at, b"\r\n", 2)
+        return out
+
+
+cdef char* _put_text(char* at, str text) except NULL:
+    """Append a text's octets in latin-1, which is how Python itself keeps one that has none above U+00FF."""
+    if PyUnicode_KIND(text) != PyUnicode_1BYTE_KIND:
+        text.encode("latin-1")          # raises, naming the character
+        raise ValueError(f"{text!r} is not latin-1")
+    memcpy(at, PyUnicode_DATA(text), len(text))
+    return at + len(text)
 
 
 cdef Headers _headers_of(bytes raw, Py_ssize_t start):
@@ -169,14 +226,19 @@ cdef Headers _headers_of(bytes raw, Py_ssize_t start):
 
 cdef str _settable(str name, str value):
     """The lower-cased name of a field a filter may write. ValueError says why it may not."""
-    cdef str wanted = name.lower()
-    if wanted in _UNSETTABLE:
-        raise ValueError(f"field {name!r} belongs to the proxy: a filter cannot set it")
-    if not wanted or not _TOKEN.issuperset(wanted):
-        raise ValueError(f"field name {name!r} is not a token (RFC 9110 5.1)")
-    if "\r" in value or "\n" in value or "\0" in value:
+    cdef tuple known = _name(name)
+    cdef const char* octets
+    cdef Py_ssize_t i
+    if known[2] is not None:
+        raise ValueError(known[2])
+    if PyUnicode_KIND(value) == PyUnicode_1BYTE_KIND:
+        octets = <const char*>PyUnicode_DATA(value)
+        for i in range(len(value)):
+            if octets[i] == c"\r" or octets[i] == c"\n" or octets[i] == 0:
+                raise ValueError(f"value of field {name!r} holds a line break or NUL")
+    elif "\r" in value or "\n" in value or "\0" in value:
         raise ValueError(f"value of field {name!r} holds a line break or NUL")
-    return wanted
+    return known[0]
 
 
 cdef class Request:
@@ -184,12 +246,11 @@ cdef class Request:
     cdef readonly Headers headers
     cdef public str cluster             # name of a cluster to use instead of the route's; None: the route's
     cdef readonly str route
-    cdef bytes first_line               # as it came, CRLF included
     cdef list words                     # method, target, version once looked at
 
     cdef list _words(self):
         if self.words is None:
-            self.words = self.first_line[:len(self.first_line) - 2].decode("latin-1").split(" ")
+            self.words = self.headers.raw[:self.headers.start - 2].decode("latin-1").split(" ")
         return self.words
 
     @property
@@ -231,8 +292,12 @@ cdef class Request:
 
     cdef bytes head(self):
         """The head to go on with, or None when nothing changed."""
-        cdef bytes line = self.first_line if self.words is None else (" ".join(self.words) + "\r\n").encode("latin-1")
-        if line == self.first_line and not self.headers.changed:
+        cdef bytes line = None
+        if self.words is not None:
+            line = (" ".join(self.words) + "\r\n").encode("latin-1")
+            if line == self.headers.raw[:self.headers.start]:
+                line = None
+        if line is None and not self.headers.changed:
             return None
         return self.headers.head(line)
 
@@ -259,6 +324,7 @@ cdef class FilterLoop:
     """The thread that runs Python filters, for all workers of one engine. One GIL take per batch it finds."""
     cdef Engine engine
     cdef object thread
+    cdef dict entries                   # a route's slot -> (name as octets, name, filters), as last met
     cdef uint32_t stopping
     cdef dict by_route                  # route name -> (on_request functions, on_response functions)
     cdef uint64_t told_second
@@ -268,6 +334,7 @@ cdef class FilterLoop:
     def __cinit__(self, Engine engine):
         self.engine = engine
         self.by_route = {}
+        self.entries = {}
 
     def configure(self, dict by_route) -> None:
         """Route name -> (on_request functions, on_response functions). Starts the thread when there is any.
@@ -275,6 +342,7 @@ cdef class FilterLoop:
         Call it before the engine gets a plan that asks for these filters. A route it does not name answers 500.
         """
         self.by_route = by_route
+        self.entries = {}
         if by_route and self.thread is None:
             self.engine.has_filters = True
             self.thread = _threading.Thread(target=self._run, name="meshcore-filters", daemon=True)
@@ -325,17 +393,32 @@ cdef class FilterLoop:
             self.told_second = second
             _filter_log.exception("filter raised; answered 500 filter_error (told once a second)")
 
+    cdef tuple _entry(self, Hook* hook):
+        """(name as octets, name, filters) of the route. A slot may change hands: the octets tell."""
+        # Safety: a parked exchange holds its snapshot and keeps its route.
+        cdef RouteConf* route = hook.exchange.route
+        cdef dict entries = self.entries            # before by_route: configure() replaces them in the other order
+        cdef tuple entry = entries.get(route.slot)
+        cdef bytes octets
+        if entry is not None:
+            octets = <bytes>entry[0]
+            if len(octets) == route.name.len \
+                    and memcmp(PyBytes_AS_STRING(octets), route.name.at, route.name.len) == 0:
+                return entry
+        octets = route.name.at[:route.name.len]
+        name = octets.decode("latin-1")
+        entry = (octets, name, self.by_route[name])
+        entries[route.slot] = entry
+        return entry
+
     cdef _on_request(self, Hook* hook):
         cdef Request request = Request.__new__(Request)
         cdef Py_ssize_t skip = 2 if hook.head[0] == c"\r" else 0       # one empty line may precede a request line
         cdef bytes raw = PyBytes_FromStringAndSize(hook.head + skip, hook.head_bytes - skip)
-        cdef Py_ssize_t line_end = raw.index(b"\n") + 1
-        cdef str route = _hook_route(hook)
-        cdef tuple entry = self.by_route[route]
-        request.first_line = raw[:line_end]
-        request.headers = _headers_of(raw, line_end)
-        request.route = route
-        for function in entry[0]:
+        cdef tuple entry = self._entry(hook)
+        request.headers = _headers_of(raw, _after_first_line(raw))
+        request.route = <str>entry[1]
+        for function in <tuple>(<tuple>entry[2])[0]:
             answer = function(request)
             if answer is not None:
                 _respond(hook, answer)
@@ -347,15 +430,14 @@ cdef class FilterLoop:
     cdef _on_response(self, Hook* hook):
         cdef ResponseHead response = ResponseHead.__new__(ResponseHead)
         cdef bytes raw = PyBytes_FromStringAndSize(hook.head, hook.head_bytes)
-        cdef Py_ssize_t line_end = raw.index(b"\n") + 1
-        cdef str route = _hook_route(hook)
-        cdef tuple entry = self.by_route[route]
+        cdef Py_ssize_t line_end = _after_first_line(raw)
+        cdef tuple entry = self._entry(hook)
         response.first_line = raw[:line_end]
         response.status = int(raw[9:12])
         response.phrase = raw[13:line_end - 2].decode("latin-1")
         response.headers = _headers_of(raw, line_end)
-        response.route = route
-        for function in entry[1]:
+        response.route = <str>entry[1]
+        for function in <tuple>(<tuple>entry[2])[1]:
             answer = function(response)
             if answer is not None:
                 _respond(hook, answer)
@@ -363,10 +445,10 @@ cdef class FilterLoop:
         _replace(hook, response.head())
 
 
-cdef str _hook_route(Hook* hook):
-    # Safety: a parked exchange holds its snapshot and keeps its route.
-    cdef RouteConf* route = hook.exchange.route
-    return route.name.at[:route.name.len].decode("latin-1")
+cdef Py_ssize_t _after_first_line(bytes raw):
+    # Safety: a head that was parsed holds an end of line.
+    cdef const char* head = PyBytes_AS_STRING(raw)
+    return <const char*>memchr(head, c"\n", len(raw)) - head + 1
 
 
 cdef int _hook_cluster(Hook* hook, str name) except -1:
