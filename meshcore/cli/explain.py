@@ -13,6 +13,7 @@ import click
 from meshcore._fastpath import RouteTableDoor
 from meshcore.cli.check import addresses_of
 from meshcore.config import Config, Listener, Match, Route, load
+from meshcore.config.references import route_names_of
 from meshcore.tap_sessions import method_number
 
 EPILOG = """
@@ -58,7 +59,7 @@ def explained(config: Config, listener: Listener, method: str, url: str) -> dict
     parts = urlsplit(url if "//" in url else f"//{url}" if not url.startswith("/") else url)
     host, path = (parts.hostname or "").lower(), parts.path or "/"
     by_name = {route.name: route for route in config.routes}
-    served = [by_name[name] for name in listener.routes] if listener.routes is not None else list(config.routes)
+    served = [by_name[name] for name in route_names_of(config, listener)]
     found = find(served, host, path, method)
     facts: dict[str, Any] = {
         "request": f"{method} {url}",
@@ -190,7 +191,14 @@ def _lines(facts: dict[str, Any]) -> Iterator[tuple[str, str]]:
 
 def _listener(config: Config, name: str | None) -> Listener:
     for listener in config.listeners:
-        if name in (None, listener.name):
+        if name == listener.name and listener.protocol == "tcp":
+            raise click.ClickException(
+                f"listener '{name}' relays TCP: no request is read there, every connection takes route "
+                f"'{route_names_of(config, listener)[0]}'"
+            )
+        if name == listener.name or (name is None and listener.protocol == "http"):
             return listener
+    if name is None:
+        raise click.ClickException("no listener speaks HTTP: TCP listeners relay connections without reading requests")
     known = ", ".join(listener.name for listener in config.listeners)
     raise click.BadParameter(f"no listener '{name}'; listeners are: {known}", param_hint="--listener")

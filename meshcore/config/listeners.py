@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Annotated, ClassVar
 
 from .addresses import AddressKind
 from .section import Section
-from .values import NAME, BoolKind, Key, ListKind
+from .values import NAME, Bad, BoolKind, Key, ListKind, WordKind
 
 _BOOL = BoolKind()
 _NAMES = ListKind(NAME, most=100_000, unique=True)
@@ -29,9 +29,22 @@ class Listener(Section, frozen=True, kw_only=True):
             "Port 0 takes a free port.",
         ),
     ]
+    protocol: Annotated[
+        str,
+        Key(
+            WordKind("http", "tcp"),
+            "What clients speak. `tcp`: any bytes, relayed as they are along the one route named in `routes`; of that "
+            "route, `to` or `split`, `retries`, `total_timeout` and `tunnel_idle_timeout` count.",
+            "http.",
+        ),
+    ] = "http"
     routes: Annotated[
         Sequence[str] | None,
-        Key(_NAMES, "Names of the routes served here, first match in this order.", "All routes when left out."),
+        Key(
+            _NAMES,
+            "Names of the routes served here, first match in this order.",
+            "All routes when left out, but those of TCP listeners.",
+        ),
     ] = None
     trust_mesh_headers: Annotated[
         bool,
@@ -49,3 +62,14 @@ class Listener(Section, frozen=True, kw_only=True):
             "Off: it saves a wake-up per connection, but hides clients that connect and wait.",
         ),
     ] = False
+
+    def rules(self) -> Iterator[Bad]:
+        if self.protocol == "tcp":
+            if self.routes is None or len(self.routes) != 1:
+                yield Bad("a TCP listener has one route", "name it: routes: [<name>]", path=("routes",))
+            if self.deferred_accept:
+                yield Bad(
+                    "deferred_accept waits for the client's first byte; many TCP protocols begin with the server's",
+                    "leave it out",
+                    path=("deferred_accept",),
+                )

@@ -16,6 +16,7 @@ from ..errors import ConfigError, Problem
 from .addresses import join_address, split_address
 from .listeners import Listener
 from .loader import origin_of
+from .references import route_names_of
 from .routes import HeaderEdits, Route
 from .types import Config
 from .units import MAX_DURATION_NS
@@ -46,7 +47,6 @@ def compile_plan(config: Config, version: int = 1, resolve: Resolver = system_re
     workers = worker_count(config)
     addresses = _resolve_all(config, resolve)
     limits, timeouts = config.limits, config.timeouts
-    every_route = [route.name for route in config.routes]
     max_connections = limits.max_connections
     if max_connections == "auto":
         max_connections = max(64, int(descriptor_limit() * DESCRIPTOR_SHARE) // workers)
@@ -85,7 +85,7 @@ def compile_plan(config: Config, version: int = 1, resolve: Resolver = system_re
         },
         "clusters": [_cluster(cluster, addresses) for cluster in config.clusters],
         "routes": [_route(route) for route in config.routes],
-        "listeners": [_listener(listener, every_route, addresses) for listener in config.listeners],
+        "listeners": [_listener(config, listener, addresses) for listener in config.listeners],
     }
 
 
@@ -216,7 +216,7 @@ def _edits(edits: HeaderEdits) -> list[tuple[int, str, str]]:
     ]
 
 
-def _listener(listener: Listener, every_route: list[str], addresses: Mapping[str, list[str]]) -> dict[str, Any]:
+def _listener(config: Config, listener: Listener, addresses: Mapping[str, list[str]]) -> dict[str, Any]:
     host, port = split_address(listener.address)
     ip = addresses.get(host, [host])[0]
     return {
@@ -224,9 +224,10 @@ def _listener(listener: Listener, every_route: list[str], addresses: Mapping[str
         "address": join_address(ip, port),
         "family": int(socket.AF_INET6 if ":" in ip else socket.AF_INET),
         "sockaddr": (ip, port),
-        "routes": every_route if listener.routes is None else list(listener.routes),
+        "routes": route_names_of(config, listener),
         "trust_mesh_headers": listener.trust_mesh_headers,
         "secure": False,
+        "is_tcp": listener.protocol == "tcp",
         "deferred_accept": listener.deferred_accept,
     }
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from ..errors import Problem
 from .addresses import split_address
+from .routes import Route
 from .suggest import nearest
 
 Paths = tuple[str | int, ...]
@@ -64,6 +65,7 @@ def problems_between(
             if name not in route_names:
                 path = ("listeners", index, "routes", name_index)
                 unknown("route", f"listener '{listener.name}'", name, route_names, path)
+    _tcp_routes(listeners, routes, problems)
     _addresses(listeners, admin, problems)
     return problems
 
@@ -85,6 +87,45 @@ def _unique(items: Sequence[Any], key: str, noun: str, problems: list[Problem]) 
         else:
             first[item.name] = index
     return set(first)
+
+
+# Keys of a route that speak of HTTP, and a route that leaves them out.
+_HTTP_KEYS = ("match", "respond", "rewrite", "request_headers", "response_headers", "max_body")
+_PLAIN = Route(to="any")
+
+
+def tcp_route_names(listeners: Sequence[Any]) -> set[str]:
+    """Routes that a TCP listener names: no HTTP listener has them unless it names them too."""
+    return {
+        name
+        for listener in listeners
+        if listener is not None and listener.protocol == "tcp"
+        for name in listener.routes or ()
+    }
+
+
+def route_names_of(config: Any, listener: Any) -> list[str]:
+    """Names of the routes a listener serves, in their order."""
+    if listener.routes is not None:
+        return list(listener.routes)
+    tcp = tcp_route_names(config.listeners)
+    return [route.name for route in config.routes if route.name not in tcp]
+
+
+def _tcp_routes(listeners: Sequence[Any], routes: Sequence[Any], problems: list[Problem]) -> None:
+    named = tcp_route_names(listeners)
+    for index, route in enumerate(routes):
+        if route is None or route.name not in named:
+            continue
+        for key in _HTTP_KEYS:
+            if getattr(route, key) != getattr(_PLAIN, key):
+                problems.append(
+                    Problem(
+                        message=f"route '{route.name}' serves a TCP listener: '{key}' has no meaning there",
+                        hint="leave it out, or give the TCP listener a route of its own",
+                        path=("routes", index, key),
+                    )
+                )
 
 
 def _addresses(listeners: Sequence[Any], admin: Any, problems: list[Problem]) -> None:
@@ -133,6 +174,7 @@ def warnings_of(config: Any) -> list[Problem]:
     if not config.routes:
         warn("there are no routes", "every request is answered 404")
     first_of: dict[Any, str] = {}
+    tcp = tcp_route_names(config.listeners)
     for index, route in enumerate(config.routes):
         label = f"route '{route.name}'"
         targets = [route.to] if route.to else [share.cluster for share in route.split]
@@ -158,6 +200,8 @@ def warnings_of(config: Any) -> list[Problem]:
             (route.match.prefix or "/").rstrip("/"),
             frozenset(route.match.methods),
         )
+        if route.name in tcp:
+            continue
         if same in first_of:
             warn(
                 f"{label} is never reached",

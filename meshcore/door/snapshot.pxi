@@ -318,6 +318,8 @@ cdef SnapshotHandle _build_snapshot(dict plan, dict slots, uint64_t seed, uint32
             snapshot.listeners[i].routes = <void*><size_t>tables[key]
             snapshot.listeners[i].trust_mesh_headers = row["trust_mesh_headers"]
             snapshot.listeners[i].secure = row["secure"]
+            if row["is_tcp"]:
+                snapshot.listeners[i].tcp_route = &snapshot.routes[<uint32_t>routes[key[0]][0]]
             handle.listeners.append((row["name"], row["address"], snapshot.listeners[i].slot))
         handle.refs = <SnapshotRef*>calloc(n_workers, sizeof(SnapshotRef))
         if handle.refs == NULL:

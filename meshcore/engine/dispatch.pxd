@@ -77,6 +77,7 @@ cdef inline void dispatch_attempt(Worker* worker, Exchange* exchange) noexcept n
         exchange.flags |= EXCHANGE_PROBE
     exchange.request_sent = 0
     exchange.attempts += 1
+    exchange.attempt_ns = worker.now_ns
     endpoint.active += 1
     up = NULL
     if not exchange.flags & EXCHANGE_FRESH_CONNECTION:
@@ -115,7 +116,6 @@ cdef inline void dispatch_attempt(Worker* worker, Exchange* exchange) noexcept n
         return
     up.requests += 1
     exchange.state = EXCHANGE_AWAIT_RESPONSE
-    exchange.attempt_ns = worker.now_ns
     dispatch_send(worker, exchange)
 
 

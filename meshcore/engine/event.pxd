@@ -31,9 +31,10 @@ from meshcore.engine.slab cimport slab_find
 from meshcore.engine.state cimport (
     CONN_AWAIT_CONNECT, CONN_AWAIT_FLUSH, CONN_AWAIT_HEAD, CONN_DOWNSTREAM, CONN_FREE, CONN_IDLE, CONN_IN_EXCHANGE,
     CONN_LINGERING, CONN_LISTENER, EXCHANGE_AWAIT_CONNECTION, EXCHANGE_AWAIT_FILTER, EXCHANGE_AWAIT_RESPONSE,
-    EXCHANGE_AWAIT_RESPONSE_FILTER, EXCHANGE_BODY_ABORTED, EXCHANGE_RELAY, EXCHANGE_TUNNEL, FLOW_DONE, FLOW_OPEN,
+    EXCHANGE_AWAIT_RESPONSE_FILTER, EXCHANGE_BODY_ABORTED, EXCHANGE_RELAY, EXCHANGE_TCP, EXCHANGE_TUNNEL, FLOW_DONE, FLOW_OPEN,
     IO_FAILED, IO_PEER_CLOSED, IO_READABLE, IO_WRITABLE, CONN_REUSED, CONN_UPSTREAM, Conn, Exchange, Send, Worker,
 )
+from meshcore.engine.tcp cimport tcp_connected
 from meshcore.engine.sys cimport (
     EAGAIN, EINTR, EPOLLERR, EPOLLHUP, EPOLLIN, EPOLLOUT, EPOLLRDHUP, MSG_PEEK, sys_now_ns, sys_recv, sys_socket_error,
 )
@@ -152,7 +153,7 @@ cdef inline void event_upstream(Worker* worker, Conn* conn) noexcept nogil:
             endpoint.connect_failures += 1
             dispatch_failed(worker, exchange, REASON_UPSTREAM_CONNECT_FAILED)
         else:
-            dispatch_connected(worker, exchange)
+            event_connected(worker, exchange)
         return
     if exchange.state == EXCHANGE_AWAIT_RESPONSE_FILTER:
         return
@@ -172,6 +173,13 @@ cdef inline void event_upstream(Worker* worker, Conn* conn) noexcept nogil:
         response_read(worker, exchange)
     elif exchange.state == EXCHANGE_RELAY:
         response_pump(worker, exchange)
+
+
+cdef inline void event_connected(Worker* worker, Exchange* exchange) noexcept nogil:
+    if exchange.flags & EXCHANGE_TCP:
+        tcp_connected(worker, exchange)
+    else:
+        dispatch_connected(worker, exchange)
 
 
 cdef inline int event_upstream_is_sound(Worker* worker, Conn* conn, Exchange* exchange) noexcept nogil:

@@ -37,6 +37,7 @@ cdef enum FlowCode:
 
 cdef enum:
     SPLICE_MIN_BYTES = 131072           # below, two copies are cheaper than two more system calls
+    SPLICE_RAW_BYTES = 32768            # a raw direction that brings less at a time is copied again
     FLOW_TURN_BYTES = 1048576           # then others get their turn
 
 
@@ -46,6 +47,7 @@ cdef inline void flow_open(Flow* flow, uint8_t framing_in, uint8_t framing_out, 
     flow.remaining_bytes = length
     flow.moved_bytes = 0
     flow.piped_bytes = 0
+    flow.is_bulk = 0
     flow.pipe.read_fd = flow.pipe.write_fd = -1
     flow.state = FLOW_OPEN
     if framing_in == FLOW_EMPTY or (framing_in == FLOW_LENGTH and length == 0):
@@ -159,8 +161,7 @@ cdef inline int flow_pump(Worker* worker, Flow* flow, Conn* sender, Conn* receiv
     while True:
         if receiver.out_buffer != NULL:
             return FLOW_AWAIT_OUTPUT
-        if flow.piped_bytes or (flow.framing_in == FLOW_LENGTH and flow.framing_out == FLOW_LENGTH
-                                and flow.remaining_bytes >= SPLICE_MIN_BYTES and sender.in_buffer == NULL):
+        if flow.piped_bytes or flow_may_splice(flow, sender):
             spliced = flow.moved_bytes
             code = flow_splice(worker, flow, sender, receiver)
             turn += flow.moved_bytes - spliced
@@ -194,10 +195,21 @@ cdef inline int flow_pump(Worker* worker, Flow* flow, Conn* sender, Conn* receiv
                 return FLOW_RECEIVER_FAILED
             if code == FLOW_FINISHED:
                 return FLOW_FINISHED
+            flow.is_bulk = n == room
             turn += n
         if turn > FLOW_TURN_BYTES:
             conn_run_later(worker, sender)
             return FLOW_AWAIT_INPUT
+
+
+cdef inline int flow_may_splice(const Flow* flow, const Conn* sender) noexcept nogil:
+    # By length: when enough is to come. Raw: when the last read came back full, as long as it goes on like that.
+    if sender.in_buffer != NULL:
+        return 0
+    if flow.framing_in == FLOW_RAW:
+        return flow.is_bulk
+    return flow.framing_in == FLOW_LENGTH and flow.framing_out == FLOW_LENGTH \
+        and flow.remaining_bytes >= SPLICE_MIN_BYTES
 
 
 cdef inline int flow_end_of_input(Worker* worker, Flow* flow, Conn* receiver) noexcept nogil:
@@ -222,13 +234,18 @@ cdef inline int flow_splice(Worker* worker, Flow* flow, Conn* sender, Conn* rece
         if not sender.io & (IO_READABLE | IO_PEER_CLOSED | IO_FAILED):
             return FLOW_AWAIT_INPUT
         if flow.pipe.write_fd < 0 and not pipe_lease(worker, &flow.pipe):
-            flow.framing_out = FLOW_UNTIL_CLOSE       # no descriptors left: copy; both mean "bytes as they are"
+            if flow.framing_in == FLOW_RAW:
+                flow.is_bulk = 0        # no descriptors left: copy, and ask again after the next full read
+            else:
+                flow.framing_out = FLOW_UNTIL_CLOSE   # the same; both framings mean "bytes as they are"
             return FLOW_GO_ON
-        want = flow.remaining_bytes if flow.remaining_bytes < PIPE_BYTES else PIPE_BYTES
+        want = PIPE_BYTES
+        if flow.framing_in == FLOW_LENGTH and flow.remaining_bytes < PIPE_BYTES:
+            want = flow.remaining_bytes
         moved = sys_splice(sender.fd, flow.pipe.write_fd, want)
         if moved == 0:
             sender.io |= IO_PEER_CLOSED
-            return FLOW_SENDER_CLOSED
+            return flow_end_of_input(worker, flow, receiver)
         if moved < 0:
             if moved == -EAGAIN:
                 sender.io &= <uint8_t>~IO_READABLE
@@ -236,7 +253,7 @@ cdef inline int flow_splice(Worker* worker, Flow* flow, Conn* sender, Conn* rece
                     # The end may have come without a fresh edge: ask once, by a read that takes nothing else.
                     moved = sys_recv(sender.fd, &probe, 1, MSG_PEEK)
                     if moved == 0:
-                        return FLOW_SENDER_CLOSED
+                        return flow_end_of_input(worker, flow, receiver)
                     if moved < 0 and moved != -EAGAIN:
                         return FLOW_SENDER_FAILED
                 return FLOW_AWAIT_INPUT
@@ -245,10 +262,13 @@ cdef inline int flow_splice(Worker* worker, Flow* flow, Conn* sender, Conn* rece
             return FLOW_SENDER_FAILED
         conn_note_received(sender, <uint64_t>moved)
         flow.piped_bytes = <uint32_t>moved
-        flow.remaining_bytes -= <uint64_t>moved
         flow.moved_bytes += <uint64_t>moved
-        if flow.remaining_bytes == 0:
-            flow.state = FLOW_DONE
+        if flow.framing_in == FLOW_RAW:
+            flow.is_bulk = moved >= SPLICE_RAW_BYTES
+        else:
+            flow.remaining_bytes -= <uint64_t>moved
+            if flow.remaining_bytes == 0:
+                flow.state = FLOW_DONE
     if receiver.send_slot:
         settled = conn_settle(worker, receiver)
         if settled != CONN_OK:

@@ -17,8 +17,9 @@ from meshcore.engine.state cimport (
 )
 from meshcore.engine.sys cimport (
     ECONNABORTED, EINTR, EMFILE, ENFILE, EPOLLIN, sockaddr_storage, sys_accept, sys_close, sys_dup, sys_epoll_add,
-    sys_ipv4_text, sys_is_loopback, sys_peer_raw, sys_send, sys_tune_listener, sys_tune_loopback,
+    sys_ipv4_text, sys_is_loopback, sys_peer_raw, sys_reset_on_close, sys_send, sys_tune_listener, sys_tune_loopback,
 )
+from meshcore.engine.tcp cimport tcp_begin
 from meshcore.engine.timer cimport timer_node_init
 
 cdef enum:
@@ -96,8 +97,16 @@ cdef inline int listener_accept(Worker* worker, Conn* conn) noexcept nogil:
         listener.active += 1
         worker.n_downstream += 1
         conn_list_add(worker, &worker.downstream_head, down)
+        if listener_is_tcp(worker, listener):
+            tcp_begin(worker, down)
+            continue
         conn_deadline(worker, down, worker.now_ns + worker.current.snapshot.limits.head_timeout_ns)
     return 1
+
+
+cdef inline int listener_is_tcp(Worker* worker, ListenerState* listener) noexcept nogil:
+    return listener.conf_index != LISTENER_REMOVED \
+        and worker.current.snapshot.listeners[listener.conf_index].tcp_route != NULL
 
 
 cdef inline void listener_shed(Worker* worker, ListenerState* listener, int fd) noexcept nogil:
@@ -107,7 +116,9 @@ cdef inline void listener_shed(Worker* worker, ListenerState* listener, int fd) 
     worker.reasons[REASON_LOAD_SHED] += 1
     listener.refused += 1
     worker.refused_connections += 1
-    if sys_send(fd, worker.scratch, n, 0) > 0:
+    if listener_is_tcp(worker, listener):
+        sys_reset_on_close(fd)          # no answer it could read
+    elif sys_send(fd, worker.scratch, n, 0) > 0:
         listener.bytes_out += n
     sys_close(fd)
 

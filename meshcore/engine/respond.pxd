@@ -16,7 +16,7 @@ from meshcore.engine.reasons cimport (
 )
 from meshcore.engine.snapshot cimport DirectResponse
 from meshcore.engine.state cimport (
-    CONN_CLOSE_AFTER, EXCHANGE_HEAD_METHOD, EXCHANGE_MINOR_0, EXCHANGE_RESPONSE_STARTED, FLOW_DONE, FLOW_UNTIL_CLOSE, Conn, Exchange,
+    CONN_CLOSE_AFTER, EXCHANGE_HEAD_METHOD, EXCHANGE_MINOR_0, EXCHANGE_RESPONSE_STARTED, EXCHANGE_TCP, FLOW_DONE, FLOW_UNTIL_CLOSE, Conn, Exchange,
     Worker,
 )
 from meshcore.engine.sys cimport sys_now_ns
@@ -114,7 +114,9 @@ cdef inline void respond_status(Worker* worker, Exchange* exchange, uint8_t reas
     cdef int must_close
     cdef uint32_t n
     exchange.reason = reason
-    if exchange.flags & EXCHANGE_RESPONSE_STARTED:
+    if exchange.flags & (EXCHANGE_RESPONSE_STARTED | EXCHANGE_TCP):
+        if exchange.status == 0:
+            exchange.status = status
         exchange_end(worker, exchange, outcome, now_ns)
         downstream_abort(worker, down)
         return

@@ -180,6 +180,7 @@ cdef struct ListenerConf:
     uint32_t slot
     Text name
     void* routes                        # routes.RouteTable*, of this arena
+    RouteConf* tcp_route                # NULL: HTTP is spoken; else where every connection goes
     uint8_t trust_mesh_headers          # keep l5d-* and XFCC fields of callers
     uint8_t secure                      # scheme for X-Forwarded-Proto: 0 http, 1 https
 

@@ -136,6 +136,7 @@ cdef struct Flow:                       # one direction's body
     uint8_t framing_in
     uint8_t framing_out
     uint8_t trailers_wanted
+    uint8_t is_bulk                     # FLOW_RAW: the last read was a full one
     uint32_t piped_bytes                # in the pipe, not yet written
     Pipe pipe
     uint64_t remaining_bytes            # FLOW_LENGTH: not yet read
@@ -163,6 +164,7 @@ cdef enum:
     EXCHANGE_BODY_ABORTED = 65536       # the upstream stopped reading the body; its response may still come
     EXCHANGE_PROBE = 131072             # carries its endpoint's one probe
     EXCHANGE_TAPPED = 262144            # its req record is written, or suppressed
+    EXCHANGE_TCP = 524288               # a connection relayed as it is: see tcp
 
 
 cdef struct Exchange:

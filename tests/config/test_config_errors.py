@@ -307,6 +307,44 @@ def test_lines_are_right_after_a_section_that_cannot_be_read():
     assert [told.split(": ")[0] for told in problems_of(text)] == ["mesh.yaml:8:3", "mesh.yaml:9:21"]
 
 
+TCP = """\
+listeners:
+- {name: web, address: ":8080"}
+- {name: db, address: ":5432", protocol: tcp, routes: [db]}
+routes:
+- {name: web, to: users}
+- {name: db, to: users}
+clusters:
+- {name: users, endpoints: ["127.0.0.1:9000"]}
+"""
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong", "said"),
+    [
+        (", routes: [db]}", "}", "mesh.yaml:3:3: "),
+        (", routes: [db]}", "}", "a TCP listener has one route"),
+        ("routes: [db]", "routes: [db, web]", "a TCP listener has one route"),
+        ("routes: [db]", "routes: [db], deferred_accept: true", "begin with the server's"),
+        ("{name: db, to", "{name: db, match: {host: a.test}, to", "'match' has no meaning there"),
+        ("{name: db, to: users}", "{name: db, respond: {status: 200}}", "'respond' has no meaning there"),
+        ("{name: db, to", "{name: db, request_headers: {remove: [a]}, to", "'request_headers' has no meaning there"),
+        ("protocol: tcp", "protocol: TCP", "unknown value 'TCP'"),
+    ],
+)
+def test_what_makes_no_sense_of_a_tcp_listener_is_told(right, wrong, said):
+    loads(TCP)
+    assert said in the_problem_of(TCP.replace(right, wrong))
+
+
+def test_routes_of_tcp_listeners_serve_http_only_where_they_are_named():
+    def routes(text):
+        return [listener["routes"] for listener in compile_plan(loads(text))["listeners"]]
+
+    assert routes(TCP) == [["web"], ["db"]]
+    assert routes(TCP.replace('":8080"', '":8080", routes: [db, web]')) == [["db", "web"], ["db"]]
+
+
 def test_many_problems_are_cut_and_counted():
     text = GOOD + "".join(f"k{'x' * i}: 1\n" for i in range(20, 80))
     lines = problems_of(text)

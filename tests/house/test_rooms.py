@@ -24,7 +24,7 @@ LEVELS = {
                        "http1_response", "http1", "framing", "trace", "rewrite"],
     "policy, sans-io": ["breaker", "budget", "endpoint", "balance", "routes"],
     "edge": ["state", "batch", "conn", "pipe", "pool"],
-    "exchange": ["flow", "input", "tap", "exchange", "downstream", "respond", "hook", "dispatch", "request", "response"],
+    "exchange": ["flow", "input", "tap", "exchange", "downstream", "respond", "hook", "dispatch", "request", "response", "tcp"],
     "loop": ["mailbox", "listener", "resume", "event", "loop"],
 }
 LEVEL_OF = {room: level for level, rooms in enumerate(LEVELS.values()) for room in rooms}

@@ -99,3 +99,22 @@ def test_a_rewrite_of_everything_leaves_a_slash():
     config = loads(MESH.replace("prefix: /v1,", "prefix: /,"))
     facts = explained(config, config.listeners[0], "GET", "http://a.test/users")
     assert facts["forwards"] == "/, host u.test"
+
+
+def test_tcp_listeners_are_passed_over_and_their_routes_do_not_serve_requests(tmp_path, capfd):
+    path = tmp_path / "mesh.yaml"
+    path.write_text("""\
+listeners:
+- {name: db, address: ":5432", protocol: tcp, routes: [db]}
+- {name: web, address: ":8080"}
+routes:
+- {name: db, to: c}
+- {name: web, match: {prefix: /a}, to: c}
+clusters: [{name: c, endpoints: ["127.0.0.1:9000"]}]
+""")
+    with pytest.raises(SystemExit) as ended:
+        main(["explain", "-c", str(path), "GET", "/b"])
+    assert ended.value.code == 1 and "no route matches" in capfd.readouterr().out
+    with pytest.raises(SystemExit):
+        main(["explain", "-c", str(path), "--listener", "db", "GET", "/b"])
+    assert "every connection takes route 'db'" in capfd.readouterr().err

@@ -1,0 +1,72 @@
+# A connection relayed as it is: no protocol is read. One connection is one exchange, from its accept to its end.
+#
+# What HTTP's exchanges have, it has too: balancing, connect retries, queues, limits, breakers, counters. Its status is
+# 200 once an endpoint took it, else that of the reason; nobody is sent it. Before an endpoint is there nothing is read
+# from the client: what it says early waits in the kernel, and an endpoint that speaks first is heard at once.
+
+from libc.stdint cimport uint8_t, uint32_t
+
+from meshcore.engine.conn cimport conn_deadline
+from meshcore.engine.dispatch cimport dispatch
+from meshcore.engine.downstream cimport downstream_abort
+from meshcore.engine.exchange cimport exchange_begin, exchange_observe_latency
+from meshcore.engine.flow cimport flow_open
+from meshcore.engine.reasons cimport REASON_DRAINING, REASON_LOAD_SHED, REASON_NO_ENDPOINT
+from meshcore.engine.request cimport request_choose_cluster
+from meshcore.engine.respond cimport respond_reason
+from meshcore.engine.response cimport response_tunnel_pump
+from meshcore.engine.state cimport (
+    CONN_CLOSE_AFTER, CONN_IN_EXCHANGE, EXCHANGE_FRESH_CONNECTION, EXCHANGE_RESPONSE_STARTED, EXCHANGE_TCP,
+    EXCHANGE_TUNNEL, FLOW_RAW, IO_PEER_CLOSED, IO_READABLE, LISTENER_REMOVED, Conn, Exchange, ListenerState, Worker,
+)
+
+
+cdef inline void tcp_refuse(Worker* worker, Conn* conn, uint8_t reason) noexcept nogil:
+    worker.reasons[reason] += 1
+    worker.requests += 1
+    downstream_abort(worker, conn)
+
+
+cdef inline void tcp_begin(Worker* worker, Conn* conn) noexcept nogil:
+    """A client of a TCP listener: find it an endpoint. May close the connection."""
+    cdef ListenerState* listener = <ListenerState*>conn.owner
+    cdef Exchange* exchange
+    conn.requests = 1
+    if listener.conf_index == LISTENER_REMOVED:
+        tcp_refuse(worker, conn, REASON_DRAINING)
+        return
+    exchange = exchange_begin(worker, conn, worker.now_ns)
+    if exchange == NULL:
+        tcp_refuse(worker, conn, REASON_LOAD_SHED)
+        return
+    worker.requests += 1
+    listener.requests += 1
+    conn.state = CONN_IN_EXCHANGE
+    conn.flags |= CONN_CLOSE_AFTER
+    exchange.listener = &worker.current.snapshot.listeners[listener.conf_index]
+    exchange.flags |= EXCHANGE_TCP | EXCHANGE_FRESH_CONNECTION
+    exchange.route = exchange.listener.tcp_route
+    exchange.route_state = worker.routes[exchange.route.slot]
+    if exchange.route.total_timeout_ns:
+        exchange.total_deadline_ns = exchange.start_ns + exchange.route.total_timeout_ns
+    conn_deadline(worker, conn, exchange.total_deadline_ns)
+    request_choose_cluster(worker, exchange, -1)
+    if exchange.cluster == NULL:
+        respond_reason(worker, exchange, REASON_NO_ENDPOINT)
+        return
+    dispatch(worker, exchange)
+
+
+cdef inline void tcp_connected(Worker* worker, Exchange* exchange) noexcept nogil:
+    """An endpoint took it: from here on bytes go both ways, and each direction ends by itself."""
+    cdef Conn* up = exchange.up
+    up.state = CONN_IN_EXCHANGE
+    up.requests += 1
+    exchange.state = EXCHANGE_TUNNEL
+    exchange.flags |= EXCHANGE_RESPONSE_STARTED
+    exchange.status = 200
+    exchange.first_byte_ns = worker.now_ns
+    exchange_observe_latency(exchange, worker.now_ns)
+    flow_open(&exchange.request, FLOW_RAW, FLOW_RAW, 0)
+    flow_open(&exchange.response, FLOW_RAW, FLOW_RAW, 0)
+    response_tunnel_pump(worker, exchange)
