@@ -219,10 +219,10 @@ class Proxy:
         names = {route["name"] for route in plan["routes"]}
         for missing in sorted(self._filters.routes() - names):
             raise ConfigError(f"a filter asks for unknown route '{missing}'; routes are: {', '.join(sorted(names))}")
-        tcp = {name for listener in plan["listeners"] if listener["is_tcp"] for name in listener["routes"]}
-        http = {name for listener in plan["listeners"] if not listener["is_tcp"] for name in listener["routes"]}
+        tcp = {listener["tcp_route"] for listener in plan["listeners"]}
+        http = {name for listener in plan["listeners"] for name in listener["routes"]}
         for deaf in sorted(self._filters.routes() & (tcp - http)):
-            raise ConfigError(f"a filter asks for route '{deaf}', which serves TCP listeners alone: nothing would call it")
+            raise ConfigError(f"a filter asks for route '{deaf}', which only carries TCP: nothing would call it")
 
     def _configure_filters(self, plan: dict[str, Any]) -> None:
         """Tell the filter thread before the workers: no request of a filtered route may find it without its filter."""

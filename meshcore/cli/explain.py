@@ -194,9 +194,9 @@ def _listener(config: Config, name: str | None) -> Listener:
         if name == listener.name and listener.protocol == "tcp":
             raise click.ClickException(
                 f"listener '{name}' relays TCP: no request is read there, every connection takes route "
-                f"'{route_names_of(config, listener)[0]}'"
+                f"'{listener.tcp_route}'"
             )
-        if name == listener.name or (name is None and listener.protocol == "http"):
+        if name == listener.name or (name is None and listener.protocol != "tcp"):
             return listener
     if name is None:
         raise click.ClickException("no listener speaks HTTP: TCP listeners relay connections without reading requests")

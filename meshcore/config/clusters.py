@@ -198,6 +198,14 @@ class Cluster(Section, frozen=True, kw_only=True):
         ),
     ] = Duration("1s")
     pool: Annotated[Pool, Key(SectionKind(Pool), "Idle connections.")] = Pool()
+    proxy_protocol: Annotated[
+        str,
+        Key(
+            WordKind("off", "v1", "v2"),
+            "Begin every connection with a PROXY header of that version, which names the client. For TCP listeners only.",
+            "Off: an endpoint that does not expect one takes it for the client's first bytes.",
+        ),
+    ] = "off"
     breaker: Annotated[Breaker, Key(SectionKind(Breaker), "Ejection of failing endpoints.")] = Breaker()
     retry_budget: Annotated[RetryBudget, Key(SectionKind(RetryBudget), "Bound on retries.")] = RetryBudget()
 

@@ -7,6 +7,7 @@ from typing import Annotated, ClassVar
 
 from .addresses import AddressKind
 from .section import Section
+from .units import Duration, DurationKind, DurationLike
 from .values import NAME, Bad, BoolKind, Key, ListKind, WordKind
 
 _BOOL = BoolKind()
@@ -32,20 +33,46 @@ class Listener(Section, frozen=True, kw_only=True):
     protocol: Annotated[
         str,
         Key(
-            WordKind("http", "tcp"),
-            "What clients speak. `tcp`: any bytes, relayed as they are along the one route named in `routes`; of that "
-            "route, `to` or `split`, `retries`, `total_timeout` and `tunnel_idle_timeout` count.",
+            WordKind("http", "tcp", "detect"),
+            "What clients speak. `tcp`: any bytes, relayed as they are along `tcp_route`. `detect`: HTTP/1 by `routes`, all "
+            "else (TLS and HTTP/2 included) along `tcp_route`, each connection by its first bytes.",
             "http.",
         ),
     ] = "http"
+    tcp_route: Annotated[
+        str | None,
+        Key(
+            NAME,
+            "Name of the route for connections that are not HTTP. Of it, `to` or `split`, `retries`, `total_timeout` and "
+            "`tunnel_idle_timeout` count.",
+            "Needed by `tcp` and `detect`.",
+        ),
+    ] = None
+    detect_timeout: Annotated[
+        DurationLike,
+        Key(
+            DurationKind("10ms", "1m"),
+            "A client silent for so long waits for the server to speak first. Halved for each that did, down to 1/64; "
+            "grows back with clients that speak.",
+            "1s: who speaks first does so within a round trip.",
+        ),
+    ] = Duration("1s")
     routes: Annotated[
         Sequence[str] | None,
         Key(
             _NAMES,
             "Names of the routes served here, first match in this order.",
-            "All routes when left out, but those of TCP listeners.",
+            "All routes when left out, but those that are a `tcp_route`.",
         ),
     ] = None
+    proxy_protocol: Annotated[
+        str,
+        Key(
+            WordKind("off", "v1", "v2", "any"),
+            "Every connection begins with a PROXY header of that version, which names the client; others are closed.",
+            "Off: behind nothing that sends one. Switch it on only where nobody else can connect: the header is believed.",
+        ),
+    ] = "off"
     trust_mesh_headers: Annotated[
         bool,
         Key(
@@ -64,12 +91,17 @@ class Listener(Section, frozen=True, kw_only=True):
     ] = False
 
     def rules(self) -> Iterator[Bad]:
-        if self.protocol == "tcp":
-            if self.routes is None or len(self.routes) != 1:
-                yield Bad("a TCP listener has one route", "name it: routes: [<name>]", path=("routes",))
-            if self.deferred_accept:
-                yield Bad(
-                    "deferred_accept waits for the client's first byte; many TCP protocols begin with the server's",
-                    "leave it out",
-                    path=("deferred_accept",),
-                )
+        if self.protocol == "http":
+            if self.tcp_route is not None:
+                yield Bad("only `protocol: tcp` and `protocol: detect` have one", "leave it out", path=("tcp_route",))
+            return
+        if self.tcp_route is None:
+            yield Bad("nothing says where connections go that are not HTTP", "set tcp_route: <name of a route>")
+        if self.protocol == "tcp" and self.routes is not None:
+            yield Bad("a TCP listener reads no requests", "write tcp_route: <name>", path=("routes",))
+        if self.deferred_accept:
+            yield Bad(
+                "deferred_accept waits for the client's first byte; many TCP protocols begin with the server's",
+                "leave it out",
+                path=("deferred_accept",),
+            )

@@ -24,6 +24,7 @@ from .units import MAX_DURATION_NS
 BALANCERS = {"round_robin": 0, "random": 1, "least_request": 2, "peak_ewma": 3}  # snapshot.BalancerKind
 RETRY_ON = {"connect_failure": 1, "reset": 2, "502": 4, "503": 8, "504": 16}  # snapshot.RetryOn
 X_FORWARDED = {"off": 0, "append": 1, "replace": 2}  # snapshot.Forwarding.x_forwarded
+PROXY_VERSIONS = {"off": 0, "v1": 1, "v2": 2, "any": 3}  # proxy_protocol: bits of the versions
 HEADER_SET, HEADER_ADD, HEADER_REMOVE = 0, 1, 2  # snapshot.HeaderOpKind
 MATCH_ANY, MATCH_EXACT, MATCH_PATTERN = 0, 1, 2  # routes.RouteMatch: any, exact, wildcard or prefix
 
@@ -129,6 +130,7 @@ def _cluster(cluster: Any, addresses: Mapping[str, list[str]]) -> dict[str, Any]
         "max_idle": pool.max_idle,
         "idle_timeout_ns": _or_never(pool.idle_timeout),
         "max_requests_per_connection": pool.max_requests_per_connection,
+        "proxy_version": PROXY_VERSIONS[cluster.proxy_protocol],
         "endpoints": endpoints,
         "breaker": {
             "consecutive_failures": breaker.consecutive_failures,
@@ -227,7 +229,9 @@ def _listener(config: Config, listener: Listener, addresses: Mapping[str, list[s
         "routes": route_names_of(config, listener),
         "trust_mesh_headers": listener.trust_mesh_headers,
         "secure": False,
-        "is_tcp": listener.protocol == "tcp",
+        "tcp_route": listener.tcp_route,
+        "detect_timeout_ns": int(listener.detect_timeout) if listener.protocol == "detect" else 0,  # type: ignore[arg-type]
+        "proxy_versions": PROXY_VERSIONS[listener.proxy_protocol],
         "deferred_accept": listener.deferred_accept,
     }
 

@@ -59,6 +59,9 @@ def problems_between(
                 where = ("routes", index, "split", share_index, "cluster")
                 unknown("cluster", f"route '{route.name}'", share.cluster, cluster_names, where)
     for index, listener in enumerate(listeners):
+        if listener is not None and listener.tcp_route is not None and listener.tcp_route not in route_names:
+            path = ("listeners", index, "tcp_route")
+            unknown("route", f"listener '{listener.name}'", listener.tcp_route, route_names, path)
         if listener is None or listener.routes is None:
             continue
         for name_index, name in enumerate(listener.routes):
@@ -66,6 +69,7 @@ def problems_between(
                 path = ("listeners", index, "routes", name_index)
                 unknown("route", f"listener '{listener.name}'", name, route_names, path)
     _tcp_routes(listeners, routes, problems)
+    _proxy_headers(listeners, routes, clusters, problems)
     _addresses(listeners, admin, problems)
     return problems
 
@@ -95,17 +99,14 @@ _PLAIN = Route(to="any")
 
 
 def tcp_route_names(listeners: Sequence[Any]) -> set[str]:
-    """Routes that a TCP listener names: no HTTP listener has them unless it names them too."""
-    return {
-        name
-        for listener in listeners
-        if listener is not None and listener.protocol == "tcp"
-        for name in listener.routes or ()
-    }
+    """Routes for connections that are not HTTP: requests take them only where `routes` names them too."""
+    return {listener.tcp_route for listener in listeners if listener is not None and listener.tcp_route is not None}
 
 
 def route_names_of(config: Any, listener: Any) -> list[str]:
-    """Names of the routes a listener serves, in their order."""
+    """Names of the routes that requests on a listener may take, in their order."""
+    if listener.protocol == "tcp":
+        return []
     if listener.routes is not None:
         return list(listener.routes)
     tcp = tcp_route_names(config.listeners)
@@ -121,9 +122,31 @@ def _tcp_routes(listeners: Sequence[Any], routes: Sequence[Any], problems: list[
             if getattr(route, key) != getattr(_PLAIN, key):
                 problems.append(
                     Problem(
-                        message=f"route '{route.name}' serves a TCP listener: '{key}' has no meaning there",
-                        hint="leave it out, or give the TCP listener a route of its own",
+                        message=f"route '{route.name}' is a tcp_route: '{key}' has no meaning there",
+                        hint="leave it out, or give the listener another tcp_route",
                         path=("routes", index, key),
+                    )
+                )
+
+
+def _proxy_headers(
+    listeners: Sequence[Any], routes: Sequence[Any], clusters: Sequence[Any], problems: list[Problem]
+) -> None:
+    told = {cluster.name: index for index, cluster in enumerate(clusters) if cluster and cluster.proxy_protocol != "off"}
+    if not told:
+        return
+    tcp = tcp_route_names(listeners)
+    http = {name for one in listeners if one is not None for name in one.routes or ()}
+    for route in routes:
+        if route is None or (route.name in tcp and route.name not in http):
+            continue
+        for name in [route.to, *(share.cluster for share in route.split)]:
+            if name in told:
+                problems.append(
+                    Problem(
+                        message=f"cluster '{name}' is told each connection's client, but route '{route.name}' serves HTTP",
+                        hint="clients share connections there; x-forwarded-for tells the client of each request",
+                        path=("clusters", told.pop(name), "proxy_protocol"),
                     )
                 )
 
@@ -212,9 +235,9 @@ def warnings_of(config: Any) -> list[Problem]:
             )
         else:
             first_of[same] = route.name
-    listed = [listener.routes for listener in config.listeners]
-    if listed and all(names is not None for names in listed):
-        served = {name for names in listed for name in names}
+    listed = [listener.routes for listener in config.listeners if listener.protocol != "tcp"]
+    if all(names is not None for names in listed):
+        served = {name for names in listed for name in names} | tcp
         for index, route in enumerate(config.routes):
             if route.name not in served:
                 warn(f"route '{route.name}' is on no listener", "add it to the routes of one", "routes", index)

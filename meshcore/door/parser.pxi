@@ -2,10 +2,11 @@
 # to tests as plain Python values. The engine takes `llhttp_library` by pointer; traffic never passes the functions here.
 
 from cpython.bytes cimport PyBytes_AS_STRING
-from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset
 
+from meshcore.engine.detect cimport detect_read
 from meshcore.engine.authority cimport AUTHORITY_IPV6, Authority, authority_parse
 from meshcore.engine.fields cimport FIELD_DROP, FIELD_MESH, field_alias, field_hash, field_id
 from meshcore.engine.fields cimport field_len, field_text_at
@@ -18,12 +19,15 @@ from meshcore.engine.http1_request cimport method_from_token
 from meshcore.engine.llhttp cimport LLHTTP_REQUEST, LLHTTP_SETTINGS_SLOTS, LLHTTP_STATE_BYTES, Llhttp, LlhttpSettings
 from meshcore.engine.llhttp cimport LlhttpState, llhttp_execute_fn, llhttp_get_error_pos_fn, llhttp_init_fn
 from meshcore.engine.llhttp cimport llhttp_settings_init_fn
+from meshcore.engine.proxy_protocol cimport PROXY_DONE, PROXY_V1_MAX_BYTES, ProxyHeader, proxy_header_read
+from meshcore.engine.proxy_protocol cimport proxy_header_write_v1, proxy_header_write_v2
 from meshcore.engine.reasons cimport reason_name
 from meshcore.engine.rewrite cimport ForwardInfo, ResponseInfo, rewrite_request, rewrite_response
 from meshcore.engine.rng cimport Rng, rng_seed
 from meshcore.engine.snapshot cimport Arena, Forwarding, HeaderOp, HeaderOps, Limits, RouteConf, RouteTarget
 from meshcore.engine.snapshot cimport ClusterConf, arena_alloc, arena_free
 from meshcore.engine.snapshot cimport arena_text
+from meshcore.engine.sys cimport AF_INET, AF_INET6
 
 cdef extern from "<dlfcn.h>" nogil:
     void* dlopen(const char*, int)
@@ -260,6 +264,44 @@ def classify_field(bytes name):
     cdef uint8_t id = field_id(name, <uint32_t>len(name))
     cdef uint8_t alias = field_alias(name, <uint32_t>len(name))
     return (field_text_at + 32 * <uint32_t>id)[:].decode(), (field_text_at + 32 * <uint32_t>alias)[:].decode()
+
+
+# --- PROXY protocol -----------------------------------------------------------------------------------------------
+
+def read_proxy_header(bytes data, uint32_t versions):
+    """The header in front of `data` as values, or the code of what is none (16) or not yet whole (0)."""
+    cdef ProxyHeader header
+    cdef int code
+    cdef uint32_t n
+    cdef char* exact = <char*>malloc(len(data) + (1 if len(data) == 0 else 0))
+    memcpy(exact, PyBytes_AS_STRING(data), len(data))
+    memset(&header, 0xA5, sizeof(ProxyHeader))
+    code = proxy_header_read(exact, <uint32_t>len(data), versions, &header)
+    free(exact)
+    if code != PROXY_DONE:
+        return code
+    n = 16 if header.family == AF_INET6 else 4 if header.family == AF_INET else 0
+    return {"size_bytes": header.size_bytes, "version": header.version, "is_local": bool(header.is_local),
+            "source": (<char*>header.source_address)[:n], "source_port": header.source_port,
+            "destination": (<char*>header.destination_address)[:n], "destination_port": header.destination_port}
+
+
+def write_proxy_header(uint32_t version, bytes source, uint16_t source_port, bytes destination, uint16_t destination_port):
+    """The header for two addresses of 4 or 16 octets; for empty ones, the header that names nobody."""
+    cdef ProxyHeader header
+    cdef char out[PROXY_V1_MAX_BYTES]
+    cdef uint32_t n
+    if version not in (1, 2) or len(source) not in (0, 4, 16) or len(source) != len(destination):
+        raise ValueError("version 1 or 2, and two addresses of the same 0, 4 or 16 octets")
+    memset(&header, 0, sizeof(ProxyHeader))
+    header.is_local = len(source) == 0
+    header.family = AF_INET6 if len(source) == 16 else AF_INET
+    memcpy(header.source_address, PyBytes_AS_STRING(source), len(source))
+    memcpy(header.destination_address, PyBytes_AS_STRING(destination), len(source))
+    header.source_port = source_port
+    header.destination_port = destination_port
+    n = proxy_header_write_v1(out, &header) if version == 1 else proxy_header_write_v2(out, &header)
+    return out[:n]
 
 
 # --- chunks -------------------------------------------------------------------------------------------------------
@@ -506,6 +548,11 @@ def time_edit(bytes data, uint32_t repeat, bint is_response=False):
         return start / repeat
     finally:
         arena_free(&arena)
+
+
+def detect_protocol(bytes data) -> str:
+    """What a connection that begins with these octets speaks: more, http1, http2, tls or other."""
+    return ("more", "http1", "http2", "tls", "other")[detect_read(PyBytes_AS_STRING(data), <uint32_t>len(data))]
 
 
 def time_chunks(bytes data, uint32_t repeat):

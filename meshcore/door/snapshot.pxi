@@ -169,6 +169,7 @@ cdef int _fill_cluster(Arena* arena, ClusterConf* out, dict plan, SnapshotHandle
     out.max_idle = plan["max_idle"]
     out.idle_timeout_ns = plan["idle_timeout_ns"]
     out.max_requests_per_connection = plan["max_requests_per_connection"]
+    out.proxy_version = plan["proxy_version"]
     breaker = plan["breaker"]
     out.breaker.consecutive_failures = breaker["consecutive_failures"]
     out.breaker.backoff_ns = breaker["backoff_ns"]
@@ -318,8 +319,10 @@ cdef SnapshotHandle _build_snapshot(dict plan, dict slots, uint64_t seed, uint32
             snapshot.listeners[i].routes = <void*><size_t>tables[key]
             snapshot.listeners[i].trust_mesh_headers = row["trust_mesh_headers"]
             snapshot.listeners[i].secure = row["secure"]
-            if row["is_tcp"]:
-                snapshot.listeners[i].tcp_route = &snapshot.routes[<uint32_t>routes[key[0]][0]]
+            snapshot.listeners[i].proxy_versions = row["proxy_versions"]
+            snapshot.listeners[i].detect_timeout_ns = row["detect_timeout_ns"]
+            if row["tcp_route"] is not None:
+                snapshot.listeners[i].tcp_route = &snapshot.routes[<uint32_t>routes[row["tcp_route"]][0]]
             handle.listeners.append((row["name"], row["address"], snapshot.listeners[i].slot))
         handle.refs = <SnapshotRef*>calloc(n_workers, sizeof(SnapshotRef))
         if handle.refs == NULL:

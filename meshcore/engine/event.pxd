@@ -8,6 +8,7 @@ from meshcore.engine.conn cimport (
     CONN_ERROR, CONN_OK, conn_deadline, conn_flush, conn_keep_input, conn_note_send, conn_run_later, conn_settle,
     conn_token,
 )
+from meshcore.engine.detect cimport DETECT_HTTP1, DETECT_MORE
 from meshcore.engine.dispatch cimport (
     dispatch_abort_body, dispatch_connected, dispatch_failed, dispatch_pump, dispatch_send, dispatch_unqueue,
     dispatch_unsent,
@@ -18,6 +19,7 @@ from meshcore.engine.exchange cimport ATTEMPT_SUCCEEDED, exchange_earlier, excha
 from meshcore.engine.hook cimport hook_abandon
 from meshcore.engine.listener cimport listener_accept
 from meshcore.engine.pool cimport pool_discard, pool_remove
+from meshcore.engine.preface cimport preface_await_protocol, preface_detect, preface_note_silence, preface_read
 from meshcore.engine.reasons cimport (
     REASON_BODY_TIMEOUT, REASON_DOWNSTREAM_CLOSED, REASON_DOWNSTREAM_STALLED, REASON_FILTER_TIMEOUT,
     REASON_HEAD_TIMEOUT, REASON_QUEUE_TIMEOUT, REASON_TOTAL_TIMEOUT, REASON_TUNNEL_TIMEOUT,
@@ -28,13 +30,14 @@ from meshcore.engine.request cimport request_read
 from meshcore.engine.respond cimport respond_gone, respond_reason, respond_unparsed
 from meshcore.engine.response cimport response_cut, response_pump, response_read, response_tunnel_pump
 from meshcore.engine.slab cimport slab_find
+from meshcore.engine.snapshot cimport ListenerConf
 from meshcore.engine.state cimport (
-    CONN_AWAIT_CONNECT, CONN_AWAIT_FLUSH, CONN_AWAIT_HEAD, CONN_DOWNSTREAM, CONN_FREE, CONN_IDLE, CONN_IN_EXCHANGE,
+    CONN_AWAIT_CONNECT, CONN_AWAIT_FLUSH, CONN_AWAIT_HEAD, CONN_AWAIT_PREFACE, CONN_AWAIT_PROTOCOL, CONN_DOWNSTREAM, CONN_FREE, CONN_IDLE, CONN_IN_EXCHANGE,
     CONN_LINGERING, CONN_LISTENER, EXCHANGE_AWAIT_CONNECTION, EXCHANGE_AWAIT_FILTER, EXCHANGE_AWAIT_RESPONSE,
     EXCHANGE_AWAIT_RESPONSE_FILTER, EXCHANGE_BODY_ABORTED, EXCHANGE_RELAY, EXCHANGE_TCP, EXCHANGE_TUNNEL, FLOW_DONE, FLOW_OPEN,
-    IO_FAILED, IO_PEER_CLOSED, IO_READABLE, IO_WRITABLE, CONN_REUSED, CONN_UPSTREAM, Conn, Exchange, Send, Worker,
+    IO_FAILED, IO_PEER_CLOSED, IO_READABLE, IO_WRITABLE, CONN_REUSED, CONN_UPSTREAM, Conn, Exchange, ListenerState, Send, Worker,
 )
-from meshcore.engine.tcp cimport tcp_connected
+from meshcore.engine.tcp cimport tcp_begin, tcp_connected
 from meshcore.engine.sys cimport (
     EAGAIN, EINTR, EPOLLERR, EPOLLHUP, EPOLLIN, EPOLLOUT, EPOLLRDHUP, MSG_PEEK, sys_now_ns, sys_recv, sys_socket_error,
 )
@@ -93,10 +96,37 @@ cdef inline void event_downstream(Worker* worker, Conn* conn) noexcept nogil:
     if conn.state == CONN_AWAIT_HEAD:
         if conn.in_buffer != NULL or conn.io & (IO_READABLE | IO_PEER_CLOSED | IO_FAILED):
             request_read(worker, conn)
+    elif conn.state == CONN_AWAIT_PREFACE:
+        if conn.io & (IO_READABLE | IO_PEER_CLOSED | IO_FAILED) and preface_read(worker, conn):
+            event_begin(worker, conn)
+    elif conn.state == CONN_AWAIT_PROTOCOL:
+        if conn.io & (IO_READABLE | IO_PEER_CLOSED | IO_FAILED):
+            event_begin_detected(worker, conn, preface_detect(worker, conn))
     elif conn.state == CONN_LINGERING:
         downstream_linger(worker, conn)
     elif conn.io & (IO_WRITABLE | IO_FAILED):
         downstream_flushed(worker, conn)
+
+
+cdef inline void event_begin(Worker* worker, Conn* conn) noexcept nogil:
+    # The PROXY header is taken: from here on as any connection. preface_read has seen that the listener is there.
+    cdef ListenerConf* conf = &worker.current.snapshot.listeners[(<ListenerState*>conn.owner).conf_index]
+    if conf.detect_timeout_ns:
+        preface_await_protocol(worker, conn, conf)
+        event_begin_detected(worker, conn, preface_detect(worker, conn))
+    elif conf.tcp_route != NULL:
+        tcp_begin(worker, conn)
+    else:
+        request_read(worker, conn)
+
+
+cdef inline void event_begin_detected(Worker* worker, Conn* conn, int protocol) noexcept nogil:
+    if protocol == DETECT_HTTP1:
+        conn.state = CONN_AWAIT_HEAD
+        conn_deadline(worker, conn, worker.now_ns + worker.current.snapshot.limits.head_timeout_ns)
+        request_read(worker, conn)
+    elif protocol != DETECT_MORE:
+        tcp_begin(worker, conn)
 
 
 cdef inline void event_downstream_exchange(Worker* worker, Conn* conn, Exchange* exchange) noexcept nogil:
@@ -291,6 +321,9 @@ cdef inline void event_timeout(Worker* worker, Conn* conn) noexcept nogil:
             event_exchange_timeout(worker, conn.exchange)
         elif conn.state == CONN_AWAIT_HEAD and conn.in_buffer != NULL and conn.out_buffer == NULL:
             respond_unparsed(worker, conn, REASON_HEAD_TIMEOUT)
+        elif conn.state == CONN_AWAIT_PROTOCOL:
+            preface_note_silence(conn)
+            tcp_begin(worker, conn)
         else:
             downstream_close(worker, conn)            # idle, lingering or not reading for too long
     elif conn.kind != CONN_LISTENER and conn.kind != CONN_FREE:

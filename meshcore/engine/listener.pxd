@@ -13,12 +13,14 @@ from meshcore.engine.reasons cimport REASON_LOAD_SHED, reason_name, reason_statu
 from meshcore.engine.respond cimport respond_refusal_text
 from meshcore.engine.slab cimport slab_return, slab_take
 from meshcore.engine.state cimport (
-    CONN_AWAIT_HEAD, CONN_DOWNSTREAM, CONN_FREE, CONN_LISTENER, LISTENER_REMOVED, Conn, ListenerState, Worker,
+    CONN_AWAIT_HEAD, CONN_AWAIT_PREFACE, CONN_DOWNSTREAM, CONN_FREE, CONN_LISTENER, LISTENER_REMOVED, Conn, ListenerState, Worker,
 )
 from meshcore.engine.sys cimport (
     ECONNABORTED, EINTR, EMFILE, ENFILE, EPOLLIN, sockaddr_storage, sys_accept, sys_close, sys_dup, sys_epoll_add,
     sys_ipv4_text, sys_is_loopback, sys_peer_raw, sys_reset_on_close, sys_send, sys_tune_listener, sys_tune_loopback,
 )
+from meshcore.engine.preface cimport preface_await_protocol
+from meshcore.engine.snapshot cimport ListenerConf
 from meshcore.engine.tcp cimport tcp_begin
 from meshcore.engine.timer cimport timer_node_init
 
@@ -97,16 +99,20 @@ cdef inline int listener_accept(Worker* worker, Conn* conn) noexcept nogil:
         listener.active += 1
         worker.n_downstream += 1
         conn_list_add(worker, &worker.downstream_head, down)
-        if listener_is_tcp(worker, listener):
-            tcp_begin(worker, down)
-            continue
         conn_deadline(worker, down, worker.now_ns + worker.current.snapshot.limits.head_timeout_ns)
+        if listener.conf_index != LISTENER_REMOVED:
+            listener_greet(worker, down, &worker.current.snapshot.listeners[listener.conf_index])
     return 1
 
 
-cdef inline int listener_is_tcp(Worker* worker, ListenerState* listener) noexcept nogil:
-    return listener.conf_index != LISTENER_REMOVED \
-        and worker.current.snapshot.listeners[listener.conf_index].tcp_route != NULL
+cdef inline void listener_greet(Worker* worker, Conn* down, const ListenerConf* conf) noexcept nogil:
+    """What comes first on a new connection that may not begin with a request."""
+    if conf.proxy_versions:
+        down.state = CONN_AWAIT_PREFACE
+    elif conf.detect_timeout_ns:
+        preface_await_protocol(worker, down, conf)
+    elif conf.tcp_route != NULL:
+        tcp_begin(worker, down)
 
 
 cdef inline void listener_shed(Worker* worker, ListenerState* listener, int fd) noexcept nogil:
@@ -116,8 +122,9 @@ cdef inline void listener_shed(Worker* worker, ListenerState* listener, int fd) 
     worker.reasons[REASON_LOAD_SHED] += 1
     listener.refused += 1
     worker.refused_connections += 1
-    if listener_is_tcp(worker, listener):
-        sys_reset_on_close(fd)          # no answer it could read
+    if listener.conf_index != LISTENER_REMOVED \
+            and worker.current.snapshot.listeners[listener.conf_index].tcp_route != NULL:
+        sys_reset_on_close(fd)          # perhaps no answer it could read
     elif sys_send(fd, worker.scratch, n, 0) > 0:
         listener.bytes_out += n
     sys_close(fd)

@@ -78,6 +78,7 @@ cdef struct ClusterConf:
     uint32_t max_idle                   # idle pooled connections per worker, per endpoint
     uint64_t idle_timeout_ns
     uint32_t max_requests_per_connection
+    uint8_t proxy_version               # PROXY header sent first: 1, 2, or 0 for none; TCP only
     BreakerConf breaker
     BudgetConf budget
 
@@ -180,8 +181,10 @@ cdef struct ListenerConf:
     uint32_t slot
     Text name
     void* routes                        # routes.RouteTable*, of this arena
-    RouteConf* tcp_route                # NULL: HTTP is spoken; else where every connection goes
+    RouteConf* tcp_route                # where connections go that are not HTTP; NULL: all are
+    uint64_t detect_timeout_ns          # 0: with a tcp_route, none is HTTP
     uint8_t trust_mesh_headers          # keep l5d-* and XFCC fields of callers
+    uint8_t proxy_versions              # PROXY protocol bits a client must begin with; 0: none
     uint8_t secure                      # scheme for X-Forwarded-Proto: 0 http, 1 https
 
 

@@ -59,6 +59,8 @@ cdef enum ConnState:
     CONN_IN_EXCHANGE = 1
     CONN_AWAIT_FLUSH = 2                # close once the output is out
     CONN_LINGERING = 3                  # our side is shut; the client may finish sending before it reads
+    CONN_AWAIT_PREFACE = 6              # a PROXY header comes first
+    CONN_AWAIT_PROTOCOL = 7             # its first bytes will tell what it speaks
     # upstream
     CONN_AWAIT_CONNECT = 4
     CONN_IDLE = 5                       # in its endpoint's pool
@@ -257,6 +259,7 @@ cdef struct ListenerState:
     uint64_t version                    # of the snapshot that last named it
     int32_t fd                          # to adopt at the next configuration; -1 when adopted
     uint8_t is_loopback                 # only this machine can connect
+    uint8_t silent_streak               # clients in a row, as it were, that waited for the server to speak
     Conn* conn                          # NULL once closed
 
 

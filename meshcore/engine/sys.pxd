@@ -139,16 +139,35 @@ cdef extern from * nogil:
     static inline unsigned mc_ipv6_text(const unsigned char* address, char* out) {
         return inet_ntop(AF_INET6, address, out, 46) ? (unsigned)strlen(out) : 0;
     }
+    /* 16 octets, IPv4 (mapped, too) in the first four, and the port. */
     static inline void mc_peer_raw(const struct sockaddr_storage* peer, unsigned char* address, uint16_t* port) {
+        const struct sockaddr_in6* six = (const struct sockaddr_in6*)peer;
+        memset(address, 0, 16);
+        *port = 0;
         if (peer->ss_family == AF_INET6) {
-            memcpy(address, &((const struct sockaddr_in6*)peer)->sin6_addr, 16);
-            *port = ntohs(((const struct sockaddr_in6*)peer)->sin6_port);
+            if (IN6_IS_ADDR_V4MAPPED(&six->sin6_addr)) memcpy(address, (const char*)&six->sin6_addr + 12, 4);
+            else memcpy(address, &six->sin6_addr, 16);
+            *port = ntohs(six->sin6_port);
         } else if (peer->ss_family == AF_INET) {
+            memcpy(address, &((const struct sockaddr_in*)peer)->sin_addr, 4);
             *port = ntohs(((const struct sockaddr_in*)peer)->sin_port);
-        } else {
-            memset(address, 0, 16);
-            *port = 0;
         }
+    }
+    static inline void mc_make_address(int family, const unsigned char* address, uint16_t port,
+                                       struct sockaddr_storage* out) {
+        memset(out, 0, sizeof *out);
+        out->ss_family = (sa_family_t)family;
+        if (family == AF_INET) {
+            memcpy(&((struct sockaddr_in*)out)->sin_addr, address, 4);
+            ((struct sockaddr_in*)out)->sin_port = htons(port);
+        } else {
+            memcpy(&((struct sockaddr_in6*)out)->sin6_addr, address, 16);
+            ((struct sockaddr_in6*)out)->sin6_port = htons(port);
+        }
+    }
+    static inline int mc_own_address(int fd, struct sockaddr_storage* out) {
+        socklen_t n = sizeof *out;
+        return getsockname(fd, (struct sockaddr*)out, &n) == 0;
     }
     static inline void mc_pause_us(unsigned us) { usleep(us); }
     #define mc_load(p) __atomic_load_n((p), __ATOMIC_ACQUIRE)
@@ -215,6 +234,8 @@ cdef extern from * nogil:
     unsigned int sys_ipv4_text "mc_ipv4_text"(const sockaddr_storage* peer, char* out)
     unsigned int sys_ipv6_text "mc_ipv6_text"(const unsigned char* address, char* out)
     void sys_peer_raw "mc_peer_raw"(const sockaddr_storage* peer, unsigned char* address, uint16_t* port)
+    void sys_make_address "mc_make_address"(int family, const unsigned char* address, uint16_t port, sockaddr_storage* out)
+    int sys_own_address "mc_own_address"(int fd, sockaddr_storage* out)
     void sys_pause_us "mc_pause_us"(unsigned int us)
     uint32_t atomic_load_u32 "mc_load"(uint32_t* p)
     uint64_t atomic_load_u64 "mc_load"(uint64_t* p)

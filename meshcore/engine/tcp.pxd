@@ -6,12 +6,15 @@
 
 from libc.stdint cimport uint8_t, uint32_t
 
-from meshcore.engine.conn cimport conn_deadline
+from meshcore.engine.conn cimport CONN_ERROR, conn_deadline, conn_send
 from meshcore.engine.dispatch cimport dispatch
 from meshcore.engine.downstream cimport downstream_abort
 from meshcore.engine.exchange cimport exchange_begin, exchange_observe_latency
 from meshcore.engine.flow cimport flow_open
-from meshcore.engine.reasons cimport REASON_DRAINING, REASON_LOAD_SHED, REASON_NO_ENDPOINT
+from meshcore.engine.preface cimport preface_write
+from meshcore.engine.reasons cimport (
+    REASON_DRAINING, REASON_LOAD_SHED, REASON_NO_ENDPOINT, REASON_UPSTREAM_RESET,
+)
 from meshcore.engine.request cimport request_choose_cluster
 from meshcore.engine.respond cimport respond_reason
 from meshcore.engine.response cimport response_tunnel_pump
@@ -69,4 +72,9 @@ cdef inline void tcp_connected(Worker* worker, Exchange* exchange) noexcept nogi
     exchange_observe_latency(exchange, worker.now_ns)
     flow_open(&exchange.request, FLOW_RAW, FLOW_RAW, 0)
     flow_open(&exchange.response, FLOW_RAW, FLOW_RAW, 0)
+    if exchange.cluster.proxy_version \
+            and conn_send(worker, up, worker.scratch,
+                          preface_write(worker.scratch, exchange.down, exchange.cluster.proxy_version)) == CONN_ERROR:
+        respond_reason(worker, exchange, REASON_UPSTREAM_RESET)
+        return
     response_tunnel_pump(worker, exchange)

@@ -310,7 +310,7 @@ def test_lines_are_right_after_a_section_that_cannot_be_read():
 TCP = """\
 listeners:
 - {name: web, address: ":8080"}
-- {name: db, address: ":5432", protocol: tcp, routes: [db]}
+- {name: db, address: ":5432", protocol: tcp, tcp_route: db}
 routes:
 - {name: web, to: users}
 - {name: db, to: users}
@@ -322,10 +322,13 @@ clusters:
 @pytest.mark.parametrize(
     ("right", "wrong", "said"),
     [
-        (", routes: [db]}", "}", "mesh.yaml:3:3: "),
-        (", routes: [db]}", "}", "a TCP listener has one route"),
-        ("routes: [db]", "routes: [db, web]", "a TCP listener has one route"),
-        ("routes: [db]", "routes: [db], deferred_accept: true", "begin with the server's"),
+        (", tcp_route: db}", "}", "mesh.yaml:3:3: "),
+        (", tcp_route: db}", "}", "set tcp_route"),
+        ("protocol: tcp, tcp_route: db", "protocol: detect", "set tcp_route"),
+        ("tcp_route: db", "routes: [web], tcp_route: db", "a TCP listener reads no requests"),
+        ("tcp_route: db", "tcp_route: bd", "did you mean 'db'"),
+        ("protocol: tcp", "protocol: http", "only `protocol: tcp` and `protocol: detect`"),
+        ("tcp_route: db", "tcp_route: db, deferred_accept: true", "begin with the server's"),
         ("{name: db, to", "{name: db, match: {host: a.test}, to", "'match' has no meaning there"),
         ("{name: db, to: users}", "{name: db, respond: {status: 200}}", "'respond' has no meaning there"),
         ("{name: db, to", "{name: db, request_headers: {remove: [a]}, to", "'request_headers' has no meaning there"),
@@ -337,12 +340,21 @@ def test_what_makes_no_sense_of_a_tcp_listener_is_told(right, wrong, said):
     assert said in the_problem_of(TCP.replace(right, wrong))
 
 
+def test_a_cluster_of_http_routes_cannot_be_told_clients_by_connection():
+    cluster = '{name: users, endpoints: ["127.0.0.1:9000"]}'
+    told = cluster.replace("name: users", "name: users, proxy_protocol: v2")
+    assert "route 'web' serves HTTP" in the_problem_of(TCP.replace(cluster, told))
+    own = TCP.replace("{name: db, to: users}", "{name: db, to: own}").replace(cluster, cluster + "\n- " + told.replace("users", "own"))
+    loads(own)
+
+
 def test_routes_of_tcp_listeners_serve_http_only_where_they_are_named():
     def routes(text):
         return [listener["routes"] for listener in compile_plan(loads(text))["listeners"]]
 
-    assert routes(TCP) == [["web"], ["db"]]
-    assert routes(TCP.replace('":8080"', '":8080", routes: [db, web]')) == [["db", "web"], ["db"]]
+    assert routes(TCP) == [["web"], []]
+    assert routes(TCP.replace('":8080"', '":8080", routes: [db, web]')) == [["db", "web"], []]
+    assert routes(TCP.replace("protocol: tcp", "protocol: detect")) == [["web"], ["web"]]
 
 
 def test_many_problems_are_cut_and_counted():

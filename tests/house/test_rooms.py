@@ -21,10 +21,11 @@ LEVELS = {
     "mechanisms": ["rng", "histogram", "ewma", "timer", "slab", "buffer", "ring", "stack"],
     "configuration": ["snapshot"],
     "bytes, sans-io": ["llhttp", "octets", "fields", "authority", "head", "target", "hop", "http1_request",
-                       "http1_response", "http1", "framing", "trace", "rewrite"],
+                       "http1_response", "http1", "framing", "trace", "rewrite", "ip_text", "proxy_protocol",
+                       "detect"],
     "policy, sans-io": ["breaker", "budget", "endpoint", "balance", "routes"],
     "edge": ["state", "batch", "conn", "pipe", "pool"],
-    "exchange": ["flow", "input", "tap", "exchange", "downstream", "respond", "hook", "dispatch", "request", "response", "tcp"],
+    "exchange": ["flow", "input", "tap", "exchange", "downstream", "respond", "hook", "dispatch", "request", "response", "preface", "tcp"],
     "loop": ["mailbox", "listener", "resume", "event", "loop"],
 }
 LEVEL_OF = {room: level for level, rooms in enumerate(LEVELS.values()) for room in rooms}

@@ -105,7 +105,7 @@ def test_tcp_listeners_are_passed_over_and_their_routes_do_not_serve_requests(tm
     path = tmp_path / "mesh.yaml"
     path.write_text("""\
 listeners:
-- {name: db, address: ":5432", protocol: tcp, routes: [db]}
+- {name: db, address: ":5432", protocol: tcp, tcp_route: db}
 - {name: web, address: ":8080"}
 routes:
 - {name: db, to: c}

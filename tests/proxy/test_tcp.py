@@ -74,7 +74,7 @@ def tcp_proxy(proxy):
             config=config(
                 to=list(servers),
                 routes=[{"name": "db", "to": "backend", **(route or {})}],
-                listeners=[{"name": "db", "address": "127.0.0.1:0", "protocol": "tcp", "routes": ["db"]}],
+                listeners=[{"name": "db", "address": "127.0.0.1:0", "protocol": "tcp", "tcp_route": "db"}],
                 **more,
             )
         )
@@ -305,7 +305,7 @@ def test_http_and_tcp_listeners_live_side_by_side(server, raw_server, proxy, con
         config=config(
             listeners=[
                 {"name": "web", "address": "127.0.0.1:0"},
-                {"name": "db", "address": "127.0.0.1:0", "protocol": "tcp", "routes": ["db"]},
+                {"name": "db", "address": "127.0.0.1:0", "protocol": "tcp", "tcp_route": "db"},
             ],
             routes=[{"name": "db", "to": "database"}, {"name": "all", "to": "web"}],
             clusters=[
@@ -318,7 +318,7 @@ def test_http_and_tcp_listeners_live_side_by_side(server, raw_server, proxy, con
     client.sendall(b"hello")
     assert client.recv(100) == b"hello"
     assert raw_client(running).get().status == 200
-    assert running.stats().route("all").requests == 1
+    eventually(lambda: running.stats().route("all").requests == 1)
 
 
 def test_connections_outlive_a_reload_and_new_ones_follow_it(server, proxy, connect):
@@ -328,7 +328,7 @@ def test_connections_outlive_a_reload_and_new_ones_follow_it(server, proxy, conn
         return config(
             to=backend,
             routes=[{"name": "db", "to": "backend"}],
-            listeners=[{"name": "db", "address": "127.0.0.1:0", "protocol": "tcp", "routes": ["db"]}],
+            listeners=[{"name": "db", "address": "127.0.0.1:0", "protocol": "tcp", "tcp_route": "db"}],
         )
 
     running = proxy(config=to(old))
@@ -365,7 +365,7 @@ def test_a_filter_on_a_route_of_tcp_listeners_alone_is_refused(server):
     configuration = config(
         to=server(echo).address,
         routes=[{"name": "db", "to": "backend"}],
-        listeners=[{"name": "db", "address": "127.0.0.1:0", "protocol": "tcp", "routes": ["db"]}],
+        listeners=[{"name": "db", "address": "127.0.0.1:0", "protocol": "tcp", "tcp_route": "db"}],
     )
     running = meshcore.Proxy(configuration)
     running.on_request(route="db")(lambda request: None)

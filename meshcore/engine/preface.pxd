@@ -1,0 +1,121 @@
+# What comes before a connection is one of HTTP or of another protocol: a PROXY header, read or sent, and the look at its
+# first octets. Owns when; what octets mean is proxy_protocol's and detect's.
+#
+# Octets are looked at without taking them (MSG_PEEK), so that exactly a header's are taken once it is whole, and all
+# else is read as on any connection. A listener that expects a header serves nobody without it: guessing would let any
+# client name itself. A client that says nothing may wait for the server's first word: the wait for it is bounded, and
+# shorter where clients before it did the same.
+
+from libc.stdint cimport uint8_t, uint32_t
+from libc.string cimport memcpy
+
+from meshcore.engine.conn cimport conn_deadline
+from meshcore.engine.detect cimport DETECT_MAX_BYTES, DETECT_MORE, DETECT_OTHER, detect_read
+from meshcore.engine.downstream cimport downstream_abort, downstream_close
+from meshcore.engine.proxy_protocol cimport (
+    PROXY_DONE, PROXY_MORE, PROXY_V1, PROXY_V2_MAX_BYTES, ProxyHeader, proxy_header_read, proxy_header_write_v1,
+    proxy_header_write_v2,
+)
+from meshcore.engine.reasons cimport REASON_BAD_PROXY_HEADER
+from meshcore.engine.snapshot cimport ListenerConf
+from meshcore.engine.state cimport (
+    CONN_AWAIT_HEAD, CONN_AWAIT_PROTOCOL, IO_PEER_CLOSED, IO_READABLE, LISTENER_REMOVED, Conn, ListenerState, Worker,
+)
+from meshcore.engine.sys cimport (
+    AF_INET, AF_INET6, EAGAIN, EINTR, MSG_PEEK, sockaddr_storage, sys_ipv4_text, sys_make_address, sys_own_address,
+    sys_peer_raw, sys_recv,
+)
+
+cdef enum:
+    MAX_SILENT_STREAK = 6               # 1/64 of the wait
+
+
+cdef inline int preface_read(Worker* worker, Conn* conn) noexcept nogil:
+    """A connection that owes a PROXY header has input. 1: it is taken, the connection begins; 0: not yet, or closed."""
+    cdef ListenerState* listener = <ListenerState*>conn.owner
+    cdef ProxyHeader header
+    cdef long got
+    cdef int code
+    if listener.conf_index == LISTENER_REMOVED:
+        downstream_close(worker, conn)
+        return 0
+    got = sys_recv(conn.fd, worker.read_buffer, PROXY_V2_MAX_BYTES, MSG_PEEK)
+    if got == -EAGAIN or got == -EINTR:
+        conn.io &= <uint8_t>~IO_READABLE
+        return 0
+    if got <= 0:
+        downstream_close(worker, conn)  # a balancer that only looks whether we are there
+        return 0
+    code = proxy_header_read(worker.read_buffer, <uint32_t>got,
+                             worker.current.snapshot.listeners[listener.conf_index].proxy_versions, &header)
+    if code == PROXY_MORE and not conn.io & IO_PEER_CLOSED:
+        conn.io &= <uint8_t>~IO_READABLE              # what comes next makes a new edge
+        return 0
+    if code != PROXY_DONE or sys_recv(conn.fd, worker.read_buffer, header.size_bytes, 0) != <long>header.size_bytes:
+        worker.reasons[REASON_BAD_PROXY_HEADER] += 1
+        worker.requests += 1
+        downstream_abort(worker, conn)
+        return 0
+    listener.bytes_in += header.size_bytes
+    if not header.is_local:
+        preface_adopt(conn, &header)
+    conn.state = CONN_AWAIT_HEAD
+    return 1
+
+
+cdef inline void preface_adopt(Conn* conn, const ProxyHeader* header) noexcept nogil:
+    cdef sockaddr_storage peer
+    sys_make_address(header.family, header.source_address, header.source_port, &peer)
+    conn.peer_text_len = <uint8_t>sys_ipv4_text(&peer, conn.peer_text)
+    sys_peer_raw(&peer, conn.peer_address, &conn.peer_port)
+
+
+cdef inline void preface_await_protocol(Worker* worker, Conn* conn, const ListenerConf* conf) noexcept nogil:
+    conn.state = CONN_AWAIT_PROTOCOL
+    conn_deadline(worker, conn,
+                  worker.now_ns + (conf.detect_timeout_ns >> (<ListenerState*>conn.owner).silent_streak))
+
+
+cdef inline void preface_note_silence(Conn* conn) noexcept nogil:
+    cdef ListenerState* listener = <ListenerState*>conn.owner
+    conn.io |= IO_READABLE              # the beginning of a word may lie there, its edge used up by the look at it
+    if listener.silent_streak < MAX_SILENT_STREAK:
+        listener.silent_streak += 1
+
+
+cdef inline int preface_detect(Worker* worker, Conn* conn) noexcept nogil:
+    """What the client speaks, as a DetectCode; DETECT_MORE when that is not certain yet, or it is gone."""
+    cdef long got = sys_recv(conn.fd, worker.read_buffer, DETECT_MAX_BYTES, MSG_PEEK)
+    cdef int code = DETECT_OTHER        # the end without a word: it may still listen
+    if got < 0:
+        if got == -EAGAIN or got == -EINTR:
+            conn.io &= <uint8_t>~IO_READABLE
+        else:
+            downstream_close(worker, conn)
+        return DETECT_MORE
+    if got > 0:
+        code = detect_read(worker.read_buffer, <uint32_t>got)
+        if code == DETECT_MORE:
+            if conn.io & IO_PEER_CLOSED:
+                return DETECT_OTHER
+            conn.io &= <uint8_t>~IO_READABLE
+            return DETECT_MORE
+        (<ListenerState*>conn.owner).silent_streak >>= 1
+    return code
+
+
+cdef inline uint32_t preface_write(char* out, Conn* down, uint8_t version) noexcept nogil:
+    """The header that tells an endpoint whose connection this is: at most 108 bytes. Returns its length."""
+    cdef ProxyHeader header
+    cdef sockaddr_storage own
+    cdef char text[16]
+    cdef int is_ipv4 = down.peer_text_len != 0
+    header.version = version
+    # Unless both ends are known in one family there is nothing true to say: LOCAL, or UNKNOWN.
+    header.is_local = not sys_own_address(down.fd, &own) or (sys_ipv4_text(&own, text) != 0) != is_ipv4
+    header.family = AF_INET if is_ipv4 else AF_INET6
+    memcpy(header.source_address, down.peer_address, 16)
+    header.source_port = down.peer_port
+    if not header.is_local:
+        sys_peer_raw(&own, header.destination_address, &header.destination_port)
+    return proxy_header_write_v1(out, &header) if version == PROXY_V1 else proxy_header_write_v2(out, &header)
