@@ -13,7 +13,7 @@ from meshcore.engine.dispatch cimport (
     dispatch_abort_body, dispatch_connected, dispatch_failed, dispatch_pump, dispatch_send, dispatch_unqueue,
     dispatch_unsent,
 )
-from meshcore.engine.downstream cimport downstream_close, downstream_flushed, downstream_linger
+from meshcore.engine.downstream cimport downstream_abort, downstream_close, downstream_flushed, downstream_linger
 from meshcore.engine.endpoint cimport EndpointState
 from meshcore.engine.exchange cimport ATTEMPT_SUCCEEDED, exchange_earlier, exchange_end
 from meshcore.engine.hook cimport hook_abandon
@@ -24,7 +24,7 @@ from meshcore.engine.reasons cimport (
     REASON_BODY_TIMEOUT, REASON_DOWNSTREAM_CLOSED, REASON_DOWNSTREAM_STALLED, REASON_FILTER_TIMEOUT,
     REASON_HEAD_TIMEOUT, REASON_QUEUE_TIMEOUT, REASON_TOTAL_TIMEOUT, REASON_TUNNEL_TIMEOUT,
     REASON_UPSTREAM_CONNECT_FAILED, REASON_UPSTREAM_CONNECT_TIMEOUT, REASON_UPSTREAM_IDLE_TIMEOUT,
-    REASON_UPSTREAM_RESET, REASON_UPSTREAM_RESPONSE_TIMEOUT,
+    REASON_UPSTREAM_RESET, REASON_UPSTREAM_RESPONSE_TIMEOUT, REASON_UPSTREAM_TRUNCATED,
 )
 from meshcore.engine.request cimport request_read
 from meshcore.engine.respond cimport respond_gone, respond_reason, respond_unparsed
@@ -281,8 +281,12 @@ cdef inline void event_end_batch(Worker* worker) noexcept nogil:
 
 cdef inline int event_note_sent(Worker* worker, Send* send, int32_t result) noexcept nogil:
     """1: all of it was taken."""
+    cdef int code
     if not send.is_request:
-        return conn_note_send(worker, send.conn, send.at, send.n, result) == CONN_OK
+        code = conn_note_send(worker, send.conn, send.at, send.n, result)
+        if code == CONN_ERROR:
+            send.conn.io |= IO_FAILED   # also where the rest found no memory: what follows it must not be sent
+        return code == CONN_OK
     if result == <int32_t>send.n:
         return 1
     send.conn.exchange.request_sent = <uint32_t>result if result > 0 else 0
@@ -296,20 +300,26 @@ cdef inline int event_note_sent(Worker* worker, Send* send, int32_t result) noex
 cdef inline void event_unsent(Worker* worker, Conn* conn, int is_request) noexcept nogil:
     """A send that was taken for made was not, or not whole."""
     cdef Exchange* exchange = conn.exchange
-    if conn.kind != CONN_UPSTREAM or exchange == NULL or exchange.state == EXCHANGE_TUNNEL:
-        if not conn.io & IO_FAILED and conn.kind == CONN_DOWNSTREAM and conn.state == CONN_AWAIT_HEAD \
-                and conn.out_buffer == NULL:
-            conn.io |= IO_FAILED                      # no memory to keep the rest
-        event_run(worker, conn)
-    elif is_request:
-        if conn.io & IO_FAILED:
-            dispatch_unsent(worker, exchange)
-        else:
+    if not conn.io & IO_FAILED:
+        # The rest waits: whoever feeds this connection is to take note.
+        if conn.kind != CONN_UPSTREAM or exchange == NULL or exchange.state == EXCHANGE_TUNNEL:
+            event_run(worker, conn)
+        elif is_request:
             conn_deadline(worker, conn, worker.now_ns + exchange.route.idle_timeout_ns)
-    elif conn.io & IO_FAILED:
-        dispatch_abort_body(worker, exchange)
+        else:
+            dispatch_pump(worker, exchange)
+    elif exchange == NULL or exchange.state == EXCHANGE_AWAIT_FILTER or exchange.state == EXCHANGE_AWAIT_RESPONSE_FILTER:
+        if conn.kind == CONN_DOWNSTREAM and exchange == NULL:
+            downstream_abort(worker, conn)
+        else:
+            event_run(worker, conn)
+    elif conn.kind == CONN_DOWNSTREAM or exchange.state == EXCHANGE_TUNNEL:
+        event_give_up(worker, exchange, REASON_DOWNSTREAM_CLOSED if conn.kind == CONN_DOWNSTREAM
+                      else REASON_UPSTREAM_TRUNCATED)
+    elif is_request:
+        dispatch_unsent(worker, exchange)
     else:
-        dispatch_pump(worker, exchange)
+        dispatch_abort_body(worker, exchange)
 
 
 # --- deadlines ------------------------------------------------------------------------------------------------------
