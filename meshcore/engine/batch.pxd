@@ -7,8 +7,8 @@
 # nothing to gain, and an answer should not wait for another's. Requests alone wait whenever another event is to be
 # looked at: it may say that their connection is stale, or speaks unasked (see event_upstream_is_sound).
 #
-# A send held back counts as made: `conn_send` has said so. When the kernel then takes less, batch_end leaves the rest in
-# out_buffer, or, of a request, takes it off Exchange.request_sent. Whoever does something with a connection's socket
+# A send held back counts as made: `conn_send` has said so. When the kernel then takes less, event_end_batch leaves the
+# rest in out_buffer, or, of a request, takes it off Exchange.request_sent. Whoever does something with a connection's socket
 # other than these two settles first (conn_settle).
 
 from libc.stdint cimport int32_t, uint8_t, uint32_t
@@ -18,7 +18,7 @@ from libc.string cimport memcpy
 from meshcore.engine.state cimport (
     BATCH_EVENTS, BATCH_SEND_BYTES, BATCH_SEND_MAX_BYTES, BATCH_SENDS, READ_BYTES, Batch, Conn, Received, Send,
 )
-from meshcore.engine.sys cimport sys_recv, sys_send
+from meshcore.engine.sys cimport sys_send
 from meshcore.engine.uring cimport uring_close, uring_open, uring_recv, uring_run, uring_send
 
 cdef enum:
@@ -102,7 +102,8 @@ cdef inline int batch_hold(Batch* batch, Conn* conn, const char* at, uint32_t n,
     The connection has nothing in out_buffer, and no send held back unless it is the last: then these bytes join it.
     """
     cdef Send* send
-    if not (batch.holds_requests if is_request else batch.holds) or n > BATCH_SEND_MAX_BYTES or n > BATCH_SEND_BYTES - batch.held_bytes:
+    if not (batch.holds_requests if is_request else batch.holds) or n > BATCH_SEND_MAX_BYTES \
+            or n > BATCH_SEND_BYTES - batch.held_bytes:
         return 0
     if conn.send_slot:
         send = &batch.sends[conn.send_slot - 1]

@@ -15,7 +15,8 @@ from meshcore.engine.batch cimport batch_hold, batch_received, batch_withdraw
 from meshcore.engine.buffer cimport Buffer, buffer_append, buffer_return, buffer_take
 from meshcore.engine.slab cimport SLAB_NONE, SlabItem, slab_at, slab_return, slab_take
 from meshcore.engine.state cimport (
-    BATCH_SEND_MAX_BYTES, READ_BYTES, CONN_DOWNSTREAM, CONN_FREE, CONN_QUEUED, IO_FAILED, IO_PEER_CLOSED, IO_READABLE, IO_WRITABLE, CONN_RESET, CONN_SHUT,
+    BATCH_SEND_MAX_BYTES, READ_BYTES, CONN_DOWNSTREAM, CONN_FREE, CONN_QUEUED, IO_FAILED, IO_PEER_CLOSED, IO_READABLE,
+    IO_WRITABLE, CONN_RESET, CONN_SHUT,
     Conn, ListenerState, Received, Send, Worker,
 )
 from meshcore.engine.sys cimport (

@@ -6,7 +6,7 @@
 # record of a ClientHello (RFC 8446 5.1, 4.1.2), HTTP/2 its whole preface (RFC 9113 3.4).
 
 from libc.stdint cimport uint32_t
-from libc.string cimport memchr, memcmp
+from libc.string cimport memcmp
 
 from meshcore.engine.octets cimport OCTET_TOKEN, octet_class
 

@@ -5,8 +5,7 @@ from libc.stdint cimport int32_t, uint8_t, uint32_t, uint64_t
 
 from meshcore.engine.batch cimport batch_clear, batch_end, batch_withdraw
 from meshcore.engine.conn cimport (
-    CONN_ERROR, CONN_OK, conn_deadline, conn_flush, conn_keep_input, conn_note_send, conn_run_later, conn_settle,
-    conn_token,
+    CONN_ERROR, CONN_OK, conn_deadline, conn_flush, conn_note_send, conn_settle, conn_token,
 )
 from meshcore.engine.detect cimport DETECT_HTTP1, DETECT_MORE
 from meshcore.engine.dispatch cimport (
@@ -32,10 +31,12 @@ from meshcore.engine.response cimport response_cut, response_pump, response_read
 from meshcore.engine.slab cimport slab_find
 from meshcore.engine.snapshot cimport ListenerConf
 from meshcore.engine.state cimport (
-    CONN_AWAIT_CONNECT, CONN_AWAIT_FLUSH, CONN_AWAIT_HEAD, CONN_AWAIT_PREFACE, CONN_AWAIT_PROTOCOL, CONN_DOWNSTREAM, CONN_FREE, CONN_IDLE, CONN_IN_EXCHANGE,
+    CONN_AWAIT_CONNECT, CONN_AWAIT_HEAD, CONN_AWAIT_PREFACE, CONN_AWAIT_PROTOCOL, CONN_DOWNSTREAM, CONN_FREE,
+    CONN_IDLE, CONN_IN_EXCHANGE,
     CONN_LINGERING, CONN_LISTENER, EXCHANGE_AWAIT_CONNECTION, EXCHANGE_AWAIT_FILTER, EXCHANGE_AWAIT_RESPONSE,
-    EXCHANGE_AWAIT_RESPONSE_FILTER, EXCHANGE_BODY_ABORTED, EXCHANGE_RELAY, EXCHANGE_TCP, EXCHANGE_TUNNEL, FLOW_DONE, FLOW_OPEN,
-    IO_FAILED, IO_PEER_CLOSED, IO_READABLE, IO_WRITABLE, CONN_REUSED, CONN_UPSTREAM, Conn, Exchange, ListenerState, Send, Worker,
+    EXCHANGE_AWAIT_RESPONSE_FILTER, EXCHANGE_BODY_ABORTED, EXCHANGE_RELAY, EXCHANGE_TCP, EXCHANGE_TUNNEL, FLOW_OPEN,
+    IO_FAILED, IO_PEER_CLOSED, IO_READABLE, IO_WRITABLE, CONN_REUSED, CONN_UPSTREAM, Conn, Exchange, ListenerState,
+    Send, Worker,
 )
 from meshcore.engine.tcp cimport tcp_begin, tcp_connected
 from meshcore.engine.sys cimport (
@@ -308,7 +309,8 @@ cdef inline void event_unsent(Worker* worker, Conn* conn, int is_request) noexce
             conn_deadline(worker, conn, worker.now_ns + exchange.route.idle_timeout_ns)
         else:
             dispatch_pump(worker, exchange)
-    elif exchange == NULL or exchange.state == EXCHANGE_AWAIT_FILTER or exchange.state == EXCHANGE_AWAIT_RESPONSE_FILTER:
+    elif exchange == NULL or exchange.state == EXCHANGE_AWAIT_FILTER \
+            or exchange.state == EXCHANGE_AWAIT_RESPONSE_FILTER:
         if conn.kind == CONN_DOWNSTREAM and exchange == NULL:
             downstream_abort(worker, conn)
         else:

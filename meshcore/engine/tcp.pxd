@@ -4,7 +4,7 @@
 # 200 once an endpoint took it, else that of the reason; nobody is sent it. Before an endpoint is there nothing is read
 # from the client: what it says early waits in the kernel, and an endpoint that speaks first is heard at once.
 
-from libc.stdint cimport uint8_t, uint32_t
+from libc.stdint cimport uint8_t
 
 from meshcore.engine.conn cimport CONN_ERROR, conn_deadline, conn_send
 from meshcore.engine.dispatch cimport dispatch
@@ -20,7 +20,7 @@ from meshcore.engine.respond cimport respond_reason
 from meshcore.engine.response cimport response_tunnel_pump
 from meshcore.engine.state cimport (
     CONN_CLOSE_AFTER, CONN_IN_EXCHANGE, EXCHANGE_FRESH_CONNECTION, EXCHANGE_RESPONSE_STARTED, EXCHANGE_TCP,
-    EXCHANGE_TUNNEL, FLOW_RAW, IO_PEER_CLOSED, IO_READABLE, LISTENER_REMOVED, Conn, Exchange, ListenerState, Worker,
+    EXCHANGE_TUNNEL, FLOW_RAW, LISTENER_REMOVED, Conn, Exchange, ListenerState, Worker,
 )
 
 
