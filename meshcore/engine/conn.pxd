@@ -1,36 +1,25 @@
-# One socket: open, read, write, flush, close. Knows edges, buffers and batches; knows neither HTTP nor exchanges.
+# One connection: open, read, write, flush, close, whatever its bytes travel in. Knows neither HTTP nor exchanges.
 #
-# Facts about edge-triggered epoll: an edge is told once; it may be told for bytes already read; after a read shorter
-# than asked for, the next byte makes a new edge. Consequence: every fd is added once with IN|OUT|RDHUP|ET, never
-# modified; `io` remembers an edge until it is used up; a short read uses it up without a probing second read
-# (saves 0.3 us a request). Only an announced end of input (RDHUP) must be read down to its zero. Cost: a reader that
-# stops early (backpressure) must be woken by whoever made it stop. Keeps DRAIN_TO_AGAIN and ARMED_OR_EMPTY: output is
-# either all written, or held back until the end of the batch, or in out_buffer with the writable edge outstanding.
+# The transport of a connection is a socket as it is; a second one has its verbs chosen here and nowhere above.
 
-from libc.stdint cimport int32_t, uint8_t, uint32_t, uint64_t
-from libc.string cimport memcpy
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free
 
-from meshcore.engine.batch cimport batch_hold, batch_received, batch_withdraw
-from meshcore.engine.buffer cimport Buffer, buffer_append, buffer_return, buffer_take
-from meshcore.engine.slab cimport SLAB_NONE, SlabItem, slab_at, slab_return, slab_take
+from meshcore.engine.batch cimport batch_hold
+from meshcore.engine.buffer cimport Buffer, buffer_append, buffer_return
+from meshcore.engine.slab cimport SLAB_NONE, slab_at, slab_return, slab_take
+from meshcore.engine.socket cimport (
+    socket_drop_received, socket_flush, socket_recv, socket_recv_anywhere, socket_release_held, socket_send,
+    socket_send2, socket_settle,
+)
 from meshcore.engine.state cimport (
-    BATCH_SEND_MAX_BYTES, READ_BYTES, CONN_DOWNSTREAM, CONN_FREE, CONN_QUEUED, IO_FAILED, IO_PEER_CLOSED, IO_READABLE,
-    IO_WRITABLE, CONN_RESET, CONN_SHUT,
-    Conn, ListenerState, Received, Send, Worker,
+    CONN_FREE, CONN_QUEUED, CONN_RESET, CONN_SHUT, TRANSPORT_SOCKET, Conn, Worker,
 )
 from meshcore.engine.sys cimport (
-    EAGAIN, EINTR, EPOLLET, EPOLLIN, EPOLLOUT, EPOLLRDHUP, SHUT_WR, sys_close, sys_epoll_add, sys_recv,
-    sys_reset_on_close, sys_send, sys_send2, sys_shutdown,
+    EAGAIN, EPOLLET, EPOLLIN, EPOLLOUT, EPOLLRDHUP, MSG_PEEK, SHUT_WR, sys_close, sys_epoll_add, sys_recv,
+    sys_reset_on_close, sys_send, sys_shutdown,
 )
 from meshcore.engine.timer cimport timer_clear, timer_node_init, timer_set
-
-cdef enum ConnCode:
-    CONN_OK = 0
-    CONN_BLOCKED = 1                    # the rest waits in out_buffer
-    CONN_AGAIN = 2                      # nothing to read now
-    CONN_EOF = 3
-    CONN_ERROR = 4
 
 
 cdef inline Conn* conn_open(Worker* worker, int fd, uint8_t kind, uint8_t state) noexcept nogil:
@@ -53,6 +42,8 @@ cdef inline Conn* conn_open(Worker* worker, int fd, uint8_t kind, uint8_t state)
     conn.pool_next = conn.pool_prev = SLAB_NONE
     conn.peer_text_len = 0
     conn.received_slot = conn.send_slot = 0
+    conn.transport = TRANSPORT_SOCKET
+    conn.channel = NULL
     timer_node_init(&conn.timer)
     if sys_epoll_add(worker.epoll_fd, fd, EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET, conn_token(conn)) != 0:
         sys_close(fd)
@@ -65,9 +56,9 @@ cdef inline Conn* conn_open(Worker* worker, int fd, uint8_t kind, uint8_t state)
 cdef inline void conn_close(Worker* worker, Conn* conn) noexcept nogil:
     """Close the socket and give back everything. The pointer is dead; stale events miss by generation."""
     if conn.send_slot:
-        conn_release_held(worker, conn)
+        socket_release_held(worker, conn)
     if conn.received_slot:
-        conn_drop_received(worker, conn)
+        socket_drop_received(worker, conn)
     if conn.flags & CONN_RESET:
         sys_reset_on_close(conn.fd)
     sys_close(conn.fd)                  # leaves the epoll set by itself: nobody dup'ed it
@@ -86,186 +77,61 @@ cdef inline uint64_t conn_token(const Conn* conn) noexcept nogil:
     return <uint64_t>conn.item.generation << 32 | conn.item.index
 
 
+# --- bytes, whatever lies under them ----------------------------------------------------------------------------------
+
+cdef inline int conn_is_plain(const Conn* conn) noexcept nogil:
+    """Are its bytes those of a socket, so that the kernel may move them by itself?"""
+    return conn.transport == TRANSPORT_SOCKET
+
+
 cdef inline int conn_recv(Worker* worker, Conn* conn, char* at, uint32_t room, uint32_t* n) noexcept nogil:
     """Read once, `room` bytes at most. CONN_OK with *n > 0, or CONN_AGAIN, CONN_EOF, CONN_ERROR."""
-    cdef Received* received
-    cdef long got
-    if conn.received_slot == 0:
-        return conn_note_read(conn, sys_recv(conn.fd, at, room, 0), room, n)
-    received = batch_received(&worker.batch, conn)
-    got = received.n
-    if got > <long>room:
-        memcpy(at, received.at, room)
-        received.at += room
-        received.n -= <int32_t>room
-        received.room -= room
-        return conn_note_read(conn, room, room, n)
-    if got > 0:
-        memcpy(at, received.at, got)
-    conn_drop_received(worker, conn)
-    return conn_note_read(conn, got, received.room, n)
+    return socket_recv(worker, conn, at, room, n)
 
 
 cdef inline int conn_recv_anywhere(Worker* worker, Conn* conn, char** at, uint32_t* n) noexcept nogil:
     """As conn_recv, where it does not matter where the bytes lie: *at says where, until the next read of anything."""
-    cdef Received* received
-    if conn.received_slot == 0:
-        at[0] = worker.read_buffer
-        return conn_note_read(conn, sys_recv(conn.fd, at[0], READ_BYTES, 0), READ_BYTES, n)
-    received = batch_received(&worker.batch, conn)
-    at[0] = received.at
-    conn_drop_received(worker, conn)
-    return conn_note_read(conn, received.n, received.room, n)
+    return socket_recv_anywhere(worker, conn, at, n)
 
 
-cdef inline int conn_note_read(Conn* conn, long got, uint32_t room, uint32_t* n) noexcept nogil:
-    """What the answer `got` to a read of `room` bytes means."""
-    if got > 0:
-        n[0] = <uint32_t>got
-        conn_note_received(conn, <uint64_t>got)
-        if <uint32_t>got < room and not conn.io & (IO_PEER_CLOSED | IO_FAILED):
-            conn.io &= <uint8_t>~IO_READABLE
-        return CONN_OK
-    n[0] = 0
-    if got == 0:
-        conn.io = (conn.io | IO_PEER_CLOSED) & <uint8_t>~IO_READABLE
-        return CONN_EOF
-    if got == -EAGAIN or got == -EINTR:
-        if got == -EAGAIN:
-            conn.io &= <uint8_t>~IO_READABLE
-        return CONN_AGAIN
-    conn.io = (conn.io | IO_FAILED) & <uint8_t>~IO_READABLE
-    return CONN_ERROR
+cdef inline int conn_has_input(Worker* worker, Conn* conn) noexcept nogil:
+    """Ask whether a read would bring something, be it the end, without taking it."""
+    cdef char byte
+    return sys_recv(conn.fd, &byte, 1, MSG_PEEK) != -EAGAIN
 
 
 cdef inline int conn_send(Worker* worker, Conn* conn, const char* at, uint32_t n) noexcept nogil:
-    """Write, at the end of the batch or now, keeping what the kernel does not take.
+    """Write, at the end of the batch or now, keeping what is not taken.
 
     CONN_OK all written or held back, CONN_BLOCKED, or CONN_ERROR.
     """
-    cdef int code
-    if conn.out_buffer != NULL:
-        return conn_keep(worker, conn, at, n)
-    if batch_hold(&worker.batch, conn, at, n, 0):
-        return CONN_OK
-    if conn.send_slot:
-        code = conn_settle(worker, conn)
-        if code != CONN_OK:
-            return code if code == CONN_ERROR else conn_keep(worker, conn, at, n)
-    return conn_note_send(worker, conn, at, n, sys_send(conn.fd, at, n, 0))
+    return socket_send(worker, conn, at, n)
 
 
 cdef inline int conn_send2(Worker* worker, Conn* conn, const char* a, uint32_t a_len,
                            const char* b, uint32_t b_len) noexcept nogil:
     """Write two pieces in one call. Returns as conn_send."""
-    cdef long sent
-    cdef int code
-    if b_len == 0:
-        return conn_send(worker, conn, a, a_len)
-    if conn.out_buffer != NULL:
-        code = conn_keep(worker, conn, a, a_len)
-        return code if code == CONN_ERROR else conn_keep(worker, conn, b, b_len)
-    if conn.send_slot or a_len + b_len <= BATCH_SEND_MAX_BYTES:
-        code = conn_send(worker, conn, a, a_len)
-        return code if code == CONN_ERROR else conn_send(worker, conn, b, b_len)
-    sent = sys_send2(conn.fd, a, a_len, b, b_len)
-    if sent < 0:
-        if sent != -EAGAIN and sent != -EINTR:
-            conn.io |= IO_FAILED
-            return CONN_ERROR
-        sent = 0
-    conn_note_sent(conn, <uint64_t>sent)
-    if sent == <long>a_len + <long>b_len:
-        return CONN_OK
-    conn.io &= <uint8_t>~IO_WRITABLE
-    if sent < <long>a_len:
-        code = conn_keep(worker, conn, a + sent, a_len - <uint32_t>sent)
-        return code if code == CONN_ERROR else conn_keep(worker, conn, b, b_len)
-    return conn_keep(worker, conn, b + (sent - a_len), b_len - <uint32_t>(sent - a_len))
+    return socket_send2(worker, conn, a, a_len, b, b_len)
 
 
-cdef inline int conn_keep(Worker* worker, Conn* conn, const char* at, uint32_t n) noexcept nogil:
-    # Bounded by its callers: nobody reads more towards a connection whose out_buffer is not empty.
-    cdef Buffer* buffer = buffer_append(&worker.buffers, conn.out_buffer, at, n)
-    if buffer == NULL:
-        return CONN_ERROR
-    conn.out_buffer = buffer
-    return CONN_BLOCKED
+cdef inline long conn_send_request(Worker* worker, Conn* conn, const char* at, uint32_t n, int is_whole) noexcept nogil:
+    """Write bytes their owner keeps until all of them are out: how many were taken, or a negated errno.
+
+    `is_whole`: nothing was sent before and nothing follows; it may be held back, and withdrawn, as one.
+    """
+    if is_whole and batch_hold(&worker.batch, conn, at, n, 1):
+        return n
+    return sys_send(conn.fd, at, n, 0)
 
 
 cdef inline int conn_flush(Worker* worker, Conn* conn) noexcept nogil:
     """Write what is kept. CONN_OK when nothing is left, CONN_BLOCKED, or CONN_ERROR."""
-    cdef Buffer* buffer = conn.out_buffer
-    cdef long sent
-    while buffer != NULL:
-        sent = sys_send(conn.fd, buffer.data + buffer.start, buffer.end - buffer.start, 0)
-        if sent < 0:
-            if sent == -EAGAIN:
-                conn.io &= <uint8_t>~IO_WRITABLE
-                return CONN_BLOCKED
-            if sent == -EINTR:
-                continue
-            conn.io |= IO_FAILED
-            return CONN_ERROR
-        conn_note_sent(conn, <uint64_t>sent)
-        buffer.start += <uint32_t>sent
-        if buffer.start == buffer.end:
-            buffer_return(&worker.buffers, buffer)
-            conn.out_buffer = NULL
-            return CONN_OK
-    return CONN_OK
+    return socket_flush(worker, conn)
 
 
 cdef inline int conn_settle(Worker* worker, Conn* conn) noexcept nogil:
     """Send now what is held back: something else is to be done with this socket. CONN_OK, CONN_BLOCKED, CONN_ERROR."""
-    cdef Send* send
-    cdef long sent
-    if conn.send_slot == 0:
-        return CONN_OK
-    send = batch_withdraw(&worker.batch, conn)
-    sent = sys_send(conn.fd, send.at, send.n, 0)
-    return conn_note_send(worker, conn, send.at, send.n, sent)
-
-
-cdef inline int conn_note_send(Worker* worker, Conn* conn, const char* at, uint32_t n, long sent) noexcept nogil:
-    """What the answer `sent` to a send of `n` bytes means: count them, keep the rest."""
-    if sent < 0:
-        if sent != -EAGAIN and sent != -EINTR:
-            conn.io |= IO_FAILED
-            return CONN_ERROR
-        sent = 0
-    conn_note_sent(conn, <uint64_t>sent)
-    if sent == <long>n:
-        return CONN_OK
-    conn.io &= <uint8_t>~IO_WRITABLE
-    return conn_keep(worker, conn, at + sent, n - <uint32_t>sent)
-
-
-cdef inline void conn_release_held(Worker* worker, Conn* conn) noexcept nogil:
-    # Closing. A request nobody waits for any more is not sent; anything else was said to be.
-    cdef Send* send = batch_withdraw(&worker.batch, conn)
-    cdef long sent
-    if not send.is_request:
-        sent = sys_send(conn.fd, send.at, send.n, 0)
-        if sent > 0:
-            conn_note_sent(conn, <uint64_t>sent)
-
-
-cdef inline void conn_drop_received(Worker* worker, Conn* conn) noexcept nogil:
-    batch_received(&worker.batch, conn).conn = NULL
-    conn.received_slot = 0
-
-
-cdef inline void conn_note_sent(Conn* conn, uint64_t n) noexcept nogil:
-    """Count bytes the kernel took towards a client. A verb that bypasses conn_send (splice) calls this itself."""
-    if conn.kind == CONN_DOWNSTREAM:
-        (<ListenerState*>conn.owner).bytes_out += n
-
-
-cdef inline void conn_note_received(Conn* conn, uint64_t n) noexcept nogil:
-    """Count bytes a client sent. A verb that bypasses conn_recv (splice) calls this itself."""
-    if conn.kind == CONN_DOWNSTREAM:
-        (<ListenerState*>conn.owner).bytes_in += n
+    return socket_settle(worker, conn)
 
 
 cdef inline void conn_shut(Conn* conn) noexcept nogil:
@@ -274,6 +140,8 @@ cdef inline void conn_shut(Conn* conn) noexcept nogil:
         conn.flags |= CONN_SHUT
         sys_shutdown(conn.fd, SHUT_WR)
 
+
+# --- what a connection holds --------------------------------------------------------------------------------------------
 
 cdef inline void conn_drop_input(Worker* worker, Conn* conn) noexcept nogil:
     if conn.in_buffer != NULL:

@@ -8,12 +8,11 @@
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t, int32_t
 
-from meshcore.engine.batch cimport batch_hold
 from meshcore.engine.balance cimport balance_pick
 from meshcore.engine.breaker cimport BREAKER_HALF_OPEN
 from meshcore.engine.budget cimport budget_deposit, budget_withdraw
 from meshcore.engine.buffer cimport Buffer, buffer_return
-from meshcore.engine.conn cimport conn_deadline, conn_open, conn_run_later
+from meshcore.engine.conn cimport conn_deadline, conn_open, conn_run_later, conn_send_request
 from meshcore.engine.endpoint cimport ClusterState, EndpointState
 from meshcore.engine.exchange cimport (
     ATTEMPT_ABANDONED, ATTEMPT_FAILED, exchange_earlier, exchange_note_attempt, exchange_release_upstream,
@@ -38,7 +37,7 @@ from meshcore.engine.state cimport (
     EXCHANGE_RELAY, EXCHANGE_RESPONSE_STARTED, EXCHANGE_STALE_REPLAYED, EXCHANGE_TAPPED, FLOW_DONE, FLOW_OPEN, IO_PEER_CLOSED, IO_READABLE,
     IO_WRITABLE, Conn, Exchange, Worker,
 )
-from meshcore.engine.sys cimport EAGAIN, EINTR, sys_connect, sys_send
+from meshcore.engine.sys cimport EAGAIN, EINTR, sys_connect
 from meshcore.engine.tap cimport tap_request
 
 
@@ -140,11 +139,8 @@ cdef inline void dispatch_send(Worker* worker, Exchange* exchange) noexcept nogi
     if buffer != NULL:
         left = buffer.end - buffer.start - exchange.request_sent
         if left:
-            if exchange.request_sent == 0 and exchange.request.state == FLOW_DONE \
-                    and batch_hold(&worker.batch, up, buffer.data + buffer.start, left, 1):
-                sent = left
-            else:
-                sent = sys_send(up.fd, buffer.data + buffer.start + exchange.request_sent, left, 0)
+            sent = conn_send_request(worker, up, buffer.data + buffer.start + exchange.request_sent, left,
+                                     exchange.request_sent == 0 and exchange.request.state == FLOW_DONE)
             if sent < 0:
                 if sent != -EAGAIN and sent != -EINTR:
                     dispatch_unsent(worker, exchange)

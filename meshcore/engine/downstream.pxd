@@ -8,12 +8,12 @@
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
 from meshcore.engine.conn cimport (
-    CONN_BLOCKED, CONN_EOF, CONN_ERROR, CONN_OK, conn_close, conn_deadline, conn_drop_input, conn_flush,
-    conn_list_remove, conn_recv, conn_run_later, conn_settle, conn_shut,
+    conn_close, conn_deadline, conn_drop_input, conn_flush, conn_list_remove, conn_recv, conn_run_later, conn_settle,
+    conn_shut,
 )
 from meshcore.engine.state cimport (
-    CONN_AWAIT_FLUSH, CONN_AWAIT_HEAD, CONN_CLOSE_AFTER, CONN_LINGERING, CONN_RESET, IO_FAILED, IO_PEER_CLOSED,
-    IO_READABLE, LISTENER_REMOVED, READ_BYTES, Conn, ListenerState, Worker,
+    CONN_BLOCKED, CONN_EOF, CONN_ERROR, CONN_OK, CONN_AWAIT_FLUSH, CONN_AWAIT_HEAD, CONN_CLOSE_AFTER, CONN_LINGERING,
+    CONN_RESET, IO_FAILED, IO_PEER_CLOSED, IO_READABLE, LISTENER_REMOVED, READ_BYTES, Conn, ListenerState, Worker,
 )
 
 

@@ -4,9 +4,7 @@
 from libc.stdint cimport int32_t, uint8_t, uint32_t, uint64_t
 
 from meshcore.engine.batch cimport batch_clear, batch_end, batch_withdraw
-from meshcore.engine.conn cimport (
-    CONN_ERROR, CONN_OK, conn_deadline, conn_flush, conn_note_send, conn_settle, conn_token,
-)
+from meshcore.engine.conn cimport conn_deadline, conn_flush, conn_has_input, conn_settle, conn_token
 from meshcore.engine.detect cimport DETECT_HTTP1, DETECT_MORE
 from meshcore.engine.dispatch cimport (
     dispatch_abort_body, dispatch_connected, dispatch_failed, dispatch_pump, dispatch_send, dispatch_unqueue,
@@ -30,17 +28,17 @@ from meshcore.engine.respond cimport respond_gone, respond_reason, respond_unpar
 from meshcore.engine.response cimport response_cut, response_pump, response_read, response_tunnel_pump
 from meshcore.engine.slab cimport slab_find
 from meshcore.engine.snapshot cimport ListenerConf
+from meshcore.engine.socket cimport socket_note_send
 from meshcore.engine.state cimport (
-    CONN_AWAIT_CONNECT, CONN_AWAIT_HEAD, CONN_AWAIT_PREFACE, CONN_AWAIT_PROTOCOL, CONN_DOWNSTREAM, CONN_FREE,
-    CONN_IDLE, CONN_IN_EXCHANGE,
-    CONN_LINGERING, CONN_LISTENER, EXCHANGE_AWAIT_CONNECTION, EXCHANGE_AWAIT_FILTER, EXCHANGE_AWAIT_RESPONSE,
-    EXCHANGE_AWAIT_RESPONSE_FILTER, EXCHANGE_BODY_ABORTED, EXCHANGE_RELAY, EXCHANGE_TCP, EXCHANGE_TUNNEL, FLOW_OPEN,
-    IO_FAILED, IO_PEER_CLOSED, IO_READABLE, IO_WRITABLE, CONN_REUSED, CONN_UPSTREAM, Conn, Exchange, ListenerState,
-    Send, Worker,
+    CONN_ERROR, CONN_OK, CONN_AWAIT_CONNECT, CONN_AWAIT_HEAD, CONN_AWAIT_PREFACE, CONN_AWAIT_PROTOCOL,
+    CONN_DOWNSTREAM, CONN_FREE, CONN_IDLE, CONN_IN_EXCHANGE, CONN_LINGERING, CONN_LISTENER, EXCHANGE_AWAIT_CONNECTION,
+    EXCHANGE_AWAIT_FILTER, EXCHANGE_AWAIT_RESPONSE, EXCHANGE_AWAIT_RESPONSE_FILTER, EXCHANGE_BODY_ABORTED,
+    EXCHANGE_RELAY, EXCHANGE_TCP, EXCHANGE_TUNNEL, FLOW_OPEN, IO_FAILED, IO_PEER_CLOSED, IO_READABLE, IO_WRITABLE,
+    CONN_REUSED, CONN_UPSTREAM, Conn, Exchange, ListenerState, Send, Worker,
 )
 from meshcore.engine.tcp cimport tcp_begin, tcp_connected
 from meshcore.engine.sys cimport (
-    EAGAIN, EINTR, EPOLLERR, EPOLLHUP, EPOLLIN, EPOLLOUT, EPOLLRDHUP, MSG_PEEK, sys_now_ns, sys_recv, sys_socket_error,
+    EAGAIN, EINTR, EPOLLERR, EPOLLHUP, EPOLLIN, EPOLLOUT, EPOLLRDHUP, sys_now_ns, sys_socket_error,
 )
 
 
@@ -219,7 +217,6 @@ cdef inline int event_upstream_is_sound(Worker* worker, Conn* conn, Exchange* ex
     A reused connection with something to read was closed by the endpoint, or brings bytes nobody asked for: the request
     still held back is certainly unsent, whatever its method. A fresh one may be refused before it was asked.
     """
-    cdef char byte
     if not conn.io & (IO_READABLE | IO_PEER_CLOSED | IO_FAILED):
         return 1
     if not conn.flags & CONN_REUSED or exchange.state != EXCHANGE_AWAIT_RESPONSE \
@@ -227,7 +224,7 @@ cdef inline int event_upstream_is_sound(Worker* worker, Conn* conn, Exchange* ex
         if conn_settle(worker, conn) == CONN_ERROR:
             conn.io |= IO_READABLE
         return 1
-    if not conn.io & IO_FAILED and sys_recv(conn.fd, &byte, 1, MSG_PEEK) == -EAGAIN:
+    if not conn.io & IO_FAILED and not conn_has_input(worker, conn):
         conn.io &= <uint8_t>~IO_READABLE              # an edge of bytes already read
         return 1
     batch_withdraw(&worker.batch, conn)
@@ -284,7 +281,7 @@ cdef inline int event_note_sent(Worker* worker, Send* send, int32_t result) noex
     """1: all of it was taken."""
     cdef int code
     if not send.is_request:
-        code = conn_note_send(worker, send.conn, send.at, send.n, result)
+        code = socket_note_send(worker, send.conn, send.at, send.n, result)
         if code == CONN_ERROR:
             send.conn.io |= IO_FAILED   # also where the rest found no memory: what follows it must not be sent
         return code == CONN_OK

@@ -10,8 +10,7 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
 from meshcore.engine.conn cimport (
-    CONN_EOF, CONN_ERROR, CONN_OK, conn_keep_input, conn_note_received, conn_note_sent, conn_recv, conn_run_later,
-    conn_send, conn_send2, conn_settle,
+    conn_is_plain, conn_keep_input, conn_recv, conn_run_later, conn_send, conn_send2, conn_settle,
 )
 from meshcore.engine.framing cimport (
     CHUNK_DONE, CHUNK_MORE, chunk_decode_at, chunk_free, chunk_reset, chunk_trailers, chunk_write_header,
@@ -19,9 +18,11 @@ from meshcore.engine.framing cimport (
 from meshcore.engine.pipe cimport PIPE_BYTES, pipe_lease, pipe_return
 from meshcore.engine.reasons cimport REASON_BODY_TOO_LARGE
 from meshcore.engine.snapshot cimport Limits
+from meshcore.engine.socket cimport socket_note_received, socket_note_sent
 from meshcore.engine.state cimport (
-    FLOW_CHUNKED, FLOW_DONE, FLOW_EMPTY, FLOW_LENGTH, FLOW_OPEN, FLOW_RAW, FLOW_UNTIL_CLOSE, IO_FAILED,
-    IO_PEER_CLOSED, IO_READABLE, IO_WRITABLE, READ_BYTES, READ_LARGE_BYTES, Conn, Flow, Worker,
+    CONN_EOF, CONN_ERROR, CONN_OK, FLOW_CHUNKED, FLOW_DONE, FLOW_EMPTY, FLOW_LENGTH, FLOW_OPEN, FLOW_RAW,
+    FLOW_UNTIL_CLOSE, IO_FAILED, IO_PEER_CLOSED, IO_READABLE, IO_WRITABLE, READ_BYTES, READ_LARGE_BYTES, Conn, Flow,
+    Worker,
 )
 from meshcore.engine.sys cimport EAGAIN, EINTR, MSG_PEEK, sys_recv, sys_splice
 
@@ -161,7 +162,7 @@ cdef inline int flow_pump(Worker* worker, Flow* flow, Conn* sender, Conn* receiv
     while True:
         if receiver.out_buffer != NULL:
             return FLOW_AWAIT_OUTPUT
-        if flow.piped_bytes or flow_may_splice(flow, sender):
+        if flow.piped_bytes or flow_may_splice(flow, sender, receiver):
             spliced = flow.moved_bytes
             code = flow_splice(worker, flow, sender, receiver)
             turn += flow.moved_bytes - spliced
@@ -202,9 +203,9 @@ cdef inline int flow_pump(Worker* worker, Flow* flow, Conn* sender, Conn* receiv
             return FLOW_AWAIT_INPUT
 
 
-cdef inline int flow_may_splice(const Flow* flow, const Conn* sender) noexcept nogil:
+cdef inline int flow_may_splice(const Flow* flow, const Conn* sender, const Conn* receiver) noexcept nogil:
     # By length: when enough is to come. Raw: when the last read came back full, as long as it goes on like that.
-    if sender.in_buffer != NULL:
+    if sender.in_buffer != NULL or not conn_is_plain(sender) or not conn_is_plain(receiver):
         return 0
     if flow.framing_in == FLOW_RAW:
         return flow.is_bulk
@@ -260,7 +261,7 @@ cdef inline int flow_splice(Worker* worker, Flow* flow, Conn* sender, Conn* rece
             if moved == -EINTR:
                 return FLOW_GO_ON
             return FLOW_SENDER_FAILED
-        conn_note_received(sender, <uint64_t>moved)
+        socket_note_received(sender, <uint64_t>moved)
         flow.piped_bytes = <uint32_t>moved
         flow.moved_bytes += <uint64_t>moved
         if flow.framing_in == FLOW_RAW:
@@ -283,6 +284,6 @@ cdef inline int flow_splice(Worker* worker, Flow* flow, Conn* sender, Conn* rece
                 continue
             receiver.io |= IO_FAILED
             return FLOW_RECEIVER_FAILED
-        conn_note_sent(receiver, <uint64_t>moved)
+        socket_note_sent(receiver, <uint64_t>moved)
         flow.piped_bytes -= <uint32_t>moved
     return FLOW_GO_ON

@@ -9,9 +9,9 @@ from libc.stdlib cimport malloc
 from libc.string cimport memmove
 
 from meshcore.engine.buffer cimport Buffer, buffer_append, buffer_return, buffer_take
-from meshcore.engine.conn cimport CONN_ERROR, CONN_OK, conn_recv, conn_recv_anywhere
+from meshcore.engine.conn cimport conn_recv, conn_recv_anywhere
 from meshcore.engine.head cimport HeadParser, head_parser_reset
-from meshcore.engine.state cimport IO_FAILED, IO_PEER_CLOSED, IO_READABLE, Conn, Worker
+from meshcore.engine.state cimport CONN_ERROR, CONN_OK, IO_FAILED, IO_PEER_CLOSED, IO_READABLE, Conn, Worker
 
 cdef enum InputCode:
     INPUT_READY = 0                     # bytes at *at, not parsed yet or newly grown

@@ -13,7 +13,7 @@ from meshcore.engine.reasons cimport REASON_LOAD_SHED, reason_name, reason_statu
 from meshcore.engine.respond cimport respond_refusal_text
 from meshcore.engine.slab cimport slab_return, slab_take
 from meshcore.engine.state cimport (
-    CONN_AWAIT_HEAD, CONN_AWAIT_PREFACE, CONN_DOWNSTREAM, CONN_FREE, CONN_LISTENER, LISTENER_REMOVED, Conn, ListenerState, Worker,
+    CONN_AWAIT_HEAD, CONN_AWAIT_PREFACE, CONN_DOWNSTREAM, CONN_FREE, CONN_LISTENER, LISTENER_REMOVED, TRANSPORT_SOCKET, Conn, ListenerState, Worker,
 )
 from meshcore.engine.sys cimport (
     ECONNABORTED, EINTR, EMFILE, ENFILE, EPOLLIN, sockaddr_storage, sys_accept, sys_close, sys_dup, sys_epoll_add,
@@ -40,6 +40,8 @@ cdef inline int listener_open(Worker* worker, ListenerState* listener) noexcept 
     conn.io = 0
     conn.flags = 0
     conn.received_slot = conn.send_slot = 0
+    conn.transport = TRANSPORT_SOCKET
+    conn.channel = NULL
     conn.exchange = NULL
     conn.in_buffer = conn.out_buffer = NULL
     conn.parser = NULL

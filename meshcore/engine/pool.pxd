@@ -5,14 +5,13 @@
 
 from libc.stdint cimport uint8_t, uint32_t
 
-from meshcore.engine.conn cimport conn_close, conn_deadline, conn_list_add, conn_list_remove, conn_settle
+from meshcore.engine.conn cimport conn_close, conn_deadline, conn_has_input, conn_list_add, conn_list_remove, conn_settle
 from meshcore.engine.endpoint cimport EndpointState
 from meshcore.engine.slab cimport SLAB_NONE, slab_at
 from meshcore.engine.snapshot cimport ClusterConf
 from meshcore.engine.state cimport (
     CONN_DOUBTFUL, CONN_IDLE, CONN_IN_EXCHANGE, CONN_REUSED, IO_FAILED, IO_PEER_CLOSED, IO_READABLE, Conn, Worker,
 )
-from meshcore.engine.sys cimport EAGAIN, MSG_PEEK, sys_recv
 
 
 cdef inline Conn* pool_lease(Worker* worker, EndpointState* endpoint, int must_probe) noexcept nogil:
@@ -22,13 +21,12 @@ cdef inline Conn* pool_lease(Worker* worker, EndpointState* endpoint, int must_p
     could not be sent again (POST); for the others a stale connection costs one replay.
     """
     cdef Conn* conn
-    cdef char byte
     while endpoint.idle_head != SLAB_NONE:
         conn = <Conn*>slab_at(&worker.conns, endpoint.idle_head)
         pool_remove(worker, endpoint, conn)
         if conn.io & (IO_READABLE | IO_PEER_CLOSED | IO_FAILED) \
                 or ((must_probe or conn.flags & CONN_DOUBTFUL)
-                    and sys_recv(conn.fd, &byte, 1, MSG_PEEK) != -EAGAIN):
+                    and conn_has_input(worker, conn)):
             pool_discard(worker, endpoint, conn)
             continue
         conn.flags &= <uint8_t>~CONN_DOUBTFUL
@@ -41,11 +39,10 @@ cdef inline Conn* pool_lease(Worker* worker, EndpointState* endpoint, int must_p
 cdef inline void pool_return(Worker* worker, EndpointState* endpoint, const ClusterConf* cluster,
                              Conn* conn) noexcept nogil:
     """Keep a connection whose response is complete, or close it when enough are kept."""
-    cdef char byte
     conn.exchange = NULL
     if conn.send_slot:
         conn_settle(worker, conn)       # the end of a request, answered before it was sent
-    if conn.io & IO_READABLE and sys_recv(conn.fd, &byte, 1, MSG_PEEK) == -EAGAIN:
+    if conn.io & IO_READABLE and not conn_has_input(worker, conn):
         # A read that was filled to its last byte (or a splice) leaves open whether more follows.
         conn.io &= <uint8_t>~IO_READABLE
     # With output pending, the endpoint answered before it had the whole request: it may never read the rest.

@@ -7,7 +7,7 @@
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy, strlen
 
-from meshcore.engine.conn cimport CONN_ERROR, conn_deadline, conn_send, conn_send2
+from meshcore.engine.conn cimport conn_deadline, conn_send, conn_send2
 from meshcore.engine.downstream cimport downstream_abort, downstream_close, downstream_next, downstream_part, downstream_refuse
 from meshcore.engine.exchange cimport ATTEMPT_ABANDONED, ATTEMPT_FAILED, exchange_end
 from meshcore.engine.reasons cimport (
@@ -16,8 +16,8 @@ from meshcore.engine.reasons cimport (
 )
 from meshcore.engine.snapshot cimport DirectResponse
 from meshcore.engine.state cimport (
-    CONN_CLOSE_AFTER, EXCHANGE_HEAD_METHOD, EXCHANGE_MINOR_0, EXCHANGE_RESPONSE_STARTED, EXCHANGE_TCP, FLOW_DONE, FLOW_UNTIL_CLOSE, Conn, Exchange,
-    Worker,
+    CONN_ERROR, CONN_CLOSE_AFTER, EXCHANGE_HEAD_METHOD, EXCHANGE_MINOR_0, EXCHANGE_RESPONSE_STARTED, EXCHANGE_TCP,
+    FLOW_DONE, FLOW_UNTIL_CLOSE, Conn, Exchange, Worker,
 )
 from meshcore.engine.sys cimport sys_now_ns
 

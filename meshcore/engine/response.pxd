@@ -8,8 +8,7 @@ from libc.string cimport memcpy
 from meshcore.engine.budget cimport budget_withdraw
 from meshcore.engine.buffer cimport buffer_return
 from meshcore.engine.conn cimport (
-    CONN_BLOCKED, CONN_ERROR, CONN_OK, conn_deadline, conn_drop_input, conn_keep_input, conn_run_later, conn_send,
-    conn_send2, conn_settle, conn_shut,
+    conn_deadline, conn_drop_input, conn_keep_input, conn_run_later, conn_send, conn_send2, conn_settle, conn_shut,
 )
 from meshcore.engine.dispatch cimport dispatch_again, dispatch_failed
 from meshcore.engine.downstream cimport downstream_abort, downstream_close, downstream_next, downstream_refuse
@@ -39,11 +38,12 @@ from meshcore.engine.respond cimport respond_gone, respond_reason
 from meshcore.engine.rewrite cimport ResponseInfo, rewrite_response
 from meshcore.engine.snapshot cimport RETRY_502, RETRY_503, RETRY_504, Limits
 from meshcore.engine.state cimport (
-    CONN_CLOSE_AFTER, CONN_DOUBTFUL, CONN_IN_EXCHANGE, CONN_SHUT, EXCHANGE_AWAIT_RESPONSE, EXCHANGE_AWAIT_RESPONSE_FILTER, EXCHANGE_CONNECT,
-    EXCHANGE_HEAD_METHOD, EXCHANGE_IDEMPOTENT, EXCHANGE_KEEP_UPSTREAM, EXCHANGE_MAY_REPLAY, EXCHANGE_MINOR_0,
-    EXCHANGE_RELAY, EXCHANGE_RESPONSE_FILTERED, EXCHANGE_RESPONSE_STARTED, EXCHANGE_TUNNEL, EXCHANGE_UPGRADE,
-    EXCHANGE_WANTS_TRAILERS, FLOW_CHUNKED, FLOW_DONE, FLOW_EMPTY, FLOW_LENGTH, FLOW_OPEN, FLOW_RAW,
-    FLOW_UNTIL_CLOSE, HOOK_RESPONSE, IO_FAILED, IO_READABLE, SCRATCH_BYTES, Conn, Exchange, Worker,
+    CONN_BLOCKED, CONN_ERROR, CONN_OK, CONN_CLOSE_AFTER, CONN_DOUBTFUL, CONN_IN_EXCHANGE, CONN_SHUT,
+    EXCHANGE_AWAIT_RESPONSE, EXCHANGE_AWAIT_RESPONSE_FILTER, EXCHANGE_CONNECT, EXCHANGE_HEAD_METHOD,
+    EXCHANGE_IDEMPOTENT, EXCHANGE_KEEP_UPSTREAM, EXCHANGE_MAY_REPLAY, EXCHANGE_MINOR_0, EXCHANGE_RELAY,
+    EXCHANGE_RESPONSE_FILTERED, EXCHANGE_RESPONSE_STARTED, EXCHANGE_TUNNEL, EXCHANGE_UPGRADE, EXCHANGE_WANTS_TRAILERS,
+    FLOW_CHUNKED, FLOW_DONE, FLOW_EMPTY, FLOW_LENGTH, FLOW_OPEN, FLOW_RAW, FLOW_UNTIL_CLOSE, HOOK_RESPONSE, IO_FAILED,
+    IO_READABLE, SCRATCH_BYTES, Conn, Exchange, Worker,
 )
 from meshcore.engine.sys cimport sys_now_ns
 from meshcore.engine.tap cimport TAP_RESPONSE, tap_write

@@ -65,6 +65,16 @@ cdef enum ConnState:
     CONN_AWAIT_CONNECT = 4
     CONN_IDLE = 5                       # in its endpoint's pool
 
+cdef enum ConnTransport:
+    TRANSPORT_SOCKET = 0                # its bytes are the socket's
+
+cdef enum ConnCode:                     # what a read or a write came to
+    CONN_OK = 0
+    CONN_BLOCKED = 1                    # the rest waits in out_buffer
+    CONN_AGAIN = 2                      # nothing to read now
+    CONN_EOF = 3
+    CONN_ERROR = 4
+
 cdef enum:
     IO_READABLE = 1                     # an edge came and was not yet read to its end
     IO_WRITABLE = 2
@@ -93,7 +103,9 @@ cdef struct Conn:
     uint8_t state
     uint8_t io
     uint8_t flags
+    uint8_t transport
     uint32_t requests
+    void* channel                       # of a transport other than the socket
     uint32_t run_next                   # run list of the worker
     uint32_t pool_next                  # idle list of the endpoint, or all downstream connections of the worker
     uint32_t pool_prev

@@ -6,7 +6,7 @@
 
 from libc.stdint cimport uint8_t
 
-from meshcore.engine.conn cimport CONN_ERROR, conn_deadline, conn_send
+from meshcore.engine.conn cimport conn_deadline, conn_send
 from meshcore.engine.dispatch cimport dispatch
 from meshcore.engine.downstream cimport downstream_abort
 from meshcore.engine.exchange cimport exchange_begin, exchange_observe_latency
@@ -19,8 +19,8 @@ from meshcore.engine.request cimport request_choose_cluster
 from meshcore.engine.respond cimport respond_reason
 from meshcore.engine.response cimport response_tunnel_pump
 from meshcore.engine.state cimport (
-    CONN_CLOSE_AFTER, CONN_IN_EXCHANGE, EXCHANGE_FRESH_CONNECTION, EXCHANGE_RESPONSE_STARTED, EXCHANGE_TCP,
-    EXCHANGE_TUNNEL, FLOW_RAW, LISTENER_REMOVED, Conn, Exchange, ListenerState, Worker,
+    CONN_ERROR, CONN_CLOSE_AFTER, CONN_IN_EXCHANGE, EXCHANGE_FRESH_CONNECTION, EXCHANGE_RESPONSE_STARTED,
+    EXCHANGE_TCP, EXCHANGE_TUNNEL, FLOW_RAW, LISTENER_REMOVED, Conn, Exchange, ListenerState, Worker,
 )
 
 

@@ -24,7 +24,7 @@ LEVELS = {
                        "http1_response", "http1", "framing", "trace", "rewrite", "ip_text", "proxy_protocol",
                        "detect"],
     "policy, sans-io": ["breaker", "budget", "endpoint", "balance", "routes"],
-    "edge": ["state", "batch", "conn", "pipe", "pool"],
+    "edge": ["state", "batch", "socket", "conn", "pipe", "pool"],
     "exchange": ["flow", "input", "tap", "exchange", "downstream", "respond", "hook", "dispatch", "request", "response", "preface", "tcp"],
     "loop": ["mailbox", "listener", "resume", "event", "loop"],
 }
