@@ -89,6 +89,31 @@ class Limits(Section, frozen=True, kw_only=True):
             "4096: a slow filter must not fill the memory.",
         ),
     ] = 4096
+    http2_max_streams: Annotated[
+        int,
+        Key(
+            IntKind(1, 1_000_000),
+            "Requests at a time on one HTTP/2 connection of a client; more are refused (REFUSED_STREAM).",
+            "100: what RFC 9113 asks for at least, and browsers use.",
+        ),
+    ] = 100
+    http2_stream_window: Annotated[
+        SizeLike,
+        Key(
+            SizeKind("16KiB", "16MiB"),
+            "Body bytes that the other side of an HTTP/2 stream may send before they are passed on.",
+            "64KiB: the most a slow receiver makes us hold, per stream.",
+        ),
+    ] = 65_536
+    http2_max_resets: Annotated[
+        int,
+        Key(
+            IntKind(1, 1_000_000),
+            "Streams of one HTTP/2 connection that may be reset, by the client or because of it, in about 6 seconds; more "
+            "close it (ENHANCE_YOUR_CALM).",
+            "200: a browser leaving a page resets a hundred, a rapid-reset attack thousands.",
+        ),
+    ] = 200
     buffer_memory: Annotated[
         SizeLike,
         Key(

@@ -198,6 +198,14 @@ class Cluster(Section, frozen=True, kw_only=True):
         ),
     ] = Duration("1s")
     pool: Annotated[Pool, Key(SectionKind(Pool), "Idle connections.")] = Pool()
+    protocol: Annotated[
+        str,
+        Key(
+            WordKind("http1", "http2"),
+            "What its endpoints are spoken to in. `http2`: by prior knowledge, the requests of a worker share connections.",
+            "http1: every server speaks it.",
+        ),
+    ] = "http1"
     proxy_protocol: Annotated[
         str,
         Key(

@@ -34,8 +34,8 @@ class Listener(Section, frozen=True, kw_only=True):
         str,
         Key(
             WordKind("http", "tcp", "detect"),
-            "What clients speak. `tcp`: any bytes, relayed as they are along `tcp_route`. `detect`: HTTP/1 by `routes`, all "
-            "else (TLS and HTTP/2 included) along `tcp_route`, each connection by its first bytes.",
+            "What clients speak. `tcp`: any bytes, relayed as they are along `tcp_route`. `detect`: HTTP by `routes`, all "
+            "else (TLS included) along `tcp_route`, each connection by its first bytes.",
             "http.",
         ),
     ] = "http"
@@ -65,6 +65,14 @@ class Listener(Section, frozen=True, kw_only=True):
             "All routes when left out, but those that are a `tcp_route`.",
         ),
     ] = None
+    http2: Annotated[
+        bool,
+        Key(
+            _BOOL,
+            "Serve clients that speak HTTP/2 by prior knowledge, beside those of HTTP/1.",
+            "On: they say so with their first bytes.",
+        ),
+    ] = True
     proxy_protocol: Annotated[
         str,
         Key(

@@ -77,6 +77,9 @@ def compile_plan(config: Config, version: int = 1, resolve: Resolver = system_re
             "linger_bytes": limits.linger_size,
             "filter_timeout_ns": int(timeouts.filter),  # type: ignore[arg-type]
             "max_filters_waiting": limits.max_filters_waiting,
+            "http2_max_streams": limits.http2_max_streams,
+            "http2_stream_window_bytes": limits.http2_stream_window,
+            "http2_max_resets": limits.http2_max_resets,
         },
         "forwarding": {
             "via": config.forwarding.via or None,
@@ -131,6 +134,7 @@ def _cluster(cluster: Any, addresses: Mapping[str, list[str]]) -> dict[str, Any]
         "idle_timeout_ns": _or_never(pool.idle_timeout),
         "max_requests_per_connection": pool.max_requests_per_connection,
         "proxy_version": PROXY_VERSIONS[cluster.proxy_protocol],
+        "http2": cluster.protocol == "http2",
         "endpoints": endpoints,
         "breaker": {
             "consecutive_failures": breaker.consecutive_failures,
@@ -232,6 +236,7 @@ def _listener(config: Config, listener: Listener, addresses: Mapping[str, list[s
         "tcp_route": listener.tcp_route,
         "detect_timeout_ns": int(listener.detect_timeout) if listener.protocol == "detect" else 0,  # type: ignore[arg-type]
         "proxy_versions": PROXY_VERSIONS[listener.proxy_protocol],
+        "http2": listener.http2,
         "deferred_accept": listener.deferred_accept,
     }
 

@@ -18,11 +18,12 @@ from meshcore.engine.mailbox cimport (
 from meshcore.engine.pipe cimport pipe_close_idle
 from meshcore.engine.reasons cimport REASON_COUNT, reason_fault, reason_name, reason_status, reason_text
 from meshcore.engine.ring cimport ring_advance, ring_free, ring_init, ring_peek
+from meshcore.engine.session cimport session_worker_free, session_worker_init
 from meshcore.engine.slab cimport SLAB_NONE, slab_at, slab_free, slab_init
 from meshcore.engine.snapshot cimport Limits
 from meshcore.engine.stack cimport Stack, StackNode, stack_push, stack_take
 from meshcore.engine.state cimport (
-    MAX_TAPS, READ_LARGE_BYTES, SCRATCH_BYTES, Conn, Exchange, Hook, ListenerState, RouteState, TapSession, Worker,
+    MAX_TAPS, READ_LARGE_BYTES, SCRATCH_BYTES, Conn, Exchange, Hook, ListenerState, RouteState, Stream, TapSession, Worker,
 )
 from meshcore.engine.sys cimport (
     EFD_CLOEXEC, EFD_NONBLOCK, EPOLL_CLOEXEC, EPOLLET, EPOLLIN, atomic_load_u32, epoll_create1, eventfd, sys_close,
@@ -108,6 +109,7 @@ cdef class Engine:
         worker.filter_fd = self.filter_fd
         if not slab_init(&worker.conns, sizeof(Conn), MAX_CONNS) \
                 or not slab_init(&worker.exchanges, sizeof(Exchange), MAX_CONNS) \
+                or not slab_init(&worker.streams, sizeof(Stream), MAX_CONNS) or not session_worker_init(worker) \
                 or worker.parser == NULL or worker.head == NULL or worker.read_buffer == NULL \
                 or worker.scratch == NULL or worker.endpoints == NULL or worker.clusters == NULL \
                 or worker.routes == NULL or worker.listeners == NULL or not batch_init(&worker.batch):
@@ -302,7 +304,8 @@ cdef class Engine:
             "in_flight": worker.exchanges.in_use,
             "filters_waiting": worker.filters_waiting, "buffers_bytes": worker.buffers.in_use_bytes,
             "memory_bytes": worker.buffers.in_use_bytes + worker.conns.n_chunks * 256 * sizeof(Conn)
-            + worker.exchanges.n_chunks * 256 * sizeof(Exchange) + sizeof(Worker) + READ_LARGE_BYTES + SCRATCH_BYTES
+            + worker.exchanges.n_chunks * 256 * sizeof(Exchange) + worker.streams.n_chunks * 256 * sizeof(Stream)
+            + sizeof(Worker) + READ_LARGE_BYTES + SCRATCH_BYTES
             + BATCH_MEMORY_BYTES,
             "tap_dropped": worker.tap_ring.dropped,
         }
@@ -450,6 +453,8 @@ cdef void _free_worker(Worker* worker):
     batch_free(&worker.batch)
     slab_free(&worker.conns)
     slab_free(&worker.exchanges)
+    slab_free(&worker.streams)
+    session_worker_free(worker)
     buffer_pool_free(&worker.buffers)
     free(worker.parser)
     free(worker.head)

@@ -357,7 +357,7 @@ cdef class FlowDoor:
         cdef uint32_t trailers_len = 0
         cdef uint32_t n = flow_frame(&self.flow, &body, body_len)
         if is_last:
-            n += flow_frame_end(&self.flow, body + n, &trailers, &trailers_len)
+            n += flow_frame_end(&self.flow, NULL, body + n, &trailers, &trailers_len)
         if trailers_len:
             return body[:n] + trailers[:trailers_len] + b"\r\n"
         return body[:n]

@@ -170,6 +170,7 @@ cdef int _fill_cluster(Arena* arena, ClusterConf* out, dict plan, SnapshotHandle
     out.idle_timeout_ns = plan["idle_timeout_ns"]
     out.max_requests_per_connection = plan["max_requests_per_connection"]
     out.proxy_version = plan["proxy_version"]
+    out.http2 = plan.get("http2", False)
     breaker = plan["breaker"]
     out.breaker.consecutive_failures = breaker["consecutive_failures"]
     out.breaker.backoff_ns = breaker["backoff_ns"]
@@ -320,6 +321,7 @@ cdef SnapshotHandle _build_snapshot(dict plan, dict slots, uint64_t seed, uint32
             snapshot.listeners[i].trust_mesh_headers = row["trust_mesh_headers"]
             snapshot.listeners[i].secure = row["secure"]
             snapshot.listeners[i].proxy_versions = row["proxy_versions"]
+            snapshot.listeners[i].http2 = row.get("http2", True)
             snapshot.listeners[i].detect_timeout_ns = row["detect_timeout_ns"]
             if row["tcp_route"] is not None:
                 snapshot.listeners[i].tcp_route = &snapshot.routes[<uint32_t>routes[row["tcp_route"]][0]]
@@ -361,6 +363,9 @@ cdef int _fill_limits(Limits* out, dict limits) except -1:
     out.linger_bytes = limits["linger_bytes"]
     out.filter_timeout_ns = limits.get("filter_timeout_ns", 5_000_000_000)
     out.max_filters_waiting = limits.get("max_filters_waiting", 4096)
+    out.http2_max_streams = limits.get("http2_max_streams", 100)
+    out.http2_stream_window_bytes = limits.get("http2_stream_window_bytes", 65536)
+    out.http2_max_resets = limits.get("http2_max_resets", 200)
 
 
 def method_bit(str method not None) -> int:

@@ -1,6 +1,7 @@
 # One connection: open, read, write, flush, close, whatever its bytes travel in. Knows neither HTTP nor exchanges.
 #
-# The transport of a connection is a socket as it is; a second one has its verbs chosen here and nowhere above.
+# What a connection's bytes travel in (its transport) is chosen here and nowhere above: a socket as it is, or one stream of
+# an HTTP/2 session, which has no socket of its own.
 
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free
@@ -13,10 +14,14 @@ from meshcore.engine.socket cimport (
     socket_send2, socket_settle,
 )
 from meshcore.engine.state cimport (
-    CONN_FREE, CONN_QUEUED, CONN_RESET, CONN_SHUT, TRANSPORT_SOCKET, Conn, Worker,
+    CONN_BLOCKED, CONN_ERROR, CONN_FREE, CONN_QUEUED, CONN_RESET, CONN_SHUT, TRANSPORT_SOCKET, TRANSPORT_STREAM, Conn,
+    Worker,
+)
+from meshcore.engine.stream cimport (
+    stream_end, stream_flush, stream_has_input, stream_part, stream_recv, stream_recv_anywhere, stream_send,
 )
 from meshcore.engine.sys cimport (
-    EAGAIN, EPOLLET, EPOLLIN, EPOLLOUT, EPOLLRDHUP, MSG_PEEK, SHUT_WR, sys_close, sys_epoll_add, sys_recv,
+    EAGAIN, EPIPE, EPOLLET, EPOLLIN, EPOLLOUT, EPOLLRDHUP, MSG_PEEK, SHUT_WR, sys_close, sys_epoll_add, sys_recv,
     sys_reset_on_close, sys_send, sys_shutdown,
 )
 from meshcore.engine.timer cimport timer_clear, timer_node_init, timer_set
@@ -28,6 +33,49 @@ cdef inline Conn* conn_open(Worker* worker, int fd, uint8_t kind, uint8_t state)
     if conn == NULL:
         sys_close(fd)
         return NULL
+    conn_clear(conn, fd, kind, state)
+    if sys_epoll_add(worker.epoll_fd, fd, EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET, conn_token(conn)) != 0:
+        sys_close(fd)
+        conn.kind = CONN_FREE
+        slab_return(&worker.conns, &conn.item)
+        return NULL
+    return conn
+
+
+cdef inline void conn_close(Worker* worker, Conn* conn) noexcept nogil:
+    """Close the socket and give back everything. The pointer is dead; stale events miss by generation."""
+    if conn.transport == TRANSPORT_STREAM:
+        if conn.channel != NULL:
+            stream_part(worker, conn)
+    else:
+        if conn.send_slot:
+            socket_release_held(worker, conn)
+        if conn.received_slot:
+            socket_drop_received(worker, conn)
+        if conn.flags & CONN_RESET:
+            sys_reset_on_close(conn.fd)
+        sys_close(conn.fd)              # leaves the epoll set by itself: nobody dup'ed it
+    timer_clear(&worker.timers, &conn.timer)
+    conn_drop_input(worker, conn)
+    if conn.out_buffer != NULL:
+        buffer_return(&worker.buffers, conn.out_buffer)
+        conn.out_buffer = NULL
+    conn.kind = CONN_FREE
+    conn.exchange = NULL
+    if not conn.flags & CONN_QUEUED:    # else the run list still threads through it, and gives it back
+        slab_return(&worker.conns, &conn.item)
+
+
+cdef inline Conn* conn_open_stream(Worker* worker, uint8_t kind, uint8_t state) noexcept nogil:
+    """A connection that will be a stream of a session: the caller sets `channel`. NULL without memory."""
+    cdef Conn* conn = <Conn*>slab_take(&worker.conns)
+    if conn != NULL:
+        conn_clear(conn, -1, kind, state)
+        conn.transport = TRANSPORT_STREAM
+    return conn
+
+
+cdef inline void conn_clear(Conn* conn, int fd, uint8_t kind, uint8_t state) noexcept nogil:
     conn.fd = fd
     conn.kind = kind
     conn.state = state
@@ -44,33 +92,8 @@ cdef inline Conn* conn_open(Worker* worker, int fd, uint8_t kind, uint8_t state)
     conn.received_slot = conn.send_slot = 0
     conn.transport = TRANSPORT_SOCKET
     conn.channel = NULL
+    conn.session = NULL
     timer_node_init(&conn.timer)
-    if sys_epoll_add(worker.epoll_fd, fd, EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET, conn_token(conn)) != 0:
-        sys_close(fd)
-        conn.kind = CONN_FREE
-        slab_return(&worker.conns, &conn.item)
-        return NULL
-    return conn
-
-
-cdef inline void conn_close(Worker* worker, Conn* conn) noexcept nogil:
-    """Close the socket and give back everything. The pointer is dead; stale events miss by generation."""
-    if conn.send_slot:
-        socket_release_held(worker, conn)
-    if conn.received_slot:
-        socket_drop_received(worker, conn)
-    if conn.flags & CONN_RESET:
-        sys_reset_on_close(conn.fd)
-    sys_close(conn.fd)                  # leaves the epoll set by itself: nobody dup'ed it
-    timer_clear(&worker.timers, &conn.timer)
-    conn_drop_input(worker, conn)
-    if conn.out_buffer != NULL:
-        buffer_return(&worker.buffers, conn.out_buffer)
-        conn.out_buffer = NULL
-    conn.kind = CONN_FREE
-    conn.exchange = NULL
-    if not conn.flags & CONN_QUEUED:    # else the run list still threads through it, and gives it back
-        slab_return(&worker.conns, &conn.item)
 
 
 cdef inline uint64_t conn_token(const Conn* conn) noexcept nogil:
@@ -79,6 +102,11 @@ cdef inline uint64_t conn_token(const Conn* conn) noexcept nogil:
 
 # --- bytes, whatever lies under them ----------------------------------------------------------------------------------
 
+cdef inline int conn_is_stream(const Conn* conn) noexcept nogil:
+    """Does it say by itself where a message ends, so that bodies need no framing?"""
+    return conn.transport == TRANSPORT_STREAM
+
+
 cdef inline int conn_is_plain(const Conn* conn) noexcept nogil:
     """Are its bytes those of a socket, so that the kernel may move them by itself?"""
     return conn.transport == TRANSPORT_SOCKET
@@ -86,17 +114,23 @@ cdef inline int conn_is_plain(const Conn* conn) noexcept nogil:
 
 cdef inline int conn_recv(Worker* worker, Conn* conn, char* at, uint32_t room, uint32_t* n) noexcept nogil:
     """Read once, `room` bytes at most. CONN_OK with *n > 0, or CONN_AGAIN, CONN_EOF, CONN_ERROR."""
+    if conn.transport == TRANSPORT_STREAM:
+        return stream_recv(worker, conn, at, room, n)
     return socket_recv(worker, conn, at, room, n)
 
 
 cdef inline int conn_recv_anywhere(Worker* worker, Conn* conn, char** at, uint32_t* n) noexcept nogil:
     """As conn_recv, where it does not matter where the bytes lie: *at says where, until the next read of anything."""
+    if conn.transport == TRANSPORT_STREAM:
+        return stream_recv_anywhere(worker, conn, at, n)
     return socket_recv_anywhere(worker, conn, at, n)
 
 
 cdef inline int conn_has_input(Worker* worker, Conn* conn) noexcept nogil:
     """Ask whether a read would bring something, be it the end, without taking it."""
     cdef char byte
+    if conn.transport == TRANSPORT_STREAM:
+        return stream_has_input(conn)
     return sys_recv(conn.fd, &byte, 1, MSG_PEEK) != -EAGAIN
 
 
@@ -105,12 +139,18 @@ cdef inline int conn_send(Worker* worker, Conn* conn, const char* at, uint32_t n
 
     CONN_OK all written or held back, CONN_BLOCKED, or CONN_ERROR.
     """
+    if conn.transport == TRANSPORT_STREAM:
+        return stream_send(worker, conn, at, n)
     return socket_send(worker, conn, at, n)
 
 
 cdef inline int conn_send2(Worker* worker, Conn* conn, const char* a, uint32_t a_len,
                            const char* b, uint32_t b_len) noexcept nogil:
     """Write two pieces in one call. Returns as conn_send."""
+    if conn.transport == TRANSPORT_STREAM:
+        if stream_send(worker, conn, a, a_len) == CONN_ERROR:
+            return CONN_ERROR
+        return stream_send(worker, conn, b, b_len) if b_len else CONN_BLOCKED
     return socket_send2(worker, conn, a, a_len, b, b_len)
 
 
@@ -119,6 +159,8 @@ cdef inline long conn_send_request(Worker* worker, Conn* conn, const char* at, u
 
     `is_whole`: nothing was sent before and nothing follows; it may be held back, and withdrawn, as one.
     """
+    if conn.transport == TRANSPORT_STREAM:
+        return -EPIPE if stream_send(worker, conn, at, n) == CONN_ERROR else <long>n
     if is_whole and batch_hold(&worker.batch, conn, at, n, 1):
         return n
     return sys_send(conn.fd, at, n, 0)
@@ -126,6 +168,8 @@ cdef inline long conn_send_request(Worker* worker, Conn* conn, const char* at, u
 
 cdef inline int conn_flush(Worker* worker, Conn* conn) noexcept nogil:
     """Write what is kept. CONN_OK when nothing is left, CONN_BLOCKED, or CONN_ERROR."""
+    if conn.transport == TRANSPORT_STREAM:
+        return stream_flush(conn)
     return socket_flush(worker, conn)
 
 
@@ -134,11 +178,21 @@ cdef inline int conn_settle(Worker* worker, Conn* conn) noexcept nogil:
     return socket_settle(worker, conn)
 
 
-cdef inline void conn_shut(Conn* conn) noexcept nogil:
+cdef inline void conn_shut(Worker* worker, Conn* conn) noexcept nogil:
     """Close our sending side. Call with out_buffer empty and nothing held back."""
-    if not conn.flags & CONN_SHUT:
-        conn.flags |= CONN_SHUT
+    if conn.flags & CONN_SHUT:
+        return
+    conn.flags |= CONN_SHUT
+    if conn.transport == TRANSPORT_STREAM:
+        stream_end(worker, conn, NULL, 0)
+    else:
         sys_shutdown(conn.fd, SHUT_WR)
+
+
+cdef inline void conn_end(Worker* worker, Conn* conn, const char* trailers, uint32_t n) noexcept nogil:
+    """The message is complete with these trailers ("name: value CRLF" lines). On a socket its framing has said so."""
+    if conn.transport == TRANSPORT_STREAM:
+        stream_end(worker, conn, trailers, n)
 
 
 # --- what a connection holds --------------------------------------------------------------------------------------------

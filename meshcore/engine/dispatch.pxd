@@ -12,30 +12,33 @@ from meshcore.engine.balance cimport balance_pick
 from meshcore.engine.breaker cimport BREAKER_HALF_OPEN
 from meshcore.engine.budget cimport budget_deposit, budget_withdraw
 from meshcore.engine.buffer cimport Buffer, buffer_return
-from meshcore.engine.conn cimport conn_deadline, conn_open, conn_run_later, conn_send_request
+from meshcore.engine.conn cimport (
+    conn_deadline, conn_end, conn_is_stream, conn_open, conn_run_later, conn_send_request,
+)
 from meshcore.engine.endpoint cimport ClusterState, EndpointState
 from meshcore.engine.exchange cimport (
     ATTEMPT_ABANDONED, ATTEMPT_FAILED, exchange_earlier, exchange_note_attempt, exchange_release_upstream,
 )
 from meshcore.engine.flow cimport (
     FLOW_AWAIT_INPUT, FLOW_AWAIT_OUTPUT, FLOW_FINISHED, FLOW_MALFORMED, FLOW_RECEIVER_FAILED, FLOW_SENDER_CLOSED,
-    FLOW_SENDER_FAILED, flow_pump,
+    FLOW_SENDER_FAILED, flow_pump, flow_trailers,
 )
 from meshcore.engine.pool cimport pool_discard, pool_lease, pool_remove
 from meshcore.engine.reasons cimport (
     REASON_ALL_EJECTED, REASON_BODY_INCOMPLETE, REASON_DOWNSTREAM_CLOSED, REASON_LOAD_SHED, REASON_NO_ENDPOINT,
-    REASON_QUEUE_FULL, REASON_TOTAL_TIMEOUT, REASON_UPSTREAM_CONNECT_FAILED, REASON_UPSTREAM_CONNECT_TIMEOUT,
-    REASON_UPSTREAM_RESET,
+    REASON_QUEUE_FULL, REASON_UPSTREAM_CONNECT_FAILED, REASON_UPSTREAM_CONNECT_TIMEOUT, REASON_UPSTREAM_RESET,
 )
 from meshcore.engine.respond cimport respond_gone, respond_reason
+from meshcore.engine.session cimport session_adopt, session_is_refusing, session_lease, session_open, session_request
 from meshcore.engine.slab cimport SLAB_NONE, slab_at
 from meshcore.engine.snapshot cimport RETRY_CONNECT_FAILURE, RETRY_RESET, ClusterConf, Limits
 from meshcore.engine.state cimport (
     CONN_AWAIT_CONNECT, CONN_CLOSE_AFTER, CONN_IN_EXCHANGE, CONN_REUSED, CONN_UPSTREAM, EXCHANGE_ACTIVE,
     EXCHANGE_AWAIT_CONNECT, EXCHANGE_AWAIT_CONNECTION, EXCHANGE_AWAIT_RESPONSE, EXCHANGE_BODY_ABORTED,
     EXCHANGE_COUNTED, EXCHANGE_FRESH_CONNECTION, EXCHANGE_IDEMPOTENT, EXCHANGE_MAY_REPLAY, EXCHANGE_PROBE,
-    EXCHANGE_RELAY, EXCHANGE_RESPONSE_STARTED, EXCHANGE_STALE_REPLAYED, EXCHANGE_TAPPED, FLOW_DONE, FLOW_OPEN, IO_PEER_CLOSED, IO_READABLE,
-    IO_WRITABLE, Conn, Exchange, Worker,
+    EXCHANGE_RELAY, EXCHANGE_RESPONSE_STARTED, EXCHANGE_STALE_REPLAYED, EXCHANGE_TAPPED, FLOW_DONE, FLOW_OPEN,
+    IO_PEER_CLOSED, IO_READABLE, IO_WRITABLE, STREAM_LEFT_BEHIND, STREAM_UNPROCESSED, Conn, Exchange, Session, Stream,
+    Worker,
 )
 from meshcore.engine.sys cimport EAGAIN, EINTR, sys_connect
 from meshcore.engine.tap cimport tap_request
@@ -43,6 +46,7 @@ from meshcore.engine.tap cimport tap_request
 
 cdef enum:
     BODY_ABORTED_WAIT_NS = 1000000000   # for an answer of an endpoint that stopped reading
+    MAX_LEFT_BEHIND = 8                 # sessions that may end under one request, each taking its turn with it
 
 
 cdef inline void dispatch(Worker* worker, Exchange* exchange) noexcept nogil:
@@ -79,7 +83,9 @@ cdef inline void dispatch_attempt(Worker* worker, Exchange* exchange) noexcept n
     exchange.attempt_ns = worker.now_ns
     endpoint.active += 1
     up = NULL
-    if not exchange.flags & EXCHANGE_FRESH_CONNECTION:
+    if cluster.http2:
+        up = session_lease(worker, endpoint)
+    elif not exchange.flags & EXCHANGE_FRESH_CONNECTION:
         up = pool_lease(worker, endpoint, not exchange.flags & EXCHANGE_IDEMPOTENT)
     elif endpoint.idle_head != SLAB_NONE and endpoint.open_connections >= cluster.max_connections:
         up = <Conn*>slab_at(&worker.conns, endpoint.idle_head)
@@ -87,7 +93,7 @@ cdef inline void dispatch_attempt(Worker* worker, Exchange* exchange) noexcept n
         pool_discard(worker, endpoint, up)
         up = NULL
     if up == NULL:
-        if endpoint.open_connections >= cluster.max_connections:
+        if endpoint.open_connections >= cluster.max_connections or (cluster.http2 and session_is_refusing(endpoint)):
             exchange_note_attempt(worker, exchange, ATTEMPT_ABANDONED, worker.now_ns)
             endpoint.requests -= 1
             exchange.attempts -= 1
@@ -104,6 +110,11 @@ cdef inline void dispatch_attempt(Worker* worker, Exchange* exchange) noexcept n
         up.owner = endpoint
         endpoint.open_connections += 1
         worker.n_upstream += 1
+        if cluster.http2:
+            up = dispatch_open_session(worker, exchange, up)
+            if up == NULL:
+                dispatch_failed(worker, exchange, REASON_UPSTREAM_CONNECT_FAILED)
+                return
     exchange.up = up
     up.exchange = exchange
     if exchange.tap_mask and not exchange.flags & EXCHANGE_TAPPED:
@@ -116,6 +127,19 @@ cdef inline void dispatch_attempt(Worker* worker, Exchange* exchange) noexcept n
     up.requests += 1
     exchange.state = EXCHANGE_AWAIT_RESPONSE
     dispatch_send(worker, exchange)
+
+
+cdef inline Conn* dispatch_open_session(Worker* worker, Exchange* exchange, Conn* conn) noexcept nogil:
+    """Make a connection under way a session, and the exchange's its first stream. NULL without memory."""
+    cdef const ClusterConf* cluster = exchange.cluster
+    cdef Session* session = session_open(worker, conn, 1)
+    if session == NULL:
+        pool_discard(worker, exchange.endpoint, conn)
+        return NULL
+    session_adopt(session, exchange.endpoint)
+    session.idle_timeout_ns = cluster.idle_timeout_ns
+    conn_deadline(worker, conn, worker.now_ns + cluster.connect_timeout_ns)
+    return session_request(worker, session)
 
 
 cdef inline void dispatch_connected(Worker* worker, Exchange* exchange) noexcept nogil:
@@ -167,6 +191,11 @@ cdef inline void dispatch_unsent(Worker* worker, Exchange* exchange) noexcept no
 
 cdef inline void dispatch_await_response(Worker* worker, Exchange* exchange) noexcept nogil:
     # The whole request is out: from now on the endpoint has the clock.
+    cdef const char* trailers = NULL
+    cdef uint32_t trailers_len = 0
+    if conn_is_stream(exchange.up):
+        flow_trailers(&exchange.request, exchange.down, &trailers, &trailers_len)
+        conn_end(worker, exchange.up, trailers, trailers_len)
     if exchange.state == EXCHANGE_AWAIT_RESPONSE:
         conn_deadline(worker, exchange.up, 0 if exchange.route.response_timeout_ns == 0
                       else worker.now_ns + exchange.route.response_timeout_ns)
@@ -243,6 +272,10 @@ cdef inline void dispatch_failed(Worker* worker, Exchange* exchange, uint8_t rea
     cdef uint32_t bit = RETRY_RESET
     cdef int unsent = exchange.request_sent == 0
     cdef int stale = up != NULL and up.flags & CONN_REUSED
+    if up != NULL and conn_is_stream(up) and (<Stream*>up.channel).flags & STREAM_UNPROCESSED:
+        unsent = stale = 1              # RFC 9113 8.7: safe to send again, whatever the method
+        if (<Stream*>up.channel).flags & STREAM_LEFT_BEHIND and exchange.attempts < MAX_LEFT_BEHIND:
+            exchange.flags &= ~<uint32_t>EXCHANGE_STALE_REPLAYED      # nobody's fault, and no load anywhere
     if reason == REASON_UPSTREAM_CONNECT_FAILED or reason == REASON_UPSTREAM_CONNECT_TIMEOUT:
         bit = RETRY_CONNECT_FAILURE
         unsent = 1

@@ -8,17 +8,26 @@
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
 from meshcore.engine.conn cimport (
-    conn_close, conn_deadline, conn_drop_input, conn_flush, conn_list_remove, conn_recv, conn_run_later, conn_settle,
-    conn_shut,
+    conn_close, conn_deadline, conn_drop_input, conn_flush, conn_is_stream, conn_list_remove, conn_recv,
+    conn_run_later, conn_settle, conn_shut,
 )
 from meshcore.engine.state cimport (
-    CONN_BLOCKED, CONN_EOF, CONN_ERROR, CONN_OK, CONN_AWAIT_FLUSH, CONN_AWAIT_HEAD, CONN_CLOSE_AFTER, CONN_LINGERING,
-    CONN_RESET, IO_FAILED, IO_PEER_CLOSED, IO_READABLE, LISTENER_REMOVED, READ_BYTES, Conn, ListenerState, Worker,
+    CONN_AWAIT_FLUSH, CONN_AWAIT_HEAD, CONN_CLOSE_AFTER, CONN_EOF, CONN_ERROR, CONN_LINGERING, CONN_OK, CONN_RESET,
+    IO_FAILED, IO_PEER_CLOSED, IO_READABLE, LISTENER_REMOVED, READ_BYTES, STREAM_ENDED_IN, STREAM_ENDED_OUT,
+    STREAM_RESET_WHEN_OUT, Conn, ListenerState, Stream, Worker,
 )
+from meshcore.engine.stream cimport stream_end
 
 
 cdef inline void downstream_close(Worker* worker, Conn* conn) noexcept nogil:
     """Close now. What was not flushed is lost."""
+    if conn_is_stream(conn):
+        if (<Stream*>conn.channel).flags & STREAM_ENDED_OUT and conn.state != CONN_AWAIT_FLUSH \
+                and not conn.flags & CONN_RESET:
+            downstream_part_stream(worker, conn)      # all is said: only its leaving is waited for
+        else:
+            conn_close(worker, conn)
+        return
     (<ListenerState*>conn.owner).active -= 1
     worker.n_downstream -= 1
     conn_list_remove(worker, &worker.downstream_head, conn)
@@ -33,6 +42,9 @@ cdef inline void downstream_abort(Worker* worker, Conn* conn) noexcept nogil:
 
 cdef inline void downstream_part(Worker* worker, Conn* conn) noexcept nogil:
     """No further request here: flush, then close or linger."""
+    if conn_is_stream(conn):
+        downstream_part_stream(worker, conn)
+        return
     conn.flags |= CONN_CLOSE_AFTER
     if conn.send_slot and conn_settle(worker, conn) == CONN_ERROR:
         downstream_close(worker, conn)
@@ -53,9 +65,24 @@ cdef inline void downstream_part(Worker* worker, Conn* conn) noexcept nogil:
     conn.flags &= <uint8_t>~CONN_RESET
     conn.state = CONN_LINGERING
     conn.requests = 0                   # from here on: bytes thrown away
-    conn_shut(conn)
+    conn_shut(worker, conn)
     conn_deadline(worker, conn, worker.now_ns + worker.current.snapshot.limits.linger_timeout_ns)
     downstream_linger(worker, conn)
+
+
+cdef inline void downstream_part_stream(Worker* worker, Conn* conn) noexcept nogil:
+    """The answer is complete: the stream ends with what is still on its way out."""
+    cdef Stream* stream = <Stream*>conn.channel
+    conn.exchange = NULL
+    if stream.session == NULL:
+        conn_close(worker, conn)
+        return
+    stream_end(worker, conn, NULL, 0)
+    if not stream.flags & STREAM_ENDED_IN:
+        stream.flags |= STREAM_RESET_WHEN_OUT
+    conn_drop_input(worker, conn)
+    conn.state = CONN_AWAIT_FLUSH
+    conn_deadline(worker, conn, worker.now_ns + worker.current.snapshot.limits.keep_alive_timeout_ns)
 
 
 cdef inline void downstream_refuse(Worker* worker, Conn* conn) noexcept nogil:
@@ -84,6 +111,9 @@ cdef inline void downstream_linger(Worker* worker, Conn* conn) noexcept nogil:
 cdef inline void downstream_next(Worker* worker, Conn* conn) noexcept nogil:
     """The response is out (or in out_buffer): wait for the next request, or part."""
     conn.exchange = NULL
+    if conn_is_stream(conn):
+        downstream_part_stream(worker, conn)
+        return
     if conn.flags & CONN_CLOSE_AFTER or worker.draining \
             or (<ListenerState*>conn.owner).conf_index == LISTENER_REMOVED:
         downstream_part(worker, conn)

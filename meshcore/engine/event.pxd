@@ -4,15 +4,20 @@
 from libc.stdint cimport int32_t, uint8_t, uint32_t, uint64_t
 
 from meshcore.engine.batch cimport batch_clear, batch_end, batch_withdraw
-from meshcore.engine.conn cimport conn_deadline, conn_flush, conn_has_input, conn_settle, conn_token
-from meshcore.engine.detect cimport DETECT_HTTP1, DETECT_MORE
+from meshcore.engine.conn cimport (
+    conn_close, conn_deadline, conn_flush, conn_has_input, conn_is_stream, conn_recv_anywhere, conn_run_later,
+    conn_settle, conn_token,
+)
+from meshcore.engine.detect cimport DETECT_HTTP1, DETECT_HTTP2, DETECT_MORE
 from meshcore.engine.dispatch cimport (
     dispatch_abort_body, dispatch_connected, dispatch_failed, dispatch_pump, dispatch_send, dispatch_unqueue,
     dispatch_unsent,
 )
-from meshcore.engine.downstream cimport downstream_abort, downstream_close, downstream_flushed, downstream_linger
+from meshcore.engine.downstream cimport (
+    downstream_abort, downstream_close, downstream_flushed, downstream_linger, downstream_refuse,
+)
 from meshcore.engine.endpoint cimport EndpointState
-from meshcore.engine.exchange cimport ATTEMPT_SUCCEEDED, exchange_earlier, exchange_end
+from meshcore.engine.exchange cimport ATTEMPT_SUCCEEDED, exchange_end
 from meshcore.engine.hook cimport hook_abandon
 from meshcore.engine.listener cimport listener_accept
 from meshcore.engine.pool cimport pool_discard, pool_remove
@@ -26,26 +31,38 @@ from meshcore.engine.reasons cimport (
 from meshcore.engine.request cimport request_read
 from meshcore.engine.respond cimport respond_gone, respond_reason, respond_unparsed
 from meshcore.engine.response cimport response_cut, response_pump, response_read, response_tunnel_pump
-from meshcore.engine.slab cimport slab_find
-from meshcore.engine.snapshot cimport ListenerConf
+from meshcore.engine.session cimport (
+    session_end, session_feed, session_flush, session_next_dirty, session_refuse_more, session_stop,
+)
+from meshcore.engine.slab cimport slab_find, slab_return
+from meshcore.engine.snapshot cimport Limits, ListenerConf
 from meshcore.engine.socket cimport socket_note_send
 from meshcore.engine.state cimport (
-    CONN_ERROR, CONN_OK, CONN_AWAIT_CONNECT, CONN_AWAIT_HEAD, CONN_AWAIT_PREFACE, CONN_AWAIT_PROTOCOL,
-    CONN_DOWNSTREAM, CONN_FREE, CONN_IDLE, CONN_IN_EXCHANGE, CONN_LINGERING, CONN_LISTENER, EXCHANGE_AWAIT_CONNECTION,
-    EXCHANGE_AWAIT_FILTER, EXCHANGE_AWAIT_RESPONSE, EXCHANGE_AWAIT_RESPONSE_FILTER, EXCHANGE_BODY_ABORTED,
-    EXCHANGE_RELAY, EXCHANGE_TCP, EXCHANGE_TUNNEL, FLOW_OPEN, IO_FAILED, IO_PEER_CLOSED, IO_READABLE, IO_WRITABLE,
-    CONN_REUSED, CONN_UPSTREAM, Conn, Exchange, ListenerState, Send, Worker,
+    CONN_AWAIT_CONNECT, CONN_AWAIT_HEAD, CONN_AWAIT_PREFACE, CONN_AWAIT_PROTOCOL, CONN_DOWNSTREAM, CONN_EOF,
+    CONN_ERROR, CONN_FREE, CONN_IDLE, CONN_IN_EXCHANGE, CONN_LINGERING, CONN_LISTENER, CONN_OK, CONN_REUSED,
+    CONN_UPSTREAM, EXCHANGE_AWAIT_CONNECTION, EXCHANGE_AWAIT_FILTER, EXCHANGE_AWAIT_RESPONSE,
+    EXCHANGE_AWAIT_RESPONSE_FILTER, EXCHANGE_BODY_ABORTED, EXCHANGE_RELAY, EXCHANGE_TCP, EXCHANGE_TUNNEL, FLOW_OPEN,
+    IO_FAILED, IO_PEER_CLOSED, IO_READABLE, IO_WRITABLE, LISTENER_REMOVED, STREAM_CLOSED, STREAM_READY,
+    STREAM_UNLISTED, Conn, Exchange, ListenerState, Send, Session, Stream, Worker,
 )
-from meshcore.engine.tcp cimport tcp_begin, tcp_connected
+from meshcore.engine.stream cimport stream_mark_session
 from meshcore.engine.sys cimport (
     EAGAIN, EINTR, EPOLLERR, EPOLLHUP, EPOLLIN, EPOLLOUT, EPOLLRDHUP, sys_now_ns, sys_socket_error,
 )
+from meshcore.engine.tcp cimport tcp_begin, tcp_connected
+
+
+cdef enum:
+    SESSION_TURN_BYTES = 262144         # read of one session before others get their turn
+    SESSION_ROUNDS = 4
 
 
 cdef inline int event_may_read_ahead(Conn* conn, uint32_t events) noexcept nogil:
     """Will acting on these events begin with one read of a head?"""
     if events & (EPOLLIN | EPOLLRDHUP | EPOLLERR | EPOLLHUP) != EPOLLIN or conn.in_buffer != NULL:
         return 0
+    if conn.session != NULL:
+        return conn.session.is_connected
     if conn.kind == CONN_DOWNSTREAM:
         return conn.state == CONN_AWAIT_HEAD and conn.out_buffer == NULL
     return conn.kind == CONN_UPSTREAM and conn.state == CONN_IN_EXCHANGE and conn.exchange != NULL \
@@ -72,7 +89,11 @@ cdef inline void event_act(Worker* worker, Conn* conn, uint32_t events) noexcept
 
 cdef inline void event_run(Worker* worker, Conn* conn) noexcept nogil:
     """Do what this connection's state and edges allow."""
-    if conn.kind == CONN_DOWNSTREAM:
+    if conn.session != NULL:
+        event_session(worker, conn)
+    elif conn_is_stream(conn) and conn.exchange == NULL:
+        event_stream(worker, conn)
+    elif conn.kind == CONN_DOWNSTREAM:
         event_downstream(worker, conn)
     elif conn.kind != CONN_LISTENER:
         event_upstream(worker, conn)
@@ -119,8 +140,13 @@ cdef inline void event_begin(Worker* worker, Conn* conn) noexcept nogil:
         request_read(worker, conn)
 
 
+cdef inline int event_serves_http2(Worker* worker, Conn* conn) noexcept nogil:
+    cdef ListenerState* listener = <ListenerState*>conn.owner
+    return listener.conf_index != LISTENER_REMOVED and worker.current.snapshot.listeners[listener.conf_index].http2
+
+
 cdef inline void event_begin_detected(Worker* worker, Conn* conn, int protocol) noexcept nogil:
-    if protocol == DETECT_HTTP1:
+    if protocol == DETECT_HTTP1 or (protocol == DETECT_HTTP2 and event_serves_http2(worker, conn)):
         conn.state = CONN_AWAIT_HEAD
         conn_deadline(worker, conn, worker.now_ns + worker.current.snapshot.limits.head_timeout_ns)
         request_read(worker, conn)
@@ -178,7 +204,11 @@ cdef inline void event_upstream(Worker* worker, Conn* conn) noexcept nogil:
     if conn.state == CONN_AWAIT_CONNECT:
         if not conn.io & (IO_WRITABLE | IO_FAILED):
             return
-        if sys_socket_error(conn.fd) != 0 or conn.io & IO_FAILED:
+        if conn_is_stream(conn) and conn.io & IO_FAILED:
+            # Its session found no endpoint, or one that takes fewer streams than wait.
+            dispatch_failed(worker, exchange, REASON_UPSTREAM_CONNECT_FAILED
+                            if (<Stream*>conn.channel).session == NULL else REASON_UPSTREAM_RESET)
+        elif not conn_is_stream(conn) and (sys_socket_error(conn.fd) != 0 or conn.io & IO_FAILED):
             endpoint.connect_failures += 1
             dispatch_failed(worker, exchange, REASON_UPSTREAM_CONNECT_FAILED)
         else:
@@ -202,6 +232,159 @@ cdef inline void event_upstream(Worker* worker, Conn* conn) noexcept nogil:
         response_read(worker, exchange)
     elif exchange.state == EXCHANGE_RELAY:
         response_pump(worker, exchange)
+
+
+# --- HTTP/2 ---------------------------------------------------------------------------------------------------------
+
+cdef inline void event_session(Worker* worker, Conn* conn) noexcept nogil:
+    """Let a session read, and its streams' exchanges act on what came."""
+    cdef Session* session = conn.session
+    cdef char* at
+    cdef uint32_t n
+    cdef uint32_t turn = 0
+    cdef int code
+    if not session.is_connected:
+        if not conn.io & (IO_WRITABLE | IO_FAILED):
+            return
+        if conn.io & IO_FAILED or sys_socket_error(conn.fd) != 0:
+            event_session_lost(worker, conn)
+            return
+        session.is_connected = 1
+        stream_mark_session(worker, session)
+    if conn.out_buffer != NULL and conn.io & (IO_WRITABLE | IO_FAILED):
+        code = conn_flush(worker, conn)
+        if code == CONN_ERROR:
+            event_session_lost(worker, conn)
+            return
+        if code == CONN_OK:
+            stream_mark_session(worker, session)
+    while conn.io & (IO_READABLE | IO_PEER_CLOSED | IO_FAILED) and not session.has_ended:
+        code = conn_recv_anywhere(worker, conn, &at, &n)
+        if code == CONN_EOF or code == CONN_ERROR:
+            event_session_lost(worker, conn)
+            return
+        if code != CONN_OK:
+            break
+        session_feed(worker, session, at, n)
+        event_run_ready(worker)
+        turn += n
+        if turn > SESSION_TURN_BYTES:
+            conn_run_later(worker, conn)
+            break
+    if conn.io & IO_FAILED:
+        event_session_lost(worker, conn)
+
+
+cdef inline void event_stream(Worker* worker, Conn* conn) noexcept nogil:
+    """A stream without an exchange: its request has come, or its answer is on the way out."""
+    cdef Stream* stream = <Stream*>conn.channel
+    if conn.state != CONN_AWAIT_HEAD or stream.flags & STREAM_CLOSED:
+        if stream.flags & STREAM_CLOSED:
+            conn_close(worker, conn)
+    elif stream.refusal:
+        respond_unparsed(worker, conn, stream.refusal)
+    else:
+        request_read(worker, conn)
+
+
+cdef inline void event_run_ready(Worker* worker) noexcept nogil:
+    """Run the connections of streams that have something for their exchange."""
+    cdef Stream* stream = worker.ready_streams
+    while stream != NULL:
+        worker.ready_streams = stream.ready_next
+        stream.flags &= ~<uint32_t>STREAM_READY
+        if stream.flags & STREAM_UNLISTED:
+            slab_return(&worker.streams, &stream.item)
+        elif stream.conn != NULL:
+            stream.conn.io |= stream.ready_io
+            stream.ready_io = 0
+            if stream.refusal and stream.conn.kind == CONN_UPSTREAM and stream.conn.exchange != NULL:
+                event_refused_response(worker, stream)
+            else:
+                event_run(worker, stream.conn)
+        stream = worker.ready_streams
+
+
+cdef inline void event_refused_response(Worker* worker, Stream* stream) noexcept nogil:
+    cdef Exchange* exchange = stream.conn.exchange
+    cdef uint8_t reason = stream.refusal
+    stream.refusal = 0
+    if exchange.state == EXCHANGE_AWAIT_RESPONSE_FILTER:
+        return
+    if exchange.state == EXCHANGE_RELAY:
+        response_cut(worker, exchange, reason)
+    else:
+        respond_reason(worker, exchange, reason)
+
+
+cdef inline void event_flush_sessions(Worker* worker) noexcept nogil:
+    """Send what streams have, and let those that can send more do so; a few rounds, the loop comes back for the rest."""
+    cdef Session* session
+    cdef uint32_t i
+    for i in range(<uint32_t>SESSION_ROUNDS):
+        session = session_next_dirty(worker)
+        while session != NULL:
+            if session_flush(worker, session):
+                event_session_deadline(worker, session)
+            else:
+                event_session_over(worker, session.conn)
+            session = session_next_dirty(worker)
+        if worker.ready_streams == NULL:
+            return
+        event_run_ready(worker)
+
+
+cdef inline void event_session_lost(Worker* worker, Conn* conn) noexcept nogil:
+    """The connection is broken: every stream of it hears so, and it is closed."""
+    if conn.session.is_client and not conn.session.is_ready:
+        (<EndpointState*>conn.owner).connect_failures += 1
+    session_end(worker, conn.session)
+    if conn.kind == CONN_DOWNSTREAM:
+        downstream_close(worker, conn)
+    else:
+        pool_discard(worker, <EndpointState*>conn.owner, conn)
+        worker.serve_queues = worker.queued_exchanges != 0
+
+
+cdef inline void event_session_over(Worker* worker, Conn* conn) noexcept nogil:
+    """Nothing more is to be said on it: part so that the peer can still read what was."""
+    if conn.io & IO_FAILED or conn.kind == CONN_UPSTREAM:
+        event_session_lost(worker, conn)
+        return
+    session_end(worker, conn.session)
+    downstream_refuse(worker, conn)
+
+
+cdef inline void event_session_deadline(Worker* worker, Session* session) noexcept nogil:
+    """While streams run their own deadlines count; without any, the connection's: nothing but a stream extends it."""
+    cdef const Limits* limits = &worker.current.snapshot.limits
+    if not session.is_ready:
+        return                          # connecting
+    if session.n_streams:
+        if session.is_idle or not session.has_begun:
+            session.is_idle = 0
+            session.has_begun = 1
+            conn_deadline(worker, session.conn, 0)
+    elif session.is_closing and (session.is_client or session.has_said_goaway):
+        session_stop(worker, session)
+    elif not session.is_idle and session.has_begun:
+        session.is_idle = 1
+        conn_deadline(worker, session.conn, worker.now_ns + (session.idle_timeout_ns if session.is_client
+                                                             else limits.keep_alive_timeout_ns))
+    if session.in_block and session.conn.timer.deadline_ns == 0:
+        conn_deadline(worker, session.conn, worker.now_ns + limits.head_timeout_ns)
+        session.is_idle = 1             # as far as its deadline goes
+
+
+cdef inline void event_session_timeout(Worker* worker, Conn* conn) noexcept nogil:
+    cdef Session* session = conn.session
+    if session.is_closing and not session.is_client and not session.has_said_goaway:
+        session_refuse_more(worker, session)
+    elif conn.out_buffer != NULL or not session.is_ready or session.has_ended:
+        event_session_lost(worker, conn)
+    else:
+        session_stop(worker, session)
+        conn_deadline(worker, conn, worker.now_ns + worker.current.snapshot.limits.linger_timeout_ns)
 
 
 cdef inline void event_connected(Worker* worker, Exchange* exchange) noexcept nogil:
@@ -298,6 +481,9 @@ cdef inline int event_note_sent(Worker* worker, Send* send, int32_t result) noex
 cdef inline void event_unsent(Worker* worker, Conn* conn, int is_request) noexcept nogil:
     """A send that was taken for made was not, or not whole."""
     cdef Exchange* exchange = conn.exchange
+    if conn.session != NULL:
+        event_session(worker, conn)
+        return
     if not conn.io & IO_FAILED:
         # The rest waits: whoever feeds this connection is to take note.
         if conn.kind != CONN_UPSTREAM or exchange == NULL or exchange.state == EXCHANGE_TUNNEL:
@@ -325,7 +511,11 @@ cdef inline void event_unsent(Worker* worker, Conn* conn, int is_request) noexce
 
 cdef inline void event_timeout(Worker* worker, Conn* conn) noexcept nogil:
     """The one deadline of this connection has passed: its state says which it was."""
-    if conn.kind == CONN_DOWNSTREAM:
+    if conn.session != NULL:
+        event_session_timeout(worker, conn)
+    elif conn_is_stream(conn) and conn.exchange == NULL:
+        conn_close(worker, conn)        # its answer did not leave in time
+    elif conn.kind == CONN_DOWNSTREAM:
         if conn.state == CONN_IN_EXCHANGE:
             event_exchange_timeout(worker, conn.exchange)
         elif conn.state == CONN_AWAIT_HEAD and conn.in_buffer != NULL and conn.out_buffer == NULL:

@@ -10,19 +10,19 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
 from meshcore.engine.conn cimport (
-    conn_is_plain, conn_keep_input, conn_recv, conn_run_later, conn_send, conn_send2, conn_settle,
+    conn_end, conn_is_plain, conn_keep_input, conn_recv, conn_run_later, conn_send, conn_send2, conn_settle,
 )
 from meshcore.engine.framing cimport (
     CHUNK_DONE, CHUNK_MORE, chunk_decode_at, chunk_free, chunk_reset, chunk_trailers, chunk_write_header,
 )
 from meshcore.engine.pipe cimport PIPE_BYTES, pipe_lease, pipe_return
-from meshcore.engine.reasons cimport REASON_BODY_TOO_LARGE
+from meshcore.engine.reasons cimport REASON_BAD_FRAMING, REASON_BODY_TOO_LARGE
 from meshcore.engine.snapshot cimport Limits
 from meshcore.engine.socket cimport socket_note_received, socket_note_sent
 from meshcore.engine.state cimport (
-    CONN_EOF, CONN_ERROR, CONN_OK, FLOW_CHUNKED, FLOW_DONE, FLOW_EMPTY, FLOW_LENGTH, FLOW_OPEN, FLOW_RAW,
-    FLOW_UNTIL_CLOSE, IO_FAILED, IO_PEER_CLOSED, IO_READABLE, IO_WRITABLE, READ_BYTES, READ_LARGE_BYTES, Conn, Flow,
-    Worker,
+    CONN_EOF, CONN_ERROR, CONN_OK, FLOW_CHUNKED, FLOW_DONE, FLOW_EMPTY, FLOW_LENGTH, FLOW_OPEN, FLOW_RAW, FLOW_STREAM,
+    FLOW_UNKNOWN_BYTES, FLOW_UNTIL_CLOSE, IO_FAILED, IO_PEER_CLOSED, IO_READABLE, IO_WRITABLE, READ_BYTES,
+    READ_LARGE_BYTES, Conn, Flow, Stream, Worker,
 )
 from meshcore.engine.sys cimport EAGAIN, EINTR, MSG_PEEK, sys_recv, sys_splice
 
@@ -96,7 +96,27 @@ cdef inline int flow_take(Flow* flow, char* data, uint32_t n, uint32_t* used, ch
         return code                     # reason + 16 there as here
     used[0] = body_len[0] = n
     flow.moved_bytes += n
+    if flow.framing_in == FLOW_STREAM and flow.remaining_bytes != FLOW_UNKNOWN_BYTES:
+        if n > flow.remaining_bytes:
+            return FLOW_MALFORMED + REASON_BAD_FRAMING              # RFC 9113 8.1.1
+        flow.remaining_bytes -= n
     return FLOW_AWAIT_INPUT
+
+
+cdef inline void flow_trailers(Flow* flow, const Conn* sender, const char** trailers, uint32_t* len) noexcept nogil:
+    """The trailers that came, if they are wanted, as "name: value CRLF" lines; borrowed, perhaps none."""
+    cdef const Stream* stream
+    trailers[0] = NULL
+    len[0] = 0
+    if not flow.trailers_wanted:
+        return
+    if flow.framing_in == FLOW_CHUNKED:
+        chunk_trailers(&flow.decoder, trailers, len)
+    elif flow.framing_in == FLOW_STREAM:
+        stream = <const Stream*>sender.channel
+        if stream.trailers_in != NULL:
+            trailers[0] = stream.trailers_in.data + stream.trailers_in.start
+            len[0] = stream.trailers_in.end - stream.trailers_in.start
 
 
 cdef inline uint32_t flow_frame(Flow* flow, char** body, uint32_t body_len) noexcept nogil:
@@ -114,27 +134,33 @@ cdef inline uint32_t flow_frame(Flow* flow, char** body, uint32_t body_len) noex
     return header + body_len + 2
 
 
-cdef inline uint32_t flow_frame_end(Flow* flow, char* at, const char** trailers, uint32_t* trailers_len) noexcept nogil:
+cdef inline uint32_t flow_frame_end(Flow* flow, const Conn* sender, char* at, const char** trailers,
+                                    uint32_t* trailers_len) noexcept nogil:
     """Write what ends the body. When *trailers_len is not 0, the trailers follow, and a CRLF. Returns the length."""
     trailers[0] = NULL
     trailers_len[0] = 0
     if flow.framing_out != FLOW_CHUNKED:
         return 0
-    if flow.framing_in == FLOW_CHUNKED and flow.trailers_wanted:
-        chunk_trailers(&flow.decoder, trailers, trailers_len)
+    flow_trailers(flow, sender, trailers, trailers_len)
     memcpy(at, b"0\r\n\r\n", 5)
     return 3 if trailers_len[0] else 5
 
 
-cdef inline int flow_send(Worker* worker, Flow* flow, Conn* receiver, char* body, uint32_t body_len,
-                          int is_last) noexcept nogil:
+cdef inline int flow_send(Worker* worker, Flow* flow, const Conn* sender, Conn* receiver, char* body,
+                          uint32_t body_len, int is_last) noexcept nogil:
     """Frame and send body bytes, and the end of the body when this is it. CONN_OK, CONN_BLOCKED or CONN_ERROR."""
     cdef uint32_t framed = flow_frame(flow, &body, body_len)
     cdef const char* trailers = NULL
     cdef uint32_t trailers_len = 0
     cdef int code
+    if flow.framing_out == FLOW_STREAM:
+        code = conn_send(worker, receiver, body, body_len) if body_len else CONN_OK
+        if is_last and code != CONN_ERROR:
+            flow_trailers(flow, sender, &trailers, &trailers_len)
+            conn_end(worker, receiver, trailers, trailers_len)
+        return code
     if is_last:
-        framed += flow_frame_end(flow, body + framed, &trailers, &trailers_len)
+        framed += flow_frame_end(flow, sender, body + framed, &trailers, &trailers_len)
         if trailers_len:
             code = conn_send2(worker, receiver, body, framed, trailers, trailers_len)
             if code == CONN_ERROR:
@@ -176,7 +202,7 @@ cdef inline int flow_pump(Worker* worker, Flow* flow, Conn* sender, Conn* receiv
             room = READ_LARGE_BYTES if flow.moved_bytes > READ_BYTES else READ_BYTES
             code = conn_recv(worker, sender, worker.read_buffer, room, &n)
             if code == CONN_EOF:
-                return flow_end_of_input(worker, flow, receiver)
+                return flow_end_of_input(worker, flow, sender, receiver)
             if code == CONN_ERROR:
                 return FLOW_SENDER_FAILED
             if code != CONN_OK:
@@ -191,7 +217,7 @@ cdef inline int flow_pump(Worker* worker, Flow* flow, Conn* sender, Conn* receiv
             if code == FLOW_FINISHED and used < n \
                     and not conn_keep_input(worker, sender, worker.read_buffer + used, n - used):
                 return FLOW_SENDER_FAILED
-            sent = flow_send(worker, flow, receiver, body, body_len, code == FLOW_FINISHED)
+            sent = flow_send(worker, flow, sender, receiver, body, body_len, code == FLOW_FINISHED)
             if sent == CONN_ERROR:
                 return FLOW_RECEIVER_FAILED
             if code == FLOW_FINISHED:
@@ -213,16 +239,20 @@ cdef inline int flow_may_splice(const Flow* flow, const Conn* sender, const Conn
         and flow.remaining_bytes >= SPLICE_MIN_BYTES
 
 
-cdef inline int flow_end_of_input(Worker* worker, Flow* flow, Conn* receiver) noexcept nogil:
+cdef inline int flow_end_of_input(Worker* worker, Flow* flow, const Conn* sender, Conn* receiver) noexcept nogil:
     cdef int sent
     if flow.framing_in == FLOW_RAW:
         flow.state = FLOW_DONE
         return FLOW_FINISHED
-    if flow.framing_in != FLOW_UNTIL_CLOSE:
+    if flow.framing_in != FLOW_UNTIL_CLOSE and not flow_stream_is_whole(flow):
         return FLOW_SENDER_CLOSED
     flow.state = FLOW_DONE
-    sent = flow_send(worker, flow, receiver, worker.read_buffer, 0, 1)
+    sent = flow_send(worker, flow, sender, receiver, worker.read_buffer, 0, 1)
     return FLOW_RECEIVER_FAILED if sent == CONN_ERROR else FLOW_FINISHED
+
+
+cdef inline int flow_stream_is_whole(const Flow* flow) noexcept nogil:
+    return flow.framing_in == FLOW_STREAM and (flow.remaining_bytes == 0 or flow.remaining_bytes == FLOW_UNKNOWN_BYTES)
 
 
 cdef inline int flow_splice(Worker* worker, Flow* flow, Conn* sender, Conn* receiver) noexcept nogil:
@@ -246,7 +276,7 @@ cdef inline int flow_splice(Worker* worker, Flow* flow, Conn* sender, Conn* rece
         moved = sys_splice(sender.fd, flow.pipe.write_fd, want)
         if moved == 0:
             sender.io |= IO_PEER_CLOSED
-            return flow_end_of_input(worker, flow, receiver)
+            return flow_end_of_input(worker, flow, sender, receiver)
         if moved < 0:
             if moved == -EAGAIN:
                 sender.io &= <uint8_t>~IO_READABLE
@@ -254,7 +284,7 @@ cdef inline int flow_splice(Worker* worker, Flow* flow, Conn* sender, Conn* rece
                     # The end may have come without a fresh edge: ask once, by a read that takes nothing else.
                     moved = sys_recv(sender.fd, &probe, 1, MSG_PEEK)
                     if moved == 0:
-                        return flow_end_of_input(worker, flow, receiver)
+                        return flow_end_of_input(worker, flow, sender, receiver)
                     if moved < 0 and moved != -EAGAIN:
                         return FLOW_SENDER_FAILED
                 return FLOW_AWAIT_INPUT

@@ -13,7 +13,9 @@ from meshcore.engine.conn cimport conn_close, conn_deadline, conn_keep_input, co
 from meshcore.engine.dispatch cimport dispatch_serve
 from meshcore.engine.downstream cimport downstream_part
 from meshcore.engine.endpoint cimport ClusterState, EndpointState
-from meshcore.engine.event cimport event_act, event_end_batch, event_may_read_ahead, event_run, event_timeout
+from meshcore.engine.event cimport (
+    event_act, event_end_batch, event_flush_sessions, event_may_read_ahead, event_run, event_timeout,
+)
 from meshcore.engine.flow cimport flow_close
 from meshcore.engine.hook cimport hook_bury, hook_hand_over
 from meshcore.engine.listener cimport listener_close, listener_open
@@ -22,13 +24,14 @@ from meshcore.engine.mailbox cimport (
 )
 from meshcore.engine.pool cimport pool_close_idle
 from meshcore.engine.resume cimport resume_hook
+from meshcore.engine.session cimport session_drain, session_end, session_next_dirty, session_retire
 from meshcore.engine.slab cimport SLAB_CHUNK_ITEMS, SLAB_NONE, SlabItem, slab_at, slab_find, slab_return
 from meshcore.engine.snapshot cimport ClusterConf, Snapshot
 from meshcore.engine.stack cimport StackNode, stack_take
 from meshcore.engine.state cimport (
-    CONN_AWAIT_HEAD, CONN_DOWNSTREAM, CONN_FREE, CONN_LISTENER, CONN_QUEUED, CONN_UPSTREAM, EXCHANGE_ABANDONED,
-    BATCH_EVENTS, IO_FAILED, IO_PEER_CLOSED, IO_READABLE, LISTENER_REMOVED, MAX_CLUSTERS, MAX_LISTENERS, Conn, Exchange, Hook, ListenerState,
-    Received, SnapshotRef, Worker,
+    BATCH_EVENTS, CONN_AWAIT_HEAD, CONN_DOWNSTREAM, CONN_FREE, CONN_QUEUED, EXCHANGE_ABANDONED, IO_FAILED,
+    IO_PEER_CLOSED, IO_READABLE, LISTENER_REMOVED, MAX_CLUSTERS, Conn, Exchange, Hook, ListenerState, Received,
+    SnapshotRef, Worker,
 )
 from meshcore.engine.sys cimport (
     EAGAIN, atomic_add_u32, atomic_store_u32, epoll_event, epoll_wait, sys_drain_notify, sys_now_ns, sys_wall_ns,
@@ -51,7 +54,8 @@ cdef inline void loop_run(Worker* worker) noexcept nogil:
     worker.now_ns = sys_now_ns()
     batch_open(&worker.batch)
     while not worker.stopping:
-        timeout_ms = 0 if worker.run_head != SLAB_NONE else timer_wait_ms(&worker.timers, worker.now_ns)
+        timeout_ms = 0 if worker.run_head != SLAB_NONE or worker.ready_streams != NULL \
+            or worker.dirty_sessions != NULL else timer_wait_ms(&worker.timers, worker.now_ns)
         n = epoll_wait(worker.epoll_fd, events, EVENTS_PER_WAIT, timeout_ms)
         worker.now_ns = sys_now_ns()
         worker.wall_offset_ns = sys_wall_ns() - worker.now_ns
@@ -68,11 +72,13 @@ cdef inline void loop_run(Worker* worker) noexcept nogil:
             loop_commands(worker)
             batch_begin(&worker.batch, BATCH_EVENTS)
             loop_filters(worker)
+            event_flush_sessions(worker)
             event_end_batch(worker)
         loop_timers(worker)
         loop_run_list(worker)
         if worker.serve_queues:
             loop_queues(worker)
+        event_flush_sessions(worker)
         if worker.parked != NULL:
             hook_hand_over(worker)
     loop_close_all(worker)
@@ -101,6 +107,7 @@ cdef inline int loop_batch(Worker* worker, const epoll_event* events, int n) noe
         if item != NULL:
             event_act(worker, <Conn*>item, events[i].events)
     loop_keep_untaken(worker)
+    event_flush_sessions(worker)
     event_end_batch(worker)
     return woken
 
@@ -244,6 +251,7 @@ cdef inline void loop_apply(Worker* worker, SnapshotRef* following) noexcept nog
             endpoint = worker.endpoints[cluster.endpoints[j].slot]
             if endpoint.slot_version != snapshot.version:
                 pool_close_idle(worker, endpoint)
+                session_retire(worker, endpoint)
     if old.exchanges == 0:
         atomic_add_u32(old.workers_left, <uint32_t>-1)
     worker.serve_queues = 1
@@ -267,6 +275,8 @@ cdef inline void loop_close_idle(Worker* worker, ListenerState* only) noexcept n
         index = conn.pool_next
         if only != NULL and conn.owner != only:
             continue
+        if conn.session != NULL:
+            session_drain(worker, conn.session)
         if conn.state != CONN_AWAIT_HEAD or conn.in_buffer != NULL or conn.io & IO_READABLE:
             continue
         if conn.requests:
@@ -283,9 +293,12 @@ cdef inline void loop_close_all(Worker* worker) noexcept nogil:
         conn = <Conn*>slab_at(&worker.conns, i)
         if conn.kind == CONN_FREE:
             continue
+        if conn.session != NULL:
+            session_end(worker, conn.session)
         if conn.kind == CONN_DOWNSTREAM and conn.exchange != NULL:
             loop_drop_exchange(worker, conn.exchange)
         conn_close(worker, conn)
+    session_next_dirty(worker)          # gives back those that ended while in its list
 
 
 cdef inline void loop_drop_exchange(Worker* worker, Exchange* exchange) noexcept nogil:

@@ -5,7 +5,9 @@
 
 from libc.stdint cimport uint8_t, uint32_t
 
-from meshcore.engine.conn cimport conn_close, conn_deadline, conn_has_input, conn_list_add, conn_list_remove, conn_settle
+from meshcore.engine.conn cimport (
+    conn_close, conn_deadline, conn_has_input, conn_is_stream, conn_list_add, conn_list_remove, conn_settle,
+)
 from meshcore.engine.endpoint cimport EndpointState
 from meshcore.engine.slab cimport SLAB_NONE, slab_at
 from meshcore.engine.snapshot cimport ClusterConf
@@ -40,6 +42,9 @@ cdef inline void pool_return(Worker* worker, EndpointState* endpoint, const Clus
                              Conn* conn) noexcept nogil:
     """Keep a connection whose response is complete, or close it when enough are kept."""
     conn.exchange = NULL
+    if conn_is_stream(conn):
+        conn_close(worker, conn)        # its session stays
+        return
     if conn.send_slot:
         conn_settle(worker, conn)       # the end of a request, answered before it was sent
     if conn.io & IO_READABLE and not conn_has_input(worker, conn):
@@ -65,6 +70,10 @@ cdef inline void pool_remove(Worker* worker, EndpointState* endpoint, Conn* conn
 
 cdef inline void pool_discard(Worker* worker, EndpointState* endpoint, Conn* conn) noexcept nogil:
     """Close an upstream connection that is in no list."""
+    if conn_is_stream(conn):
+        conn.exchange = NULL
+        conn_close(worker, conn)
+        return
     endpoint.open_connections -= 1
     worker.n_upstream -= 1
     conn.exchange = NULL

@@ -3,39 +3,39 @@
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport free
-from libc.string cimport memcpy, strlen
+from libc.string cimport memcmp, memcpy, strlen
 
 from meshcore.engine.buffer cimport Buffer, buffer_return, buffer_take
-from meshcore.engine.conn cimport conn_deadline, conn_keep_input, conn_run_later
+from meshcore.engine.conn cimport conn_deadline, conn_drop_input, conn_is_stream, conn_keep_input, conn_run_later
 from meshcore.engine.dispatch cimport dispatch
 from meshcore.engine.downstream cimport downstream_close
 from meshcore.engine.exchange cimport exchange_begin
 from meshcore.engine.flow cimport FLOW_AWAIT_INPUT, FLOW_FINISHED, FLOW_MALFORMED, flow_open, flow_take
 from meshcore.engine.framing cimport chunk_trailers, chunk_write_header
-from meshcore.engine.hook cimport hook_park
 from meshcore.engine.head cimport (
-    FRAMING_CHUNKED, FRAMING_LENGTH, FRAMING_NONE, HEAD_DONE, HEAD_MORE, METHOD_CONNECT,
-    METHOD_HEAD, METHOD_TRACE, UPGRADE_OTHER, UPGRADE_WEBSOCKET, Head, head_parser_reset,
-    method_is_idempotent,
+    FRAMING_CHUNKED, FRAMING_LENGTH, FRAMING_NONE, HEAD_DONE, HEAD_MORE, METHOD_CONNECT, METHOD_HEAD, METHOD_TRACE,
+    UPGRADE_OTHER, UPGRADE_WEBSOCKET, Head, head_parser_reset, method_is_idempotent,
 )
+from meshcore.engine.hook cimport hook_park
 from meshcore.engine.http1 cimport head_parse_request
 from meshcore.engine.input cimport (
     INPUT_AGAIN, INPUT_EOF, INPUT_ERROR, INPUT_READY, input_held, input_keep_partial, input_parser, input_read,
 )
 from meshcore.engine.reasons cimport (
-    REASON_BODY_TOO_LARGE, REASON_DIRECT_RESPONSE, REASON_DRAINING, REASON_HEAD_TOO_LARGE, REASON_LOAD_SHED, REASON_METHOD_NOT_ALLOWED,
-    REASON_NO_ENDPOINT, REASON_OUT_OF_MEMORY, REASON_ROUTE_NOT_FOUND,
+    REASON_BODY_TOO_LARGE, REASON_DIRECT_RESPONSE, REASON_DRAINING, REASON_HEAD_TOO_LARGE, REASON_LOAD_SHED,
+    REASON_METHOD_NOT_ALLOWED, REASON_NO_ENDPOINT, REASON_OUT_OF_MEMORY, REASON_ROUTE_NOT_FOUND,
 )
 from meshcore.engine.respond cimport respond_bytes, respond_direct, respond_reason, respond_unparsed
 from meshcore.engine.rewrite cimport ForwardInfo, rewrite_request
 from meshcore.engine.rng cimport rng_below
 from meshcore.engine.routes cimport RouteTable, routes_find
-from meshcore.engine.snapshot cimport ClusterConf, Limits, RouteConf
+from meshcore.engine.session cimport session_feed, session_open
+from meshcore.engine.snapshot cimport Limits, RouteConf
 from meshcore.engine.state cimport (
-    CONN_AWAIT_HEAD, CONN_CLOSE_AFTER, CONN_IN_EXCHANGE, EXCHANGE_AWAIT_FILTER, EXCHANGE_CONNECT, EXCHANGE_FILTERED,
-    EXCHANGE_HEAD_METHOD, EXCHANGE_IDEMPOTENT, EXCHANGE_MINOR_0, EXCHANGE_UPGRADE, EXCHANGE_WANTS_TRAILERS,
-    FLOW_CHUNKED, FLOW_DONE, FLOW_EMPTY, FLOW_LENGTH, FLOW_OPEN, HOOK_REQUEST, IO_FAILED, IO_PEER_CLOSED, IO_READABLE,
-    LISTENER_REMOVED, Conn, Exchange, ListenerState, Worker,
+    CONN_CLOSE_AFTER, CONN_IN_EXCHANGE, EXCHANGE_AWAIT_FILTER, EXCHANGE_CONNECT, EXCHANGE_HEAD_METHOD,
+    EXCHANGE_IDEMPOTENT, EXCHANGE_MINOR_0, EXCHANGE_UPGRADE, FLOW_CHUNKED, FLOW_DONE, FLOW_LENGTH, FLOW_OPEN,
+    FLOW_STREAM, FLOW_UNKNOWN_BYTES, HOOK_REQUEST, IO_FAILED, IO_PEER_CLOSED, IO_READABLE, LISTENER_REMOVED, Conn,
+    Exchange, ListenerState, Session, Worker,
 )
 from meshcore.engine.sys cimport sys_ipv6_text
 from meshcore.engine.tap cimport tap_capture
@@ -69,7 +69,10 @@ cdef inline int request_parse(Worker* worker, Conn* conn, char* at, uint32_t n) 
     """Parse one head. 1: it needs more bytes; 0: the connection is in an exchange, parting or gone."""
     cdef const Limits* limits = &worker.current.snapshot.limits
     cdef Head* head = worker.head
-    cdef int code = head_parse_request(input_parser(worker, conn, 0), at, n, head, limits)
+    cdef int code
+    if conn.requests == 0 and n >= 4 and memcmp(at, "PRI ", 4) == 0 and request_begin_session(worker, conn, at, n):
+        return 0
+    code = head_parse_request(input_parser(worker, conn, 0), at, n, head, limits)
     if code == HEAD_MORE and conn.parser == NULL:
         if not input_keep_partial(worker, conn, at, n):
             respond_unparsed(worker, conn, REASON_OUT_OF_MEMORY)
@@ -89,6 +92,23 @@ cdef inline int request_parse(Worker* worker, Conn* conn, char* at, uint32_t n) 
         return 0
     request_begin(worker, conn, head, n)
     return 0
+
+
+cdef inline int request_begin_session(Worker* worker, Conn* conn, const char* at, uint32_t n) noexcept nogil:
+    """RFC 9113 3.4: the first octets of a client's connection are those of HTTP/2. 1: it is a session from here on."""
+    cdef ListenerState* listener = <ListenerState*>conn.owner
+    cdef Session* session
+    if conn_is_stream(conn) or listener.conf_index == LISTENER_REMOVED \
+            or not worker.current.snapshot.listeners[listener.conf_index].http2:
+        return 0
+    session = session_open(worker, conn, 0)
+    if session == NULL:
+        return 0
+    session_feed(worker, session, at, n)
+    conn_drop_input(worker, conn)
+    if conn.io & (IO_READABLE | IO_PEER_CLOSED | IO_FAILED):
+        conn_run_later(worker, conn)
+    return 1
 
 
 cdef inline void request_begin(Worker* worker, Conn* conn, Head* head, uint32_t n) noexcept nogil:
@@ -157,7 +177,12 @@ cdef inline void request_forward(Worker* worker, Exchange* exchange, Head* head,
     if head.framing == FRAMING_NONE:
         exchange.request.state = FLOW_DONE
     else:
-        if head.framing == FRAMING_LENGTH:
+        if conn_is_stream(conn) and (head.framing == FRAMING_CHUNKED or head.content_length):
+            # The stream itself says when it ends; a length it gave is checked.
+            flow_open(&exchange.request, FLOW_STREAM, FLOW_LENGTH if head.framing == FRAMING_LENGTH else FLOW_CHUNKED,
+                      head.content_length if head.framing == FRAMING_LENGTH else FLOW_UNKNOWN_BYTES)
+            exchange.request.trailers_wanted = 1
+        elif head.framing == FRAMING_LENGTH:
             flow_open(&exchange.request, FLOW_LENGTH, FLOW_LENGTH, head.content_length)
         else:
             flow_open(&exchange.request, FLOW_CHUNKED, FLOW_CHUNKED, 0)
@@ -233,6 +258,8 @@ cdef inline uint8_t request_edit(Worker* worker, Exchange* exchange, Head* head,
     cdef char address[48]
     cdef uint32_t room = head.size_bytes + EDIT_ROOM_BYTES
     cdef uint32_t n = 0
+    if exchange.cluster.http2 and exchange.request.framing_out == FLOW_CHUNKED:
+        exchange.request.framing_out = FLOW_STREAM
     request_forward_info(worker, exchange, head, &info, address)
     buffer = buffer_take(&worker.buffers, room + body_len + 64)
     if buffer != NULL:
@@ -298,6 +325,6 @@ cdef inline void request_forward_info(Worker* worker, Exchange* exchange, const 
     info.rng = &worker.rng
     info.wall_ms = (worker.now_ns + worker.wall_offset_ns) // 1000000
     info.allow_upgrade = 0
-    if exchange.route.allow_upgrade and (head.upgrade == UPGRADE_WEBSOCKET or head.upgrade == UPGRADE_OTHER):
+    if exchange.route.allow_upgrade and not exchange.cluster.http2 and (head.upgrade == UPGRADE_WEBSOCKET or head.upgrade == UPGRADE_OTHER):
         info.allow_upgrade = 1
         exchange.flags |= EXCHANGE_UPGRADE

@@ -8,12 +8,13 @@ from libc.string cimport memcpy
 from meshcore.engine.budget cimport budget_withdraw
 from meshcore.engine.buffer cimport buffer_return
 from meshcore.engine.conn cimport (
-    conn_deadline, conn_drop_input, conn_keep_input, conn_run_later, conn_send, conn_send2, conn_settle, conn_shut,
+    conn_deadline, conn_drop_input, conn_is_stream, conn_keep_input, conn_run_later, conn_send, conn_send2,
+    conn_settle, conn_shut,
 )
 from meshcore.engine.dispatch cimport dispatch_again, dispatch_failed
 from meshcore.engine.downstream cimport downstream_abort, downstream_close, downstream_next, downstream_refuse
 from meshcore.engine.exchange cimport (
-    ATTEMPT_ABANDONED, ATTEMPT_FAILED, ATTEMPT_SUCCEEDED, exchange_earlier, exchange_end, exchange_observe_latency,
+    ATTEMPT_FAILED, ATTEMPT_SUCCEEDED, exchange_earlier, exchange_end, exchange_observe_latency,
     exchange_request_is_out,
 )
 from meshcore.engine.flow cimport (
@@ -21,29 +22,29 @@ from meshcore.engine.flow cimport (
     FLOW_SENDER_FAILED, flow_open, flow_pump, flow_send, flow_take,
 )
 from meshcore.engine.framing cimport chunk_trailers, chunk_write_header
-from meshcore.engine.hook cimport hook_park
 from meshcore.engine.head cimport (
     FRAMING_CHUNKED, FRAMING_LENGTH, FRAMING_NONE, FRAMING_UNTIL_CLOSE, HEAD_DONE, HEAD_MORE, Head, head_parser_reset,
 )
+from meshcore.engine.hook cimport hook_park
 from meshcore.engine.http1 cimport head_parse_response
 from meshcore.engine.input cimport (
-    INPUT_AGAIN, INPUT_EOF, INPUT_ERROR, INPUT_NO_MEMORY, INPUT_READY, input_held, input_keep_partial, input_parser,
-    input_read,
+    INPUT_EOF, INPUT_ERROR, INPUT_NO_MEMORY, INPUT_READY, input_keep_partial, input_parser, input_read,
 )
 from meshcore.engine.reasons cimport (
-    REASON_DOWNSTREAM_CLOSED, REASON_NONE, REASON_UPSTREAM_HEAD_TOO_LARGE, REASON_UPSTREAM_MALFORMED,
-    REASON_UPSTREAM_RESET, REASON_UPSTREAM_TRUNCATED, REASON_UPSTREAM_UNASKED_UPGRADE,
+    REASON_DOWNSTREAM_CLOSED, REASON_UPSTREAM_HEAD_TOO_LARGE, REASON_UPSTREAM_MALFORMED, REASON_UPSTREAM_RESET,
+    REASON_UPSTREAM_TRUNCATED,
 )
+from meshcore.engine.request cimport request_read
 from meshcore.engine.respond cimport respond_gone, respond_reason
 from meshcore.engine.rewrite cimport ResponseInfo, rewrite_response
 from meshcore.engine.snapshot cimport RETRY_502, RETRY_503, RETRY_504, Limits
 from meshcore.engine.state cimport (
-    CONN_BLOCKED, CONN_ERROR, CONN_OK, CONN_CLOSE_AFTER, CONN_DOUBTFUL, CONN_IN_EXCHANGE, CONN_SHUT,
-    EXCHANGE_AWAIT_RESPONSE, EXCHANGE_AWAIT_RESPONSE_FILTER, EXCHANGE_CONNECT, EXCHANGE_HEAD_METHOD,
-    EXCHANGE_IDEMPOTENT, EXCHANGE_KEEP_UPSTREAM, EXCHANGE_MAY_REPLAY, EXCHANGE_MINOR_0, EXCHANGE_RELAY,
-    EXCHANGE_RESPONSE_FILTERED, EXCHANGE_RESPONSE_STARTED, EXCHANGE_TUNNEL, EXCHANGE_UPGRADE, EXCHANGE_WANTS_TRAILERS,
-    FLOW_CHUNKED, FLOW_DONE, FLOW_EMPTY, FLOW_LENGTH, FLOW_OPEN, FLOW_RAW, FLOW_UNTIL_CLOSE, HOOK_RESPONSE, IO_FAILED,
-    IO_READABLE, SCRATCH_BYTES, Conn, Exchange, Worker,
+    CONN_CLOSE_AFTER, CONN_DOUBTFUL, CONN_ERROR, CONN_OK, CONN_SHUT, EXCHANGE_AWAIT_RESPONSE,
+    EXCHANGE_AWAIT_RESPONSE_FILTER, EXCHANGE_CONNECT, EXCHANGE_HEAD_METHOD, EXCHANGE_IDEMPOTENT,
+    EXCHANGE_KEEP_UPSTREAM, EXCHANGE_MAY_REPLAY, EXCHANGE_MINOR_0, EXCHANGE_RELAY, EXCHANGE_RESPONSE_FILTERED,
+    EXCHANGE_RESPONSE_STARTED, EXCHANGE_TUNNEL, EXCHANGE_UPGRADE, FLOW_CHUNKED, FLOW_DONE, FLOW_EMPTY, FLOW_LENGTH,
+    FLOW_OPEN, FLOW_RAW, FLOW_STREAM, FLOW_UNKNOWN_BYTES, FLOW_UNTIL_CLOSE, HOOK_RESPONSE, IO_FAILED, IO_READABLE,
+    SCRATCH_BYTES, STREAM_ENDED_IN, Conn, Exchange, Stream, Worker,
 )
 from meshcore.engine.sys cimport sys_now_ns
 from meshcore.engine.tap cimport TAP_RESPONSE, tap_write
@@ -198,6 +199,10 @@ cdef inline void response_forward(Worker* worker, Exchange* exchange, Head* head
         else:
             framing_out = FLOW_CHUNKED
             info.framing = FRAMING_CHUNKED
+    if conn_is_stream(up):
+        response_frame_of_stream(exchange, head, &info, &framing_in, &framing_out)
+    if framing_out == FLOW_CHUNKED and conn_is_stream(down):
+        framing_out = FLOW_STREAM
     if exchange.request.state != FLOW_DONE or worker.draining:
         # An early answer: the rest of the request is not worth a connection in an unclear state.
         down.flags |= CONN_CLOSE_AFTER
@@ -206,7 +211,8 @@ cdef inline void response_forward(Worker* worker, Exchange* exchange, Head* head
     if head_len == 0:
         respond_reason(worker, exchange, REASON_UPSTREAM_HEAD_TOO_LARGE)
         return
-    flow_open(&exchange.response, framing_in, framing_out, head.content_length)
+    flow_open(&exchange.response, framing_in, framing_out,
+              FLOW_UNKNOWN_BYTES if framing_in == FLOW_STREAM and not head.has_length else head.content_length)
     exchange.response.trailers_wanted = 1
     if head.keep_alive and framing_in != FLOW_UNTIL_CLOSE:
         exchange.flags |= EXCHANGE_KEEP_UPSTREAM
@@ -240,18 +246,37 @@ cdef inline void response_forward(Worker* worker, Exchange* exchange, Head* head
         response_pump(worker, exchange)
 
 
+cdef inline void response_frame_of_stream(Exchange* exchange, const Head* head, ResponseInfo* info, int* framing_in,
+                                          int* framing_out) noexcept nogil:
+    cdef const Stream* stream = <const Stream*>exchange.up.channel
+    # A stream says by itself when it ends; a length it gave is only checked, and told on to who needs one.
+    if framing_in[0] == FLOW_EMPTY:
+        return
+    framing_in[0] = FLOW_STREAM
+    if head.has_length or conn_is_stream(exchange.down) or not stream.flags & STREAM_ENDED_IN or stream.data != NULL:
+        return
+    # Ended with its head: to HTTP/1, a body of no octets.
+    framing_in[0] = framing_out[0] = FLOW_EMPTY
+    info.framing = FRAMING_LENGTH
+    info.content_length = 0
+
+
 cdef inline int response_send_first(Worker* worker, Exchange* exchange, uint32_t head_len, char* body,
                                     uint32_t body_len, int is_last) noexcept nogil:
     # The edited head lies in scratch. A short body joins it there for one plain send.
     cdef Conn* down = exchange.down
     cdef char* behind = worker.scratch + head_len
     cdef int code
+    if exchange.response.framing_out == FLOW_STREAM:
+        code = conn_send(worker, down, worker.scratch, head_len)
+        return code if code == CONN_ERROR \
+            else flow_send(worker, &exchange.response, exchange.up, down, body, body_len, is_last)
     if exchange.response.framing_out == FLOW_CHUNKED:
         code = conn_send(worker, down, worker.scratch, head_len) if body_len > COPY_BODY_BYTES else CONN_OK
         if code == CONN_ERROR:
             return code
         if body_len > COPY_BODY_BYTES:
-            return flow_send(worker, &exchange.response, down, body, body_len, is_last)
+            return flow_send(worker, &exchange.response, exchange.up, down, body, body_len, is_last)
         return response_send_chunked(worker, exchange, head_len, body, body_len, is_last)
     if body_len == 0:
         return conn_send(worker, down, worker.scratch, head_len)
@@ -399,9 +424,9 @@ cdef inline void response_tunnel_pump(Worker* worker, Exchange* exchange) noexce
         downstream_close(worker, down)
         return
     if to_up == FLOW_FINISHED and up.out_buffer == NULL:
-        conn_shut(up)
+        conn_shut(worker, up)
     if to_down == FLOW_FINISHED and down.out_buffer == NULL:
-        conn_shut(down)
+        conn_shut(worker, down)
     if to_up == FLOW_FINISHED and to_down == FLOW_FINISHED and up.out_buffer == NULL and down.out_buffer == NULL:
         exchange_end(worker, exchange, ATTEMPT_SUCCEEDED, sys_now_ns())
         downstream_close(worker, down)

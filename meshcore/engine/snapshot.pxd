@@ -79,6 +79,7 @@ cdef struct ClusterConf:
     uint64_t idle_timeout_ns
     uint32_t max_requests_per_connection
     uint8_t proxy_version               # PROXY header sent first: 1, 2, or 0 for none; TCP only
+    uint8_t http2                       # its endpoints are spoken to in HTTP/2
     BreakerConf breaker
     BudgetConf budget
 
@@ -168,6 +169,9 @@ cdef struct Limits:
     uint32_t linger_bytes
     uint64_t filter_timeout_ns          # a Python filter that has not answered by then: 504
     uint32_t max_filters_waiting        # exchanges per worker that wait for a Python filter
+    uint32_t http2_max_streams          # per downstream session
+    uint32_t http2_stream_window_bytes  # body octets a peer may send ahead, per stream
+    uint32_t http2_max_resets           # per downstream session, forgotten in 6 s
 
 
 cdef struct Forwarding:
@@ -185,6 +189,7 @@ cdef struct ListenerConf:
     uint64_t detect_timeout_ns          # 0: with a tcp_route, none is HTTP
     uint8_t trust_mesh_headers          # keep l5d-* and XFCC fields of callers
     uint8_t proxy_versions              # PROXY protocol bits a client must begin with; 0: none
+    uint8_t http2                       # clients may speak HTTP/2 by prior knowledge
     uint8_t secure                      # scheme for X-Forwarded-Proto: 0 http, 1 https
 
 

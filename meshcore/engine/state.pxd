@@ -11,6 +11,7 @@ from meshcore.engine.buffer cimport Buffer, BufferPool
 from meshcore.engine.endpoint cimport EndpointState, ClusterState
 from meshcore.engine.framing cimport ChunkDecoder
 from meshcore.engine.histogram cimport Histogram
+from meshcore.engine.http2_head cimport HeadBlock
 from meshcore.engine.head cimport Head, HeadParser
 from meshcore.engine.llhttp cimport Llhttp
 from meshcore.engine.ring cimport Ring
@@ -40,6 +41,7 @@ cdef enum:
 
 cdef struct Exchange
 cdef struct Hook
+cdef struct Session
 cdef struct RouteState
 cdef struct SnapshotRef
 cdef struct Worker
@@ -64,9 +66,12 @@ cdef enum ConnState:
     # upstream
     CONN_AWAIT_CONNECT = 4
     CONN_IDLE = 5                       # in its endpoint's pool
+    # both
+    CONN_IN_SESSION = 8                 # HTTP/2: its streams are connections of their own
 
 cdef enum ConnTransport:
     TRANSPORT_SOCKET = 0                # its bytes are the socket's
+    TRANSPORT_STREAM = 2                # it is one stream of an HTTP/2 session, and has no socket
 
 cdef enum ConnCode:                     # what a read or a write came to
     CONN_OK = 0
@@ -105,7 +110,8 @@ cdef struct Conn:
     uint8_t flags
     uint8_t transport
     uint32_t requests
-    void* channel                       # of a transport other than the socket
+    void* channel                       # of a transport other than the socket; a stream: Stream*
+    Session* session                    # CONN_IN_SESSION
     uint32_t run_next                   # run list of the worker
     uint32_t pool_next                  # idle list of the endpoint, or all downstream connections of the worker
     uint32_t pool_prev
@@ -115,6 +121,76 @@ cdef struct Conn:
     uint8_t peer_text_len               # 0: not IPv4, see peer_address
     char peer_text[16]
     uint8_t peer_address[16]
+
+
+# --- HTTP/2 (see session, stream) ------------------------------------------------------------------------------------
+
+cdef enum:
+    STREAM_ENDED_IN = 1                 # its last octet came
+    STREAM_ENDED_OUT = 2                # nothing follows what is in out_buffer
+    STREAM_HEAD_OUT_DUE = 4             # out_buffer begins with a head
+    STREAM_SENT = 8                     # upstream: the request's head has left
+    STREAM_CLOSED = 16                  # the session has forgotten it
+    STREAM_DIRTY = 32                   # in its session's list of those with something to send
+    STREAM_READY = 64                   # in the worker's list of those with something for their exchange
+    STREAM_UNLISTED = 128               # given up while in that list, which gives it back
+    STREAM_DEFERRED = 256               # the session waits for more of its body
+    STREAM_HEAD_IN = 512                # the (final) head came: what follows are trailers
+    STREAM_HEAD_TAKEN = 1024
+    STREAM_RESET_WHEN_OUT = 2048        # answered before all of the request came: the rest is not wanted
+    STREAM_UNPROCESSED = 4096           # the endpoint says it did nothing with the request
+    STREAM_LEFT_BEHIND = 8192           # ... since its session was ending
+
+
+cdef struct Stream:                     # one exchange's side of a session: the transport of a Conn
+    SlabItem item
+    Session* session                    # NULL: gone
+    Conn* conn                          # NULL: parted, only the session still knows the id
+    Stream* next                        # all of the session
+    Stream* prev
+    Stream* dirty_next
+    Stream* ready_next
+    int32_t id                          # 0: not submitted yet
+    uint32_t flags
+    uint8_t ready_io                    # edges to note when its turn comes
+    uint8_t refusal                     # the reason its head is refused for
+    Buffer* head                        # the head that came, as HTTP/1 text
+    Buffer* data                        # body octets that came, not yet taken
+    Buffer* trailers_in                 # "name: value CRLF" lines
+    Buffer* trailers_out
+
+
+cdef struct Session:
+    void* h2                            # nghttp2_session
+    Worker* worker
+    Conn* conn                          # the socket's
+    Stream* streams
+    Stream* dirty                       # streams with something to send
+    Stream* dirty_last
+    Session* dirty_next                 # sessions with something to send
+    Session* next                       # upstream: all of its endpoint
+    Session* prev
+    uint32_t n_streams                  # of which the session knows, or will
+    uint32_t max_streams                # that we may open
+    uint32_t resets                     # tokens left: see session_spend
+    uint32_t frames
+    uint64_t refilled_ns
+    HeadBlock block                     # the header block being read
+    Stream* block_stream                # whose it is; NULL: read for the tables' sake only
+    uint8_t in_block
+    uint8_t is_client
+    uint8_t is_dirty
+    uint8_t is_ready                    # its streams may begin: an endpoint has told its settings
+    uint8_t is_closing                  # no further streams: GOAWAY came or went
+    uint8_t has_ended                   # nothing more to read; close once the output is out
+    uint8_t has_served                  # upstream: a response came
+    uint8_t is_connected                # its socket takes bytes
+    uint8_t is_secure
+    uint8_t is_idle                     # no stream: its deadline runs
+    uint8_t has_said_goaway
+    uint8_t has_begun                   # a stream was opened
+    uint32_t error_code                 # it ends for; 0: none
+    uint64_t idle_timeout_ns
 
 
 # --- exchange -------------------------------------------------------------------------------------------------------
@@ -138,6 +214,14 @@ cdef enum FlowFraming:
     FLOW_CHUNKED = 2
     FLOW_UNTIL_CLOSE = 3
     FLOW_RAW = 4                        # tunnel: end of input shuts the other side
+    FLOW_STREAM = 5                     # HTTP/2: octets as they are, the stream itself says when it ends
+
+
+cdef extern from *:
+    """
+    #define MC_UNKNOWN_BYTES 0xFFFFFFFFFFFFFFFFULL
+    """
+    const uint64_t FLOW_UNKNOWN_BYTES "MC_UNKNOWN_BYTES"              # FLOW_STREAM: no length was told
 
 
 cdef struct Pipe:
@@ -153,7 +237,7 @@ cdef struct Flow:                       # one direction's body
     uint8_t is_bulk                     # FLOW_RAW: the last read was a full one
     uint32_t piped_bytes                # in the pipe, not yet written
     Pipe pipe
-    uint64_t remaining_bytes            # FLOW_LENGTH: not yet read
+    uint64_t remaining_bytes            # FLOW_LENGTH, FLOW_STREAM: not yet read
     uint64_t moved_bytes
     ChunkDecoder decoder
 
@@ -342,6 +426,7 @@ cdef struct Worker:
     uint32_t n_workers
     Slab conns
     Slab exchanges
+    Slab streams
     TimerWheel timers
     BufferPool buffers
     Rng rng
@@ -381,6 +466,12 @@ cdef struct Worker:
     uint32_t tap_bits                   # which entries are in use
     uint64_t next_stream
     Ring tap_ring
+    Session* dirty_sessions
+    Stream* ready_streams
+    Stream* ready_last
+    void* http2_callbacks               # nghttp2_session_callbacks, of all sessions
+    void* http2_options
+    char* session_out                   # where a session's frames are gathered for one send
     uint64_t wakeups
     uint64_t accepted
     uint64_t requests

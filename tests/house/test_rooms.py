@@ -22,10 +22,11 @@ LEVELS = {
     "configuration": ["snapshot"],
     "bytes, sans-io": ["llhttp", "octets", "fields", "authority", "head", "target", "hop", "http1_request",
                        "http1_response", "http1", "framing", "trace", "rewrite", "ip_text", "proxy_protocol",
-                       "detect"],
+                       "detect", "status", "nghttp2", "http2_head", "http2_fields"],
     "policy, sans-io": ["breaker", "budget", "endpoint", "balance", "routes"],
-    "edge": ["state", "batch", "socket", "conn", "pipe", "pool"],
-    "exchange": ["flow", "input", "tap", "exchange", "downstream", "respond", "hook", "dispatch", "request", "response", "preface", "tcp"],
+    "edge": ["state", "batch", "socket", "stream", "conn", "pipe", "pool"],
+    "exchange": ["flow", "input", "tap", "exchange", "downstream", "respond", "hook", "dispatch", "request", "response", "preface", "tcp", "http2_in", "http2_out",
+                 "session"],
     "loop": ["mailbox", "listener", "resume", "event", "loop"],
 }
 LEVEL_OF = {room: level for level, rooms in enumerate(LEVELS.values()) for room in rooms}

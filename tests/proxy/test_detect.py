@@ -49,8 +49,8 @@ def test_requests_are_answered_by_the_routes_however_they_are_cut(cut, detecting
     assert running.stats().route("other").requests == 0
 
 
-@pytest.mark.parametrize("data", [b"PING\r\n", b"\0\1\2", b"GET key\r\n", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"])
-def test_what_is_not_http_1_reaches_the_other_cluster_unread(data, detecting, server, connect):  # noqa: F811
+@pytest.mark.parametrize("data", [b"PING\r\n", b"\0\1\2", b"GET key\r\n"])
+def test_what_is_not_http_reaches_the_other_cluster_unread(data, detecting, server, connect):  # noqa: F811
     running = detecting(server(echo))
     client = connect(running)
     for octet in data:
@@ -58,6 +58,20 @@ def test_what_is_not_http_1_reaches_the_other_cluster_unread(data, detecting, se
     client.shutdown(socket.SHUT_WR)
     assert read_all(client) == data
     assert running.stats().route("web").requests == 0
+
+
+@pytest.mark.parametrize("serves", [True, False])
+def test_http_2_is_served_by_the_routes_unless_the_listener_leaves_it_alone(serves, detecting, server, connect):  # noqa: F811
+    preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+    running = detecting(server(echo), http2=serves)
+    client = connect(running)
+    for octet in preface:
+        client.sendall(bytes([octet]))
+    if serves:
+        assert client.recv(9)[3:5] == b"\x04\0"     # a SETTINGS frame (RFC 9113 6.5)
+        return
+    client.shutdown(socket.SHUT_WR)
+    assert read_all(client) == preface
 
 
 def test_tls_passes_through_to_a_server_that_ends_it(detecting, server, connect, tmp_path):  # noqa: F811

@@ -1,0 +1,257 @@
+# One stream of an HTTP/2 session as the transport of a connection: buffers between an exchange and its session.
+# Knows no frames: what is sent waits here until the session takes it, what came until the exchange does.
+#
+# An exchange sees the bytes of HTTP/1: a head as text, then the body as it is, then the end (FLOW_STREAM; no chunks).
+# Nothing here calls the exchange: a stream that has something for it joins the worker's ready list, one with something
+# to send its session's, and the loop comes to both. What a peer may send ahead is bounded by the stream's window, which
+# opens again only for octets that were taken.
+
+from libc.stdint cimport uint8_t, uint32_t
+from libc.string cimport memcpy
+
+from meshcore.engine.buffer cimport Buffer, buffer_append, buffer_return
+from meshcore.engine.nghttp2 cimport (
+    NGHTTP2_CANCEL, NGHTTP2_FLAG_NONE, NGHTTP2_INTERNAL_ERROR, nghttp2_session, nghttp2_session_consume_stream,
+    nghttp2_session_resume_data, nghttp2_submit_rst_stream,
+)
+from meshcore.engine.slab cimport slab_return, slab_take
+from meshcore.engine.state cimport (
+    CONN_AGAIN, CONN_BLOCKED, CONN_EOF, CONN_ERROR, CONN_OK, CONN_UPSTREAM, IO_FAILED, IO_PEER_CLOSED, IO_READABLE,
+    STREAM_CLOSED, STREAM_DEFERRED, STREAM_DIRTY, STREAM_ENDED_IN, STREAM_ENDED_OUT, STREAM_HEAD_OUT_DUE,
+    STREAM_HEAD_TAKEN, STREAM_READY, STREAM_UNLISTED, Conn, Session, Stream, Worker,
+)
+
+
+cdef inline Stream* stream_open(Worker* worker, Session* session, Conn* conn) noexcept nogil:
+    """A stream for `conn`, in its session's list. NULL without memory."""
+    cdef Stream* stream = <Stream*>slab_take(&worker.streams)
+    if stream == NULL:
+        return NULL
+    stream.session = session
+    stream.conn = conn
+    stream.id = 0
+    stream.flags = STREAM_HEAD_OUT_DUE
+    stream.ready_io = 0
+    stream.refusal = 0
+    stream.head = stream.data = stream.trailers_in = stream.trailers_out = NULL
+    stream.dirty_next = stream.ready_next = NULL
+    stream.prev = NULL
+    stream.next = session.streams
+    if session.streams != NULL:
+        session.streams.prev = stream
+    session.streams = stream
+    session.n_streams += 1
+    return stream
+
+
+# --- reading ----------------------------------------------------------------------------------------------------------
+
+cdef inline int stream_recv(Worker* worker, Conn* conn, char* at, uint32_t room, uint32_t* n) noexcept nogil:
+    """As conn_recv: the head first, then the body."""
+    cdef Stream* stream = <Stream*>conn.channel
+    cdef Buffer* source
+    stream_drop_head(worker, stream)
+    source = stream.head if stream.head != NULL else stream.data
+    if source == NULL:
+        return stream_recv_nothing(conn, stream, n)
+    n[0] = source.end - source.start
+    if n[0] > room:
+        n[0] = room
+    memcpy(at, source.data + source.start, n[0])
+    source.start += n[0]
+    if source == stream.data:
+        stream_took(worker, stream, n[0])
+    elif source.start == source.end:
+        stream.flags |= STREAM_HEAD_TAKEN
+        stream_drop_head(worker, stream)
+    return CONN_OK
+
+
+cdef inline int stream_recv_anywhere(Worker* worker, Conn* conn, char** at, uint32_t* n) noexcept nogil:
+    """As conn_recv_anywhere: a head is lent where it lies, a body copied."""
+    cdef Stream* stream = <Stream*>conn.channel
+    stream_drop_head(worker, stream)
+    if stream.head == NULL:
+        at[0] = worker.read_buffer
+        return stream_recv(worker, conn, at[0], 65536, n)
+    at[0] = stream.head.data + stream.head.start
+    n[0] = stream.head.end - stream.head.start
+    stream.flags |= STREAM_HEAD_TAKEN
+    return CONN_OK
+
+
+cdef inline int stream_recv_nothing(Conn* conn, Stream* stream, uint32_t* n) noexcept nogil:
+    n[0] = 0
+    conn.io &= <uint8_t>~IO_READABLE
+    if stream.flags & STREAM_ENDED_IN:
+        conn.io |= IO_PEER_CLOSED
+        return CONN_EOF
+    if conn.io & IO_FAILED or stream.flags & STREAM_CLOSED:
+        conn.io |= IO_FAILED
+        return CONN_ERROR
+    return CONN_AGAIN
+
+
+cdef inline int stream_has_input(Conn* conn) noexcept nogil:
+    cdef Stream* stream = <Stream*>conn.channel
+    return stream.data != NULL or stream.flags & (STREAM_ENDED_IN | STREAM_CLOSED) != 0
+
+
+cdef inline void stream_drop_head(Worker* worker, Stream* stream) noexcept nogil:
+    if stream.flags & STREAM_HEAD_TAKEN:
+        stream.flags &= ~<uint32_t>STREAM_HEAD_TAKEN
+        buffer_return(&worker.buffers, stream.head)
+        stream.head = NULL
+
+
+cdef inline void stream_took(Worker* worker, Stream* stream, uint32_t n) noexcept nogil:
+    # The exchange has handed these octets on: the peer may send as many again.
+    if stream.data.start == stream.data.end:
+        buffer_return(&worker.buffers, stream.data)
+        stream.data = NULL
+    if stream.session != NULL and not stream.flags & (STREAM_CLOSED | STREAM_ENDED_IN):
+        nghttp2_session_consume_stream(<nghttp2_session*>stream.session.h2, stream.id, n)
+        stream_mark_session(worker, stream.session)
+
+
+# --- writing ----------------------------------------------------------------------------------------------------------
+
+cdef inline int stream_send(Worker* worker, Conn* conn, const char* at, uint32_t n) noexcept nogil:
+    """As conn_send: a head whole in one call, then body octets. They are taken by the session at the end of the batch."""
+    cdef Stream* stream = <Stream*>conn.channel
+    cdef Buffer* buffer
+    if stream.session == NULL or stream.flags & (STREAM_CLOSED | STREAM_ENDED_OUT):
+        return CONN_ERROR
+    buffer = buffer_append(&worker.buffers, conn.out_buffer, at, n)
+    if buffer == NULL:
+        return CONN_ERROR
+    conn.out_buffer = buffer
+    stream_mark(worker, stream)
+    return CONN_BLOCKED
+
+
+cdef inline int stream_flush(const Conn* conn) noexcept nogil:
+    """As conn_flush: nothing can be done here but say how far it is."""
+    cdef const Stream* stream = <const Stream*>conn.channel
+    if stream.session == NULL:
+        return CONN_ERROR
+    return CONN_OK if conn.out_buffer == NULL else CONN_BLOCKED
+
+
+cdef inline void stream_end(Worker* worker, Conn* conn, const char* trailers, uint32_t n) noexcept nogil:
+    """Nothing follows but these trailers ("name: value CRLF" lines; they may be none)."""
+    cdef Stream* stream = <Stream*>conn.channel
+    if stream.session == NULL or stream.flags & (STREAM_CLOSED | STREAM_ENDED_OUT):
+        return
+    if n:
+        stream.trailers_out = buffer_append(&worker.buffers, NULL, trailers, n)
+    stream.flags |= STREAM_ENDED_OUT
+    stream_mark(worker, stream)
+
+
+cdef inline void stream_mark(Worker* worker, Stream* stream) noexcept nogil:
+    """It has something to send."""
+    cdef Session* session = stream.session
+    if stream.flags & STREAM_DEFERRED:
+        stream.flags &= ~<uint32_t>STREAM_DEFERRED
+        nghttp2_session_resume_data(<nghttp2_session*>session.h2, stream.id)
+    if not stream.flags & STREAM_DIRTY:
+        stream.flags |= STREAM_DIRTY
+        stream.dirty_next = NULL
+        if session.dirty == NULL:
+            session.dirty = stream
+        else:
+            session.dirty_last.dirty_next = stream
+        session.dirty_last = stream
+    stream_mark_session(worker, session)
+
+
+cdef inline void stream_mark_session(Worker* worker, Session* session) noexcept nogil:
+    """Its session has something to send."""
+    if not session.is_dirty:
+        session.is_dirty = 1
+        session.dirty_next = worker.dirty_sessions
+        worker.dirty_sessions = session
+
+
+cdef inline void stream_set_ready(Worker* worker, Stream* stream, uint8_t io) noexcept nogil:
+    """Have the loop run its connection, with these edges."""
+    stream.ready_io |= io
+    if stream.flags & STREAM_READY:
+        return
+    stream.flags |= STREAM_READY
+    stream.ready_next = NULL
+    if worker.ready_streams == NULL:
+        worker.ready_streams = stream
+    else:
+        worker.ready_last.ready_next = stream
+    worker.ready_last = stream
+
+
+# --- the end ----------------------------------------------------------------------------------------------------------
+
+cdef inline void stream_part(Worker* worker, Conn* conn) noexcept nogil:
+    """Its connection is given up. What was not complete by then is reset, so that nobody takes it for complete."""
+    cdef Stream* stream = <Stream*>conn.channel
+    conn.channel = NULL
+    stream.conn = NULL
+    if stream.flags & STREAM_CLOSED or stream.session == NULL or stream.id == 0:
+        stream_forget(worker, stream)
+        return
+    nghttp2_submit_rst_stream(<nghttp2_session*>stream.session.h2, NGHTTP2_FLAG_NONE, stream.id,
+                              NGHTTP2_CANCEL if conn.kind == CONN_UPSTREAM else NGHTTP2_INTERNAL_ERROR)
+    stream_drop_buffers(worker, stream)
+    stream_mark_session(worker, stream.session)
+
+
+cdef inline void stream_forget(Worker* worker, Stream* stream) noexcept nogil:
+    """Neither an exchange nor a session knows it any more."""
+    cdef Session* session = stream.session
+    stream_drop_buffers(worker, stream)
+    if session != NULL:
+        stream_unlink(stream)
+        stream.session = NULL
+    if stream.flags & STREAM_READY:
+        stream.flags |= STREAM_UNLISTED               # the ready list threads through it, and gives it back
+    else:
+        slab_return(&worker.streams, &stream.item)
+
+
+cdef inline void stream_unlink(Stream* stream) noexcept nogil:
+    cdef Session* session = stream.session
+    cdef Stream* before = NULL
+    cdef Stream* at
+    if stream.prev != NULL:
+        stream.prev.next = stream.next
+    else:
+        session.streams = stream.next
+    if stream.next != NULL:
+        stream.next.prev = stream.prev
+    session.n_streams -= 1
+    if session.block_stream == stream:
+        session.block_stream = NULL
+    if stream.flags & STREAM_DIRTY:
+        at = session.dirty
+        while at != stream:
+            before = at
+            at = at.dirty_next
+        if before == NULL:
+            session.dirty = stream.dirty_next
+        else:
+            before.dirty_next = stream.dirty_next
+        if session.dirty_last == stream:
+            session.dirty_last = before
+        stream.flags &= ~<uint32_t>STREAM_DIRTY
+
+
+cdef inline void stream_drop_buffers(Worker* worker, Stream* stream) noexcept nogil:
+    stream.flags &= ~<uint32_t>STREAM_HEAD_TAKEN
+    if stream.head != NULL:
+        buffer_return(&worker.buffers, stream.head)
+    if stream.data != NULL:
+        buffer_return(&worker.buffers, stream.data)
+    if stream.trailers_in != NULL:
+        buffer_return(&worker.buffers, stream.trailers_in)
+    if stream.trailers_out != NULL:
+        buffer_return(&worker.buffers, stream.trailers_out)
+    stream.head = stream.data = stream.trailers_in = stream.trailers_out = NULL
