@@ -123,6 +123,16 @@ def _routes(page: _Page, stats: Stats) -> None:
         _by_class((({"route": row.name}, row.status_class) for row in stats.routes)),
     )
     page.counter(
+        "mesh_grpc_calls_total",
+        "gRPC calls ended, by route and status, for the statuses seen.",
+        (
+            ({"route": row.name, "grpc_status": str(status)}, calls)
+            for row in stats.routes
+            for status, calls in enumerate(row.grpc_status)
+            if calls
+        ),
+    )
+    page.counter(
         "mesh_filter_errors_total",
         "Exchanges a Python filter ended by raising.",
         (({"route": row.name}, row.filter_errors) for row in stats.routes),

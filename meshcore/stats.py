@@ -155,19 +155,26 @@ class ListenerStats(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RouteStats(msgspec.Struct, frozen=True, kw_only=True):
-    """status_class[n] counts answers n00 to n99; [0] those that ended without an answer."""
+    """status_class[n] counts answers n00 to n99; [0] those that ended without an answer.
+
+    grpc_status[n] counts gRPC calls that ended with status n. grpc_failed: of those, the calls that failed under an HTTP
+    status below 500.
+    """
 
     name: str
     requests: int = 0
     filter_errors: int = 0
     status_class: tuple[int, ...] = (0, 0, 0, 0, 0, 0)
+    grpc_status: tuple[int, ...] = (0,) * 17
+    grpc_failed: int = 0
     latency: Histogram = Histogram()
     seconds: float = 0.0
 
     @property
     def success_percent(self) -> float | None:
-        """Answers below 500; None when nothing was answered. What the client did wrong is no failure of ours."""
-        return _percent(sum(self.status_class[1:5]), sum(self.status_class))
+        """Answers below 500, of gRPC calls those whose status is no failure of the server; None when nothing was answered.
+        What the client did wrong is no failure of ours."""
+        return _percent(sum(self.status_class[1:5]) - self.grpc_failed, sum(self.status_class))
 
     @property
     def rps(self) -> float | None:
@@ -368,6 +375,8 @@ def _build(kind: type[msgspec.Struct], row: dict[str, Any], **more: Any) -> Any:
         known["latency"] = Histogram(known["latency"])
     if "status_class" in known:
         known["status_class"] = tuple(known["status_class"])
+    if "grpc_status" in known:
+        known["grpc_status"] = tuple(known["grpc_status"])
     if "ejected" in known:
         known["ejected"] = bool(known["ejected"])
     return kind(**known, **more)

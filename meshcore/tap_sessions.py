@@ -16,6 +16,7 @@ from meshcore.taps import Kind, TapEvent, TapFilter, TapFilterError, TapSession
 
 # engine/head's numbers; any other method shares the last.
 METHODS = ("GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH")
+_NO_GRPC_STATUS = 255  # the engine's word for: not a call, or it ended without one
 _KINDS: tuple[Kind, ...] = ("req", "rsp", "end")
 # An exchange whose end got lost in a full ring would be remembered for ever.
 MAX_REMEMBERED = 65_536
@@ -85,7 +86,7 @@ def event_of(
 ) -> TapEvent:
     """A record of the engine, with numbers turned to names. A route or cluster gone by reload has none."""
     (kind, worker, stream, wall_ns, host, port, dst, method, authority, path, status, latency_ns, duration_ns,
-     response_bytes, reason, route_slot, cluster_slot) = record  # fmt: skip
+     response_bytes, reason, route_slot, cluster_slot, grpc_status) = record  # fmt: skip
     return TapEvent(
         kind=_KINDS[kind],
         worker=worker,
@@ -104,6 +105,7 @@ def event_of(
         reason=reasons[reason],
         route=routes.get(route_slot, ""),
         cluster=clusters.get(cluster_slot, ""),
+        grpc_status=grpc_status if kind == 2 and grpc_status != _NO_GRPC_STATUS else None,
     )
 
 

@@ -136,5 +136,5 @@ cdef tuple _tap_event(const TapRecord* record):
         record.text.authority[:record.text.authority_len].decode("latin-1"),
         record.text.path[:record.text.path_len].decode("latin-1"),
         record.status, record.latency_ns, record.duration_ns, record.response_bytes, record.reason,
-        record.route_slot, record.cluster_slot,
+        record.route_slot, record.cluster_slot, record.grpc_status,
     )

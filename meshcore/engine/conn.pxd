@@ -14,7 +14,7 @@ from meshcore.engine.socket cimport (
     socket_send2, socket_settle,
 )
 from meshcore.engine.state cimport (
-    CONN_BLOCKED, CONN_ERROR, CONN_FREE, CONN_QUEUED, CONN_RESET, CONN_SHUT, TRANSPORT_SOCKET, TRANSPORT_STREAM, Conn,
+    CONN_BLOCKED, CONN_ERROR, CONN_FREE, CONN_QUEUED, CONN_RESET, CONN_SHUT, STREAM_FULL_BYTES, TRANSPORT_SOCKET, TRANSPORT_STREAM, Conn,
     Worker,
 )
 from meshcore.engine.stream cimport (
@@ -105,6 +105,13 @@ cdef inline uint64_t conn_token(const Conn* conn) noexcept nogil:
 cdef inline int conn_is_stream(const Conn* conn) noexcept nogil:
     """Does it say by itself where a message ends, so that bodies need no framing?"""
     return conn.transport == TRANSPORT_STREAM
+
+
+cdef inline int conn_is_full(const Conn* conn) noexcept nogil:
+    """Has it so much to send that no more should be read for it?"""
+    if conn.transport == TRANSPORT_STREAM:
+        return conn.out_buffer != NULL and conn.out_buffer.end - conn.out_buffer.start >= STREAM_FULL_BYTES
+    return conn.out_buffer != NULL
 
 
 cdef inline int conn_is_plain(const Conn* conn) noexcept nogil:

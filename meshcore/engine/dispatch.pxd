@@ -17,7 +17,8 @@ from meshcore.engine.conn cimport (
 )
 from meshcore.engine.endpoint cimport ClusterState, EndpointState
 from meshcore.engine.exchange cimport (
-    ATTEMPT_ABANDONED, ATTEMPT_FAILED, exchange_earlier, exchange_note_attempt, exchange_release_upstream,
+    ATTEMPT_ABANDONED, ATTEMPT_FAILED, exchange_earlier, exchange_idle_deadline, exchange_note_attempt,
+    exchange_release_upstream,
 )
 from meshcore.engine.flow cimport (
     FLOW_AWAIT_INPUT, FLOW_AWAIT_OUTPUT, FLOW_FINISHED, FLOW_MALFORMED, FLOW_RECEIVER_FAILED, FLOW_SENDER_CLOSED,
@@ -35,10 +36,10 @@ from meshcore.engine.snapshot cimport RETRY_CONNECT_FAILURE, RETRY_RESET, Cluste
 from meshcore.engine.state cimport (
     CONN_AWAIT_CONNECT, CONN_CLOSE_AFTER, CONN_IN_EXCHANGE, CONN_REUSED, CONN_UPSTREAM, EXCHANGE_ACTIVE,
     EXCHANGE_AWAIT_CONNECT, EXCHANGE_AWAIT_CONNECTION, EXCHANGE_AWAIT_RESPONSE, EXCHANGE_BODY_ABORTED,
-    EXCHANGE_COUNTED, EXCHANGE_FRESH_CONNECTION, EXCHANGE_IDEMPOTENT, EXCHANGE_MAY_REPLAY, EXCHANGE_PROBE,
-    EXCHANGE_RELAY, EXCHANGE_RESPONSE_STARTED, EXCHANGE_STALE_REPLAYED, EXCHANGE_TAPPED, FLOW_DONE, FLOW_OPEN,
-    IO_PEER_CLOSED, IO_READABLE, IO_WRITABLE, STREAM_LEFT_BEHIND, STREAM_UNPROCESSED, Conn, Exchange, Session, Stream,
-    Worker,
+    EXCHANGE_COUNTED, EXCHANGE_FRESH_CONNECTION, EXCHANGE_GRPC, EXCHANGE_IDEMPOTENT, EXCHANGE_MAY_REPLAY,
+    EXCHANGE_PROBE, EXCHANGE_RELAY, EXCHANGE_RESPONSE_STARTED, EXCHANGE_STALE_REPLAYED, EXCHANGE_TAPPED, FLOW_DONE,
+    FLOW_OPEN, IO_PEER_CLOSED, IO_READABLE, IO_WRITABLE, STREAM_LEFT_BEHIND, STREAM_UNPROCESSED, Conn, Exchange,
+    Session, Stream, Worker,
 )
 from meshcore.engine.sys cimport EAGAIN, EINTR, sys_connect
 from meshcore.engine.tap cimport tap_request
@@ -173,7 +174,7 @@ cdef inline void dispatch_send(Worker* worker, Exchange* exchange) noexcept nogi
             exchange.request_sent += <uint32_t>sent
             if <uint32_t>sent < left:
                 up.io &= <uint8_t>~IO_WRITABLE
-                conn_deadline(worker, up, worker.now_ns + exchange.route.idle_timeout_ns)
+                conn_deadline(worker, up, exchange_idle_deadline(worker, exchange))
                 return
     if exchange.request.state == FLOW_DONE and exchange.request.piped_bytes == 0:
         dispatch_await_response(worker, exchange)
@@ -197,10 +198,12 @@ cdef inline void dispatch_await_response(Worker* worker, Exchange* exchange) noe
         flow_trailers(&exchange.request, exchange.down, &trailers, &trailers_len)
         conn_end(worker, exchange.up, trailers, trailers_len)
     if exchange.state == EXCHANGE_AWAIT_RESPONSE:
-        conn_deadline(worker, exchange.up, 0 if exchange.route.response_timeout_ns == 0
+        # A gRPC server may keep its head until the first message of a stream: the caller's deadline is what counts there.
+        conn_deadline(worker, exchange.up, exchange_idle_deadline(worker, exchange) if exchange.flags & EXCHANGE_GRPC
+                      else 0 if exchange.route.response_timeout_ns == 0
                       else worker.now_ns + exchange.route.response_timeout_ns)
     else:
-        conn_deadline(worker, exchange.up, worker.now_ns + exchange.route.idle_timeout_ns)
+        conn_deadline(worker, exchange.up, exchange_idle_deadline(worker, exchange))
     if exchange.total_deadline_ns or exchange.down.timer.deadline_ns:
         conn_deadline(worker, exchange.down, exchange.total_deadline_ns)
 
@@ -230,20 +233,20 @@ cdef inline void dispatch_pump(Worker* worker, Exchange* exchange) noexcept nogi
         # The answer came early: a client need not go on with its body (RFC 9112 9.5), so its pace is no fault now.
         # What moves either way keeps the exchange from being idle.
         if exchange.request.moved_bytes != moved_before:
-            conn_deadline(worker, exchange.up, worker.now_ns + exchange.route.idle_timeout_ns)
+            conn_deadline(worker, exchange.up, exchange_idle_deadline(worker, exchange))
     elif code == FLOW_AWAIT_INPUT:
         slowest_ns = 0
-        if limits.body_min_rate_bytes_per_s:
+        if limits.body_min_rate_bytes_per_s and not exchange.flags & EXCHANGE_GRPC:
             # A trickle must not hold a request open: so many bytes a second on average, after a grace.
             slowest_ns = exchange.body_start_ns + limits.body_min_rate_grace_ns \
                 + exchange.request.moved_bytes * 1000000000 // limits.body_min_rate_bytes_per_s
         if exchange.request.moved_bytes != moved_before or down.timer.deadline_ns == 0 or slowest_ns:
             conn_deadline(worker, down, exchange_earlier(
-                exchange_earlier(worker.now_ns + exchange.route.idle_timeout_ns, slowest_ns),
+                exchange_earlier(exchange_idle_deadline(worker, exchange), slowest_ns),
                 exchange.total_deadline_ns))
         conn_deadline(worker, exchange.up, 0)
     elif code == FLOW_AWAIT_OUTPUT:
-        conn_deadline(worker, exchange.up, worker.now_ns + exchange.route.idle_timeout_ns)
+        conn_deadline(worker, exchange.up, exchange_idle_deadline(worker, exchange))
         conn_deadline(worker, down, exchange.total_deadline_ns)
     elif code == FLOW_SENDER_CLOSED:
         respond_reason(worker, exchange, REASON_BODY_INCOMPLETE)

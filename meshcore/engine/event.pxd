@@ -17,14 +17,14 @@ from meshcore.engine.downstream cimport (
     downstream_abort, downstream_close, downstream_flushed, downstream_linger, downstream_refuse,
 )
 from meshcore.engine.endpoint cimport EndpointState
-from meshcore.engine.exchange cimport ATTEMPT_SUCCEEDED, exchange_end
+from meshcore.engine.exchange cimport ATTEMPT_SUCCEEDED, exchange_end, exchange_idle_deadline
 from meshcore.engine.hook cimport hook_abandon
 from meshcore.engine.listener cimport listener_accept
 from meshcore.engine.pool cimport pool_discard, pool_remove
 from meshcore.engine.preface cimport preface_await_protocol, preface_detect, preface_note_silence, preface_read
 from meshcore.engine.reasons cimport (
-    REASON_BODY_TIMEOUT, REASON_DOWNSTREAM_CLOSED, REASON_DOWNSTREAM_STALLED, REASON_FILTER_TIMEOUT,
-    REASON_HEAD_TIMEOUT, REASON_QUEUE_TIMEOUT, REASON_TOTAL_TIMEOUT, REASON_TUNNEL_TIMEOUT,
+    REASON_BODY_TIMEOUT, REASON_DEADLINE_EXCEEDED, REASON_DOWNSTREAM_CLOSED, REASON_DOWNSTREAM_STALLED,
+    REASON_FILTER_TIMEOUT, REASON_HEAD_TIMEOUT, REASON_QUEUE_TIMEOUT, REASON_TOTAL_TIMEOUT, REASON_TUNNEL_TIMEOUT,
     REASON_UPSTREAM_CONNECT_FAILED, REASON_UPSTREAM_CONNECT_TIMEOUT, REASON_UPSTREAM_IDLE_TIMEOUT,
     REASON_UPSTREAM_RESET, REASON_UPSTREAM_RESPONSE_TIMEOUT, REASON_UPSTREAM_TRUNCATED,
 )
@@ -41,9 +41,9 @@ from meshcore.engine.state cimport (
     CONN_AWAIT_CONNECT, CONN_AWAIT_HEAD, CONN_AWAIT_PREFACE, CONN_AWAIT_PROTOCOL, CONN_DOWNSTREAM, CONN_EOF,
     CONN_ERROR, CONN_FREE, CONN_IDLE, CONN_IN_EXCHANGE, CONN_LINGERING, CONN_LISTENER, CONN_OK, CONN_REUSED,
     CONN_UPSTREAM, EXCHANGE_AWAIT_CONNECTION, EXCHANGE_AWAIT_FILTER, EXCHANGE_AWAIT_RESPONSE,
-    EXCHANGE_AWAIT_RESPONSE_FILTER, EXCHANGE_BODY_ABORTED, EXCHANGE_RELAY, EXCHANGE_TCP, EXCHANGE_TUNNEL, FLOW_OPEN,
-    IO_FAILED, IO_PEER_CLOSED, IO_READABLE, IO_WRITABLE, LISTENER_REMOVED, STREAM_CLOSED, STREAM_READY,
-    STREAM_UNLISTED, Conn, Exchange, ListenerState, Send, Session, Stream, Worker,
+    EXCHANGE_AWAIT_RESPONSE_FILTER, EXCHANGE_BODY_ABORTED, EXCHANGE_DEADLINE, EXCHANGE_RELAY, EXCHANGE_TCP,
+    EXCHANGE_TUNNEL, FLOW_OPEN, IO_FAILED, IO_PEER_CLOSED, IO_READABLE, IO_WRITABLE, LISTENER_REMOVED, STREAM_CLOSED,
+    STREAM_READY, STREAM_UNLISTED, Conn, Exchange, ListenerState, Send, Session, Stream, Worker,
 )
 from meshcore.engine.stream cimport stream_mark_session
 from meshcore.engine.sys cimport (
@@ -489,7 +489,7 @@ cdef inline void event_unsent(Worker* worker, Conn* conn, int is_request) noexce
         if conn.kind != CONN_UPSTREAM or exchange == NULL or exchange.state == EXCHANGE_TUNNEL:
             event_run(worker, conn)
         elif is_request:
-            conn_deadline(worker, conn, worker.now_ns + exchange.route.idle_timeout_ns)
+            conn_deadline(worker, conn, exchange_idle_deadline(worker, exchange))
         else:
             dispatch_pump(worker, exchange)
     elif exchange == NULL or exchange.state == EXCHANGE_AWAIT_FILTER \
@@ -541,7 +541,8 @@ cdef inline void event_exchange_timeout(Worker* worker, Exchange* exchange) noex
         respond_reason(worker, exchange, REASON_QUEUE_TIMEOUT)
         return
     if exchange.total_deadline_ns and worker.now_ns >= exchange.total_deadline_ns:
-        respond_reason(worker, exchange, REASON_TOTAL_TIMEOUT)
+        respond_reason(worker, exchange, REASON_DEADLINE_EXCEEDED if exchange.flags & EXCHANGE_DEADLINE
+                       else REASON_TOTAL_TIMEOUT)
         return
     if exchange.state == EXCHANGE_TUNNEL:
         return

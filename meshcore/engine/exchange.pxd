@@ -12,18 +12,18 @@ from libc.string cimport memset
 
 from meshcore.engine.breaker cimport BREAKER_CLOSED, breaker_on_abandoned, breaker_on_failure, breaker_on_success
 from meshcore.engine.buffer cimport buffer_return
-from meshcore.engine.conn cimport conn_deadline
 from meshcore.engine.endpoint cimport ClusterState, EndpointState
 from meshcore.engine.ewma cimport ewma_observe
 from meshcore.engine.flow cimport flow_close
+from meshcore.engine.grpc cimport GRPC_NONE, GRPC_UNKNOWN, grpc_is_failure, grpc_status_of_http
 from meshcore.engine.histogram cimport Histogram, histogram_record
 from meshcore.engine.pool cimport pool_discard, pool_return
-from meshcore.engine.reasons cimport REASON_NONE
+from meshcore.engine.reasons cimport REASON_NONE, reason_status
 from meshcore.engine.slab cimport slab_return, slab_take
 from meshcore.engine.snapshot cimport BALANCER_PEAK_EWMA
 from meshcore.engine.state cimport (
-    EXCHANGE_ACTIVE, EXCHANGE_COUNTED, EXCHANGE_KEEP_UPSTREAM, EXCHANGE_PROBE, EXCHANGE_TAPPED, FLOW_DONE, FLOW_EMPTY, FLOW_OPEN, Conn, Exchange,
-    SnapshotRef, Worker,
+    EXCHANGE_ACTIVE, EXCHANGE_COUNTED, EXCHANGE_GRPC, EXCHANGE_KEEP_UPSTREAM, EXCHANGE_PROBE, EXCHANGE_TAPPED,
+    FLOW_DONE, FLOW_EMPTY, Conn, Exchange, SnapshotRef, Worker,
 )
 from meshcore.engine.sys cimport atomic_add_u32, sys_now_ns
 from meshcore.engine.tap cimport TAP_END, TAP_RESPONSE, tap_release, tap_request, tap_write
@@ -61,6 +61,7 @@ cdef inline Exchange* exchange_begin(Worker* worker, Conn* down, uint64_t now_ns
     exchange.reason = REASON_NONE
     exchange.tap_mask = 0
     exchange.status = 0
+    exchange.grpc_status = GRPC_NONE
     exchange.excluded = 0
     exchange.start_ns = now_ns
     exchange.attempt_ns = now_ns
@@ -145,6 +146,8 @@ cdef inline void exchange_end(Worker* worker, Exchange* exchange, int outcome, u
     if exchange.route_state != NULL:
         exchange.route_state.requests += 1
         exchange.route_state.status_class[status_class] += 1
+        if exchange.flags & EXCHANGE_GRPC:
+            exchange_note_grpc(exchange)
         exchange_record(&exchange.route_state.latency, took_ns)
     if exchange.flags & EXCHANGE_COUNTED:
         cluster_state.in_flight -= 1
@@ -183,6 +186,26 @@ cdef inline void exchange_end(Worker* worker, Exchange* exchange, int outcome, u
     snapshot.exchanges -= 1
     if snapshot.exchanges == 0 and not snapshot.is_current:
         atomic_add_u32(snapshot.workers_left, <uint32_t>-1)
+
+
+cdef inline void exchange_note_grpc(Exchange* exchange) noexcept nogil:
+    # A call that told no status ended by what this proxy, or the lack of an answer, says of it.
+    if exchange.grpc_status == GRPC_NONE:
+        exchange.grpc_status = grpc_status_of_http(reason_status[exchange.reason]) if exchange.reason != REASON_NONE \
+            else GRPC_UNKNOWN
+    exchange.route_state.grpc_status[exchange.grpc_status] += 1
+    if exchange.status < 500 and grpc_is_failure(exchange.grpc_status):
+        exchange.route_state.grpc_failed += 1
+
+
+cdef inline uint64_t exchange_idle_ns(const Exchange* exchange) noexcept nogil:
+    """How long neither side may say anything. A stream of calls is quiet by design, as a tunnel is."""
+    return exchange.route.tunnel_idle_timeout_ns if exchange.flags & EXCHANGE_GRPC else exchange.route.idle_timeout_ns
+
+
+cdef inline uint64_t exchange_idle_deadline(const Worker* worker, const Exchange* exchange) noexcept nogil:
+    cdef uint64_t idle_ns = exchange_idle_ns(exchange)
+    return worker.now_ns + idle_ns if idle_ns else 0
 
 
 cdef inline int exchange_request_is_out(const Exchange* exchange) noexcept nogil:

@@ -10,7 +10,7 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
 from meshcore.engine.conn cimport (
-    conn_end, conn_is_plain, conn_keep_input, conn_recv, conn_run_later, conn_send, conn_send2, conn_settle,
+    conn_end, conn_is_full, conn_is_plain, conn_keep_input, conn_recv, conn_run_later, conn_send, conn_send2, conn_settle,
 )
 from meshcore.engine.framing cimport (
     CHUNK_DONE, CHUNK_MORE, chunk_decode_at, chunk_free, chunk_reset, chunk_trailers, chunk_write_header,
@@ -186,7 +186,7 @@ cdef inline int flow_pump(Worker* worker, Flow* flow, Conn* sender, Conn* receiv
     if flow.state == FLOW_DONE and flow.piped_bytes == 0:
         return FLOW_FINISHED
     while True:
-        if receiver.out_buffer != NULL:
+        if conn_is_full(receiver):
             return FLOW_AWAIT_OUTPUT
         if flow.piped_bytes or flow_may_splice(flow, sender, receiver):
             spliced = flow.moved_bytes

@@ -8,19 +8,21 @@
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
-from meshcore.engine.conn cimport conn_close, conn_deadline, conn_list_add, conn_open, conn_send, conn_token
+from meshcore.engine.conn cimport conn_close, conn_deadline, conn_list_add, conn_open, conn_token
+from meshcore.engine.grpc cimport GRPC_NONE
+from meshcore.engine.preface cimport preface_await_protocol
 from meshcore.engine.reasons cimport REASON_LOAD_SHED, reason_name, reason_status, reason_text
 from meshcore.engine.respond cimport respond_refusal_text
-from meshcore.engine.slab cimport slab_return, slab_take
+from meshcore.engine.slab cimport slab_take
+from meshcore.engine.snapshot cimport ListenerConf
 from meshcore.engine.state cimport (
-    CONN_AWAIT_HEAD, CONN_AWAIT_PREFACE, CONN_DOWNSTREAM, CONN_FREE, CONN_LISTENER, LISTENER_REMOVED, TRANSPORT_SOCKET, Conn, ListenerState, Worker,
+    CONN_AWAIT_HEAD, CONN_AWAIT_PREFACE, CONN_DOWNSTREAM, CONN_LISTENER, LISTENER_REMOVED, TRANSPORT_SOCKET, Conn,
+    ListenerState, Worker,
 )
 from meshcore.engine.sys cimport (
     ECONNABORTED, EINTR, EMFILE, ENFILE, EPOLLIN, sockaddr_storage, sys_accept, sys_close, sys_dup, sys_epoll_add,
     sys_ipv4_text, sys_is_loopback, sys_peer_raw, sys_reset_on_close, sys_send, sys_tune_listener, sys_tune_loopback,
 )
-from meshcore.engine.preface cimport preface_await_protocol
-from meshcore.engine.snapshot cimport ListenerConf
 from meshcore.engine.tcp cimport tcp_begin
 from meshcore.engine.timer cimport timer_node_init
 
@@ -120,7 +122,7 @@ cdef inline void listener_greet(Worker* worker, Conn* down, const ListenerConf* 
 cdef inline void listener_shed(Worker* worker, ListenerState* listener, int fd) noexcept nogil:
     # Over the connection limit: a clear status, at the price of one send and one close.
     cdef uint32_t n = respond_refusal_text(worker.scratch, reason_status[REASON_LOAD_SHED],
-                                           reason_name[REASON_LOAD_SHED], reason_text[REASON_LOAD_SHED], 1)
+                                           reason_name[REASON_LOAD_SHED], reason_text[REASON_LOAD_SHED], 1, GRPC_NONE)
     worker.reasons[REASON_LOAD_SHED] += 1
     listener.refused += 1
     worker.refused_connections += 1

@@ -33,6 +33,7 @@ cdef extern from * nogil:
       X(UNSUPPORTED_CODING,         501, 1, "this transfer coding is not implemented") \\
       X(DOWNSTREAM_CLOSED,          499, 1, "the client went away") \\
       X(DOWNSTREAM_STALLED,         499, 1, "the client stopped reading") \\
+      X(DEADLINE_EXCEEDED,          504, 2, "the caller's deadline has passed") \
       X(ROUTE_NOT_FOUND,            404, 2, "no route matches") \\
       X(DIRECT_RESPONSE,            200, 2, "answered by the route itself") \\
       X(FILTER_RESPONSE,            200, 2, "answered by a filter") \\
@@ -109,6 +110,7 @@ cdef extern from * nogil:
         REASON_UNSUPPORTED_CODING "MC_REASON_UNSUPPORTED_CODING"
         REASON_DOWNSTREAM_CLOSED "MC_REASON_DOWNSTREAM_CLOSED"
         REASON_DOWNSTREAM_STALLED "MC_REASON_DOWNSTREAM_STALLED"
+        REASON_DEADLINE_EXCEEDED "MC_REASON_DEADLINE_EXCEEDED"
         REASON_ROUTE_NOT_FOUND "MC_REASON_ROUTE_NOT_FOUND"
         REASON_DIRECT_RESPONSE "MC_REASON_DIRECT_RESPONSE"
         REASON_FILTER_RESPONSE "MC_REASON_FILTER_RESPONSE"

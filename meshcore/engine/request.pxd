@@ -12,6 +12,7 @@ from meshcore.engine.downstream cimport downstream_close
 from meshcore.engine.exchange cimport exchange_begin
 from meshcore.engine.flow cimport FLOW_AWAIT_INPUT, FLOW_FINISHED, FLOW_MALFORMED, flow_open, flow_take
 from meshcore.engine.framing cimport chunk_trailers, chunk_write_header
+from meshcore.engine.grpc cimport grpc_is_request, grpc_timeout_ns
 from meshcore.engine.head cimport (
     FRAMING_CHUNKED, FRAMING_LENGTH, FRAMING_NONE, HEAD_DONE, HEAD_MORE, METHOD_CONNECT, METHOD_HEAD, METHOD_TRACE,
     UPGRADE_OTHER, UPGRADE_WEBSOCKET, Head, head_parser_reset, method_is_idempotent,
@@ -32,10 +33,10 @@ from meshcore.engine.routes cimport RouteTable, routes_find
 from meshcore.engine.session cimport session_feed, session_open
 from meshcore.engine.snapshot cimport Limits, RouteConf
 from meshcore.engine.state cimport (
-    CONN_CLOSE_AFTER, CONN_IN_EXCHANGE, EXCHANGE_AWAIT_FILTER, EXCHANGE_CONNECT, EXCHANGE_HEAD_METHOD,
-    EXCHANGE_IDEMPOTENT, EXCHANGE_MINOR_0, EXCHANGE_UPGRADE, FLOW_CHUNKED, FLOW_DONE, FLOW_LENGTH, FLOW_OPEN,
-    FLOW_STREAM, FLOW_UNKNOWN_BYTES, HOOK_REQUEST, IO_FAILED, IO_PEER_CLOSED, IO_READABLE, LISTENER_REMOVED, Conn,
-    Exchange, ListenerState, Session, Worker,
+    CONN_CLOSE_AFTER, CONN_IN_EXCHANGE, EXCHANGE_AWAIT_FILTER, EXCHANGE_CONNECT, EXCHANGE_DEADLINE, EXCHANGE_GRPC,
+    EXCHANGE_HEAD_METHOD, EXCHANGE_IDEMPOTENT, EXCHANGE_MINOR_0, EXCHANGE_UPGRADE, FLOW_CHUNKED, FLOW_DONE,
+    FLOW_LENGTH, FLOW_OPEN, FLOW_STREAM, FLOW_UNKNOWN_BYTES, HOOK_REQUEST, IO_FAILED, IO_PEER_CLOSED, IO_READABLE,
+    LISTENER_REMOVED, Conn, Exchange, ListenerState, Session, Worker,
 )
 from meshcore.engine.sys cimport sys_ipv6_text
 from meshcore.engine.tap cimport tap_capture
@@ -139,6 +140,8 @@ cdef inline void request_begin(Worker* worker, Conn* conn, Head* head, uint32_t 
             exchange.flags |= EXCHANGE_HEAD_METHOD
     elif head.method == METHOD_CONNECT:
         exchange.flags |= EXCHANGE_CONNECT
+    elif grpc_is_request(head):
+        exchange.flags |= EXCHANGE_GRPC
     if head.minor_version == 0:
         exchange.flags |= EXCHANGE_MINOR_0
     if not head.keep_alive or (limits.max_requests_per_connection
@@ -199,6 +202,10 @@ cdef inline void request_forward(Worker* worker, Exchange* exchange, Head* head,
         request_choose_cluster(worker, exchange, cluster_index)
         reason = REASON_NO_ENDPOINT if exchange.cluster == NULL \
             else request_edit(worker, exchange, head, body, body_len, code == FLOW_FINISHED)
+    if route != NULL and route.total_timeout_ns:
+        exchange.total_deadline_ns = exchange.start_ns + route.total_timeout_ns
+    if exchange.flags & EXCHANGE_GRPC:
+        request_note_deadline(exchange, head)
     # The head's bytes are used up: what follows this request stays for the next one.
     if not conn_keep_input(worker, conn, rest + used, rest_len - used) and reason == 0:
         reason = REASON_OUT_OF_MEMORY
@@ -211,10 +218,18 @@ cdef inline void request_forward(Worker* worker, Exchange* exchange, Head* head,
     elif route.direct != NULL:
         respond_direct(worker, exchange, route.direct)
     else:
-        if route.total_timeout_ns:
-            exchange.total_deadline_ns = exchange.start_ns + route.total_timeout_ns
+        if exchange.total_deadline_ns:
             conn_deadline(worker, conn, exchange.total_deadline_ns)
         dispatch(worker, exchange)
+
+
+cdef inline void request_note_deadline(Exchange* exchange, const Head* head) noexcept nogil:
+    """The caller says how long it waits: nobody needs the answer after that."""
+    cdef uint64_t timeout_ns = grpc_timeout_ns(head)
+    if timeout_ns and (exchange.total_deadline_ns == 0
+                       or exchange.start_ns + timeout_ns < exchange.total_deadline_ns):
+        exchange.total_deadline_ns = exchange.start_ns + timeout_ns
+        exchange.flags |= EXCHANGE_DEADLINE
 
 
 cdef inline uint8_t request_refusal(Exchange* exchange, const Head* head, int body_code) noexcept nogil:

@@ -7,18 +7,20 @@
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy, strlen
 
-from meshcore.engine.conn cimport conn_deadline, conn_send, conn_send2
-from meshcore.engine.downstream cimport downstream_abort, downstream_close, downstream_next, downstream_part, downstream_refuse
+from meshcore.engine.conn cimport conn_is_stream, conn_send, conn_send2
+from meshcore.engine.downstream cimport (
+    downstream_abort, downstream_close, downstream_next, downstream_part, downstream_refuse,
+)
 from meshcore.engine.exchange cimport ATTEMPT_ABANDONED, ATTEMPT_FAILED, exchange_end
+from meshcore.engine.grpc cimport GRPC_NONE, grpc_status_of_http
 from meshcore.engine.reasons cimport (
-    FAULT_DOWNSTREAM, FAULT_UPSTREAM, REASON_DIRECT_RESPONSE, REASON_LOAD_SHED, reason_fault,
-    reason_name, reason_status, reason_text,
+    FAULT_DOWNSTREAM, FAULT_UPSTREAM, REASON_DIRECT_RESPONSE, REASON_LOAD_SHED, reason_fault, reason_name,
+    reason_status, reason_text,
 )
 from meshcore.engine.snapshot cimport DirectResponse
-from meshcore.engine.status cimport status_phrase
 from meshcore.engine.state cimport (
-    CONN_ERROR, CONN_CLOSE_AFTER, EXCHANGE_HEAD_METHOD, EXCHANGE_MINOR_0, EXCHANGE_RESPONSE_STARTED, EXCHANGE_TCP,
-    FLOW_DONE, FLOW_UNTIL_CLOSE, Conn, Exchange, Worker,
+    CONN_CLOSE_AFTER, CONN_ERROR, EXCHANGE_GRPC, EXCHANGE_HEAD_METHOD, EXCHANGE_MINOR_0, EXCHANGE_RESPONSE_STARTED,
+    EXCHANGE_TCP, FLOW_DONE, Conn, Exchange, Worker,
 )
 from meshcore.engine.sys cimport sys_now_ns
 
@@ -50,27 +52,36 @@ cdef extern from * nogil:
         out[n++] = '\\r'; out[n++] = '\\n';
         return n;
     }
-    static unsigned mc_refusal(char* out, unsigned status, const char* name, const char* text, int close) {
-        unsigned n = mc_put_status_line(out, status);
+    /* grpc: the status a gRPC caller is told, which reads no other (see grpc); 255 for the others. */
+    static unsigned mc_refusal(char* out, unsigned status, const char* name, const char* text, int close, unsigned grpc) {
+        unsigned n = mc_put_status_line(out, grpc == 255 ? status : 200);
+        if (grpc != 255) {
+            n += mc_put(out + n, "content-type: application/grpc\\r\\ngrpc-status: ");
+            n += mc_put_number(out + n, grpc);
+            n += mc_put(out + n, "\\r\\ngrpc-message: ");
+            n += mc_put(out + n, text);
+            n += mc_put(out + n, "\\r\\n");
+        }
         n += mc_put(out + n, "x-mesh-reason: ");
         n += mc_put_lower(out + n, name);
         n += mc_put(out + n, "\\r\\nl5d-proxy-error: ");
         n += mc_put(out + n, text);
-        n += mc_put(out + n, "\\r\\ncontent-length: 0\\r\\n");
+        n += mc_put(out + n, grpc == 255 ? "\\r\\ncontent-length: 0\\r\\n" : "\\r\\n");
         if (status == 405) n += mc_put(out + n, "allow: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS\\r\\n");
         if (close) n += mc_put(out + n, "l5d-proxy-connection: close\\r\\nconnection: close\\r\\n");
         n += mc_put(out + n, "\\r\\n");
         return n;
     }
     """
-    uint32_t respond_refusal_text "mc_refusal"(char* out, uint32_t status, const char* name, const char* text, int close)
+    uint32_t respond_refusal_text "mc_refusal"(char* out, uint32_t status, const char* name, const char* text, int close,
+                                               uint32_t grpc_status)
     uint32_t respond_status_line "mc_put_status_line"(char* out, uint32_t status)
 
 
 cdef inline void respond_unparsed(Worker* worker, Conn* conn, uint8_t reason) noexcept nogil:
     """Refuse a request that never became an exchange: its head is malformed, too large or late."""
     cdef uint32_t n = respond_refusal_text(worker.scratch, reason_status[reason], reason_name[reason],
-                                           reason_text[reason], 1)
+                                           reason_text[reason], 1, GRPC_NONE)
     worker.reasons[reason] += 1
     worker.requests += 1
     if conn_send(worker, conn, worker.scratch, n) == CONN_ERROR:
@@ -102,7 +113,11 @@ cdef inline void respond_status(Worker* worker, Exchange* exchange, uint8_t reas
     must_close = not request_read or down.flags & CONN_CLOSE_AFTER or worker.draining \
         or exchange.flags & EXCHANGE_MINOR_0 or reason_fault[reason] == FAULT_DOWNSTREAM \
         or reason_fault[reason] == FAULT_UPSTREAM or reason == REASON_LOAD_SHED       # as linkerd2-proxy closes
-    n = respond_refusal_text(worker.scratch, status, reason_name[reason], reason_text[reason], must_close)
+    if exchange.flags & EXCHANGE_GRPC:
+        exchange.grpc_status = grpc_status_of_http(status)
+        must_close |= not conn_is_stream(down)        # without a length, its end is the connection's
+    n = respond_refusal_text(worker.scratch, status, reason_name[reason], reason_text[reason], must_close,
+                             exchange.grpc_status)
     exchange_end(worker, exchange, outcome, now_ns)
     if conn_send(worker, down, worker.scratch, n) == CONN_ERROR:
         downstream_close(worker, down)

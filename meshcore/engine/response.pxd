@@ -14,14 +14,15 @@ from meshcore.engine.conn cimport (
 from meshcore.engine.dispatch cimport dispatch_again, dispatch_failed
 from meshcore.engine.downstream cimport downstream_abort, downstream_close, downstream_next, downstream_refuse
 from meshcore.engine.exchange cimport (
-    ATTEMPT_FAILED, ATTEMPT_SUCCEEDED, exchange_earlier, exchange_end, exchange_observe_latency,
-    exchange_request_is_out,
+    ATTEMPT_FAILED, ATTEMPT_SUCCEEDED, exchange_earlier, exchange_end, exchange_idle_deadline,
+    exchange_observe_latency, exchange_request_is_out,
 )
 from meshcore.engine.flow cimport (
     FLOW_AWAIT_INPUT, FLOW_AWAIT_OUTPUT, FLOW_FINISHED, FLOW_MALFORMED, FLOW_RECEIVER_FAILED, FLOW_SENDER_CLOSED,
-    FLOW_SENDER_FAILED, flow_open, flow_pump, flow_send, flow_take,
+    FLOW_SENDER_FAILED, flow_open, flow_pump, flow_send, flow_take, flow_trailers,
 )
 from meshcore.engine.framing cimport chunk_trailers, chunk_write_header
+from meshcore.engine.grpc cimport GRPC_NONE, grpc_is_failure, grpc_status_of_head, grpc_status_of_trailers
 from meshcore.engine.head cimport (
     FRAMING_CHUNKED, FRAMING_LENGTH, FRAMING_NONE, FRAMING_UNTIL_CLOSE, HEAD_DONE, HEAD_MORE, Head, head_parser_reset,
 )
@@ -34,13 +35,12 @@ from meshcore.engine.reasons cimport (
     REASON_DOWNSTREAM_CLOSED, REASON_UPSTREAM_HEAD_TOO_LARGE, REASON_UPSTREAM_MALFORMED, REASON_UPSTREAM_RESET,
     REASON_UPSTREAM_TRUNCATED,
 )
-from meshcore.engine.request cimport request_read
 from meshcore.engine.respond cimport respond_gone, respond_reason
 from meshcore.engine.rewrite cimport ResponseInfo, rewrite_response
 from meshcore.engine.snapshot cimport RETRY_502, RETRY_503, RETRY_504, Limits
 from meshcore.engine.state cimport (
     CONN_CLOSE_AFTER, CONN_DOUBTFUL, CONN_ERROR, CONN_OK, CONN_SHUT, EXCHANGE_AWAIT_RESPONSE,
-    EXCHANGE_AWAIT_RESPONSE_FILTER, EXCHANGE_CONNECT, EXCHANGE_HEAD_METHOD, EXCHANGE_IDEMPOTENT,
+    EXCHANGE_AWAIT_RESPONSE_FILTER, EXCHANGE_CONNECT, EXCHANGE_GRPC, EXCHANGE_HEAD_METHOD, EXCHANGE_IDEMPOTENT,
     EXCHANGE_KEEP_UPSTREAM, EXCHANGE_MAY_REPLAY, EXCHANGE_MINOR_0, EXCHANGE_RELAY, EXCHANGE_RESPONSE_FILTERED,
     EXCHANGE_RESPONSE_STARTED, EXCHANGE_TUNNEL, EXCHANGE_UPGRADE, FLOW_CHUNKED, FLOW_DONE, FLOW_EMPTY, FLOW_LENGTH,
     FLOW_OPEN, FLOW_RAW, FLOW_STREAM, FLOW_UNKNOWN_BYTES, FLOW_UNTIL_CLOSE, HOOK_RESPONSE, IO_FAILED, IO_READABLE,
@@ -214,6 +214,8 @@ cdef inline void response_forward(Worker* worker, Exchange* exchange, Head* head
     flow_open(&exchange.response, framing_in, framing_out,
               FLOW_UNKNOWN_BYTES if framing_in == FLOW_STREAM and not head.has_length else head.content_length)
     exchange.response.trailers_wanted = 1
+    if exchange.flags & EXCHANGE_GRPC:
+        exchange.grpc_status = grpc_status_of_head(head)
     if head.keep_alive and framing_in != FLOW_UNTIL_CLOSE:
         exchange.flags |= EXCHANGE_KEEP_UPSTREAM
         if framing_in == FLOW_EMPTY and head.has_length and head.content_length:
@@ -227,6 +229,10 @@ cdef inline void response_forward(Worker* worker, Exchange* exchange, Head* head
         code = FLOW_AWAIT_INPUT
         if n:
             code = flow_take(&exchange.response, rest, n, &used, &body, &body_len, limits)
+        elif framing_in == FLOW_STREAM and response_has_ended(exchange):
+            # A gRPC call without messages must end with its head (trailers-only).
+            exchange.response.state = FLOW_DONE
+            code = FLOW_FINISHED
     exchange.flags |= EXCHANGE_RESPONSE_STARTED
     exchange.state = EXCHANGE_RELAY
     sent = response_send_first(worker, exchange, head_len, body, body_len, code == FLOW_FINISHED)
@@ -259,6 +265,11 @@ cdef inline void response_frame_of_stream(Exchange* exchange, const Head* head, 
     framing_in[0] = framing_out[0] = FLOW_EMPTY
     info.framing = FRAMING_LENGTH
     info.content_length = 0
+
+
+cdef inline int response_has_ended(const Exchange* exchange) noexcept nogil:
+    cdef const Stream* stream = <const Stream*>exchange.up.channel
+    return stream.flags & STREAM_ENDED_IN and stream.data == NULL and exchange.response.remaining_bytes == FLOW_UNKNOWN_BYTES
 
 
 cdef inline int response_send_first(Worker* worker, Exchange* exchange, uint32_t head_len, char* body,
@@ -324,13 +335,12 @@ cdef inline void response_pump(Worker* worker, Exchange* exchange) noexcept nogi
     if code == FLOW_FINISHED:
         response_finish(worker, exchange, sys_now_ns())
     elif code == FLOW_AWAIT_INPUT:
-        conn_deadline(worker, exchange.up, worker.now_ns + exchange.route.idle_timeout_ns
-                      if exchange.route.idle_timeout_ns else 0)
+        conn_deadline(worker, exchange.up, exchange_idle_deadline(worker, exchange))
         conn_deadline(worker, exchange.down, exchange.total_deadline_ns)
     elif code == FLOW_AWAIT_OUTPUT:
         conn_deadline(worker, exchange.up, 0)
         conn_deadline(worker, exchange.down, exchange_earlier(exchange.total_deadline_ns,
-                      worker.now_ns + exchange.route.idle_timeout_ns if exchange.route.idle_timeout_ns else 0))
+                                                              exchange_idle_deadline(worker, exchange)))
     elif code == FLOW_RECEIVER_FAILED:
         respond_gone(worker, exchange, REASON_DOWNSTREAM_CLOSED)
     elif code == FLOW_SENDER_CLOSED or code == FLOW_SENDER_FAILED:
@@ -351,11 +361,23 @@ cdef inline void response_cut(Worker* worker, Exchange* exchange, uint8_t reason
         downstream_close(worker, down)                # a missing last chunk or length shows by itself
 
 
+cdef inline int response_grpc_failed(Exchange* exchange) noexcept nogil:
+    """Note how the call ended, by its trailers or, without messages, its head."""
+    cdef const char* trailers
+    cdef uint32_t len
+    if exchange.grpc_status == GRPC_NONE:
+        flow_trailers(&exchange.response, exchange.up, &trailers, &len)
+        exchange.grpc_status = grpc_status_of_trailers(trailers, len)
+    return grpc_is_failure(exchange.grpc_status)
+
+
 cdef inline void response_finish(Worker* worker, Exchange* exchange, uint64_t now_ns) noexcept nogil:
     """The whole response was handed on: note it, free everything, let the client go on."""
     cdef Conn* down = exchange.down
     cdef int outcome = ATTEMPT_SUCCEEDED if exchange.status < 500 else ATTEMPT_FAILED
     cdef int request_read = exchange.request.state == FLOW_DONE
+    if exchange.flags & EXCHANGE_GRPC and response_grpc_failed(exchange):
+        outcome = ATTEMPT_FAILED
     exchange_end(worker, exchange, outcome, now_ns)
     if request_read:
         downstream_next(worker, down)

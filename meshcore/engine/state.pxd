@@ -142,6 +142,10 @@ cdef enum:
     STREAM_LEFT_BEHIND = 8192           # ... since its session was ending
 
 
+cdef enum:
+    STREAM_FULL_BYTES = 16384           # waiting in one stream: one frame's worth, so that its session never idles
+
+
 cdef struct Stream:                     # one exchange's side of a session: the transport of a Conn
     SlabItem item
     Session* session                    # NULL: gone
@@ -263,6 +267,8 @@ cdef enum:
     EXCHANGE_PROBE = 131072             # carries its endpoint's one probe
     EXCHANGE_TAPPED = 262144            # its req record is written, or suppressed
     EXCHANGE_TCP = 524288               # a connection relayed as it is: see tcp
+    EXCHANGE_GRPC = 1048576             # a gRPC call
+    EXCHANGE_DEADLINE = 2097152         # its total deadline is the caller's own
 
 
 cdef struct Exchange:
@@ -288,6 +294,7 @@ cdef struct Exchange:
     uint8_t interim_responses
     uint8_t reason
     uint8_t tap_mask
+    uint8_t grpc_status                 # that the response told; GRPC_NONE
     uint16_t status
     uint16_t method_len
     uint64_t excluded                   # endpoints tried, by index
@@ -340,6 +347,8 @@ cdef struct RouteState:
     uint64_t requests
     uint64_t status_class[6]
     uint64_t filter_errors
+    uint64_t grpc_status[17]            # calls by the status they ended with
+    uint64_t grpc_failed                # calls that failed although their HTTP status did not say so
     Histogram* latency
 
 

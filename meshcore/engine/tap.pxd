@@ -35,6 +35,7 @@ cdef struct TapRecord:
     uint8_t mask                        # sessions it is for
     uint8_t reason
     uint8_t src_len
+    uint8_t grpc_status
     uint16_t src_port
     uint16_t status
     uint32_t worker
@@ -101,6 +102,7 @@ cdef inline void tap_write(Worker* worker, Exchange* exchange, uint8_t kind, uin
     record.mask = exchange.tap_mask
     record.reason = exchange.reason
     record.status = exchange.status
+    record.grpc_status = exchange.grpc_status
     record.worker = worker.index
     record.stream = exchange.stream
     record.wall_ns = now_ns + worker.wall_offset_ns

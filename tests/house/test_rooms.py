@@ -22,7 +22,7 @@ LEVELS = {
     "configuration": ["snapshot"],
     "bytes, sans-io": ["llhttp", "octets", "fields", "authority", "head", "target", "hop", "http1_request",
                        "http1_response", "http1", "framing", "trace", "rewrite", "ip_text", "proxy_protocol",
-                       "detect", "status", "nghttp2", "http2_head", "http2_fields"],
+                       "detect", "status", "nghttp2", "http2_head", "http2_fields", "grpc"],
     "policy, sans-io": ["breaker", "budget", "endpoint", "balance", "routes"],
     "edge": ["state", "batch", "socket", "stream", "conn", "pipe", "pool"],
     "exchange": ["flow", "input", "tap", "exchange", "downstream", "respond", "hook", "dispatch", "request", "response", "preface", "tcp", "http2_in", "http2_out",
