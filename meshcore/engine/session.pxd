@@ -9,6 +9,7 @@ from libc.stdint cimport int32_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy
 
+from meshcore.engine.cells cimport cells_calloc, cells_free, cells_malloc, cells_realloc, cells_release
 from meshcore.engine.conn cimport conn_close, conn_deadline, conn_open_stream, conn_send
 from meshcore.engine.endpoint cimport EndpointState
 from meshcore.engine.http2_head cimport block_free
@@ -21,16 +22,17 @@ from meshcore.engine.nghttp2 cimport (
     NGHTTP2_ENHANCE_YOUR_CALM, NGHTTP2_ERR_FLOODED, NGHTTP2_ERR_TOO_MANY_CONTINUATIONS, NGHTTP2_ERR_TOO_MANY_SETTINGS,
     NGHTTP2_FLAG_NONE, NGHTTP2_NO_ERROR, NGHTTP2_PROTOCOL_ERROR, NGHTTP2_SETTINGS_ENABLE_CONNECT_PROTOCOL,
     NGHTTP2_SETTINGS_ENABLE_PUSH, NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE, NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS,
-    NGHTTP2_SETTINGS_MAX_HEADER_LIST_SIZE, NGHTTP2_SETTINGS_NO_RFC7540_PRIORITIES, nghttp2_option, nghttp2_option_del,
-    nghttp2_option_new, nghttp2_option_set_max_outbound_ack, nghttp2_option_set_no_auto_window_update,
-    nghttp2_option_set_no_closed_streams, nghttp2_option_set_no_http_messaging, nghttp2_session,
-    nghttp2_session_callbacks, nghttp2_session_callbacks_del, nghttp2_session_callbacks_new,
-    nghttp2_session_callbacks_set_on_begin_frame_callback, nghttp2_session_callbacks_set_on_begin_headers_callback,
+    NGHTTP2_SETTINGS_MAX_HEADER_LIST_SIZE, NGHTTP2_SETTINGS_NO_RFC7540_PRIORITIES, nghttp2_mem,
+    nghttp2_option, nghttp2_option_del, nghttp2_option_new, nghttp2_option_set_max_outbound_ack,
+    nghttp2_option_set_no_auto_window_update, nghttp2_option_set_no_closed_streams,
+    nghttp2_option_set_no_http_messaging, nghttp2_session, nghttp2_session_callbacks, nghttp2_session_callbacks_del,
+    nghttp2_session_callbacks_new, nghttp2_session_callbacks_set_on_begin_frame_callback,
+    nghttp2_session_callbacks_set_on_begin_headers_callback,
     nghttp2_session_callbacks_set_on_data_chunk_recv_callback, nghttp2_session_callbacks_set_on_frame_recv_callback,
     nghttp2_session_callbacks_set_on_frame_send_callback, nghttp2_session_callbacks_set_on_header_callback,
-    nghttp2_session_callbacks_set_on_stream_close_callback, nghttp2_session_client_new2, nghttp2_session_del,
+    nghttp2_session_callbacks_set_on_stream_close_callback, nghttp2_session_client_new3, nghttp2_session_del,
     nghttp2_session_get_last_proc_stream_id, nghttp2_session_mem_recv, nghttp2_session_mem_send,
-    nghttp2_session_server_new2, nghttp2_session_set_local_window_size, nghttp2_session_terminate_session,
+    nghttp2_session_server_new3, nghttp2_session_set_local_window_size, nghttp2_session_terminate_session,
     nghttp2_session_want_read, nghttp2_session_want_write, nghttp2_settings_entry, nghttp2_submit_goaway,
     nghttp2_submit_settings, nghttp2_submit_shutdown_notice,
 )
@@ -84,6 +86,7 @@ cdef inline void session_worker_free(Worker* worker) noexcept nogil:
     if worker.http2_options != NULL:
         nghttp2_option_del(<nghttp2_option*>worker.http2_options)
     free(worker.session_out)
+    cells_free(&worker.http2_cells)
 
 
 # --- beginning --------------------------------------------------------------------------------------------------------
@@ -94,15 +97,21 @@ cdef inline Session* session_open(Worker* worker, Conn* conn, int is_client) noe
     cdef Session* session = <Session*>calloc(1, sizeof(Session))
     cdef nghttp2_session* h2 = NULL
     cdef nghttp2_settings_entry settings[5]
+    cdef nghttp2_mem memory
     cdef int code
     if session == NULL:
         return NULL
+    memory.mem_user_data = &worker.http2_cells        # copied by the session
+    memory.malloc = cells_malloc
+    memory.free = cells_release
+    memory.calloc = cells_calloc
+    memory.realloc = cells_realloc
     if is_client:
-        code = nghttp2_session_client_new2(&h2, <nghttp2_session_callbacks*>worker.http2_callbacks, session,
-                                           <nghttp2_option*>worker.http2_options)
+        code = nghttp2_session_client_new3(&h2, <nghttp2_session_callbacks*>worker.http2_callbacks, session,
+                                           <nghttp2_option*>worker.http2_options, &memory)
     else:
-        code = nghttp2_session_server_new2(&h2, <nghttp2_session_callbacks*>worker.http2_callbacks, session,
-                                           <nghttp2_option*>worker.http2_options)
+        code = nghttp2_session_server_new3(&h2, <nghttp2_session_callbacks*>worker.http2_callbacks, session,
+                                           <nghttp2_option*>worker.http2_options, &memory)
     if code != 0:
         free(session)
         return NULL

@@ -8,6 +8,7 @@
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t, int32_t
 
 from meshcore.engine.buffer cimport Buffer, BufferPool
+from meshcore.engine.cells cimport Cells
 from meshcore.engine.endpoint cimport EndpointState, ClusterState
 from meshcore.engine.framing cimport ChunkDecoder
 from meshcore.engine.histogram cimport Histogram
@@ -480,6 +481,7 @@ cdef struct Worker:
     Stream* ready_last
     void* http2_callbacks               # nghttp2_session_callbacks, of all sessions
     void* http2_options
+    Cells http2_cells                   # what sessions allocate
     char* session_out                   # where a session's frames are gathered for one send
     uint64_t wakeups
     uint64_t accepted

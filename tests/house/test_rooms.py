@@ -18,7 +18,7 @@ ENGINE = ROOT / "meshcore" / "engine"
 
 LEVELS = {
     "system calls and codes": ["reasons", "sys", "uring"],
-    "mechanisms": ["rng", "histogram", "ewma", "timer", "slab", "buffer", "ring", "stack"],
+    "mechanisms": ["rng", "histogram", "ewma", "timer", "slab", "buffer", "cells", "ring", "stack"],
     "configuration": ["snapshot"],
     "bytes, sans-io": ["llhttp", "octets", "fields", "authority", "head", "target", "hop", "http1_request",
                        "http1_response", "http1", "framing", "trace", "rewrite", "ip_text", "proxy_protocol",
