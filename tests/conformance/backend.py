@@ -21,15 +21,21 @@ class _Connection:
         self.number = number
         self.reader = Reader("request")
         self.pending = bytearray()
+        self.held = 0  # requests that are never answered
 
 
 class Backend:
-    """Records `requests` (complete), `incomplete` (cut by the proxy) and `violations` (not strict HTTP/1)."""
+    """Records `requests` (complete), `incomplete` (cut by the proxy) and `violations` (not strict HTTP/1).
+
+    `/large` is answered with megabytes, `/hold` never; of a body for `/stuck` nothing more is read. `in_flight` counts the
+    held requests whose connection is still open, `most_in_flight` what it ever was.
+    """
 
     def __init__(self):
         self.requests: list[Message] = []
         self.incomplete: list[Message | None] = []
         self.violations: list[str] = []
+        self.in_flight = self.most_in_flight = 0
         self._listener = socket.socket()
         self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         self._listener.bind(("127.0.0.1", 0))
@@ -42,6 +48,7 @@ class Backend:
         self._selector.register(self._listener, selectors.EVENT_READ, None)
         self._selector.register(self._wake, selectors.EVENT_READ, None)
         self._connections: dict[int, _Connection] = {}
+        self._stuck: list[_Connection] = []
         self._accepted = 0
         self._thread = threading.Thread(target=self._loop, name="conformance-backend", daemon=True)
         self._thread.start()
@@ -51,6 +58,14 @@ class Backend:
         self._commands.append(done)
         self._waker.send(b".")
         done.wait(10)
+
+    def unstick(self) -> None:
+        """Read on where reading was stopped for `/stuck`."""
+        stuck, self._stuck = self._stuck, []
+        for connection in stuck:
+            connection.reader.partial.target = b"/no-longer-stuck"
+            self._selector.register(connection.sock, selectors.EVENT_READ, connection)
+        self.settle()
 
     def open_messages(self) -> list[Message]:
         """Requests still being received."""
@@ -80,6 +95,9 @@ class Backend:
                     busy = True
                 elif key.data is not None:
                     busy |= self._serve(key.data, mask)
+            # Counted when all that was ready together is read: a closed connection frees its place before the next takes it.
+            self.in_flight = sum(connection.held for connection in self._connections.values())
+            self.most_in_flight = max(self.most_in_flight, self.in_flight)
             commands, self._commands = self._commands, []
             for command in commands:
                 if command is None:
@@ -132,7 +150,14 @@ class Backend:
             if difference:
                 self.violations.append(difference)
             self.requests.append(message)
-            connection.pending += self._answer(message)
+            if message.target == b"/hold":
+                connection.held += 1
+            else:
+                connection.pending += self._answer(message)
+        if connection.reader.partial is not None and connection.reader.partial.target == b"/stuck" and not broken:
+            self._stuck.append(connection)
+            self._selector.unregister(connection.sock)
+            return True
         if broken:
             self._drop(connection)
         else:

@@ -103,7 +103,7 @@ class H2Reader:
         self._decoder = hpack.Decoder(max_header_list_size=1 << 24)
         self._block: tuple[int, bool, bytearray] | None = None
         self._methods: dict[int, str] = {}
-        self._closed_by_receiver: set[int] = set()
+        self.closed_by_receiver: set[int] = set()
         self._ended_by_receiver: set[int] = set()
         self._open_streams: set[int] = set()
         self._highest = 0
@@ -128,7 +128,7 @@ class H2Reader:
             self._windows[stream] = self._window(stream) + increment
 
     def receiver_sent_reset(self, stream: int) -> None:
-        self._closed_by_receiver.add(stream)
+        self.closed_by_receiver.add(stream)
 
     def receiver_ended(self, stream: int) -> None:
         """The receiver has sent its own END_STREAM there."""
@@ -335,7 +335,7 @@ class H2Reader:
     @property
     def open_streams(self) -> int:
         """Streams that neither side has reset and that are not ended on both sides."""
-        closed = {stream for stream in self._open_streams if self.streams[stream].reset is not None or stream in self._closed_by_receiver
+        closed = {stream for stream in self._open_streams if self.streams[stream].reset is not None or stream in self.closed_by_receiver
                   or self.streams[stream].complete and stream in self._ended_by_receiver}
         self._open_streams -= closed
         return len(self._open_streams)
