@@ -90,15 +90,20 @@ class H2PeerProxy(Peer):
         self._spawn([shutil.which("haproxy") or "/usr/sbin/haproxy", "-f", str(self._dir / "haproxy.cfg"), "-db", "-q"])
 
     def _start_nghttpx(self, plain, times) -> None:
+        wait = {name: f"{int(value * 1000)}ms" for name, value in times.items()}
         for port, endpoints in plain:
             speaks = ";;proto=h2" if port in self._http2_upstream else ""
             self._spawn([
                 shutil.which("nghttpx") or "/usr/sbin/nghttpx", "--conf=/dev/null", f"--frontend=127.0.0.1,{port};no-tls", "--workers=1",
                 "--accesslog-file=/dev/null", f"--errorlog-file={self._dir}/error{port}.log", "--single-process",
                 *(f"--backend={endpoint.replace(':', ',')}{speaks}" for endpoint in endpoints),
-                f"--frontend-http2-read-timeout={times['keep_alive']}s", f"--stream-read-timeout={times['body']}s",
-                f"--stream-write-timeout={times['body']}s",
+                f"--frontend-http2-read-timeout={wait['keep_alive']}", f"--stream-read-timeout={wait['body']}",
+                f"--stream-write-timeout={wait['body']}",
             ])
+
+    @property
+    def died(self) -> bool:
+        return any(process.poll() is not None for process in self._processes)
 
     @property
     def pids(self) -> list[int]:

@@ -86,8 +86,9 @@ class Runner:
             routes.append({"name": "scripted", "to": "scripted", **({"timeout": "2s"} if self.ours else {})})
             clusters.append({"name": "scripted", "endpoints": [self.scripted.address], **h2_proxies.UPSTREAM_HTTP2, **keep})
             listeners.append({"name": "scripted", "address": "127.0.0.1:0", "routes": ["scripted"]})
-        self.proxy = h2_proxies.start(proxies.config(routes=routes, clusters=clusters, listeners=listeners,
-                                                     timeouts={"head": "10s", "keep_alive": "10s"}))
+        self._configuration = proxies.config(routes=routes, clusters=clusters, listeners=listeners,
+                                             timeouts={"head": "10s", "keep_alive": "10s"})
+        self.proxy = h2_proxies.start(self._configuration)
         self.short_proxy = h2_proxies.start(proxies.config(
             to=self.backend.address, route={"idle_timeout": "400ms"}, timeouts={"head": "400ms", "keep_alive": "300ms"},
             limits={"body_min_rate_grace": "300ms"}))
@@ -103,11 +104,18 @@ class Runner:
         seen = Observation(case, self.ours)
         proxy = self.short_proxy if case["id"] in PACED else self.proxy
         memory = Memory([os.getpid()] if self.ours else proxy.pids)
-        if seen.upstream_side:
-            self._run_upstream(case, feeding, seen)
-        else:
-            self._run_downstream(case, feeding, seen, proxy)
+        try:
+            if seen.upstream_side:
+                self._run_upstream(case, feeding, seen)
+            else:
+                self._run_downstream(case, feeding, seen, proxy)
+        except ConnectionRefusedError:
+            pass
         seen.memory_bytes = memory.risen_bytes()
+        if not self.ours and self.proxy.died:
+            seen.died = True
+            self.proxy.stop()
+            self.proxy = h2_proxies.start(self._configuration)
         return seen
 
     # --- what a client does --------------------------------------------------------------------------------------------

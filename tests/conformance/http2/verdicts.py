@@ -47,6 +47,7 @@ class Observation:
     good_status: int | None = None
     endpoint_blame: int = 0
     memory_bytes: int = 0
+    died: bool = False
 
     @property
     def upstream_side(self) -> bool:
@@ -149,6 +150,8 @@ def troubles(seen: Observation) -> list[str]:
     case_id, found = seen.case["id"], []
     if not seen.is_allowed:
         found.append(f"outcome {seen.label}, allowed {sorted(seen.allowed)}")
+    if seen.died:
+        found.append("the proxy died")
     if seen.client_trouble:
         found.append(f"to the client: {seen.client_trouble}")
     found += [f"to the upstream: {violation}" for violation in seen.violations]
