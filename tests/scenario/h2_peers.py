@@ -49,6 +49,8 @@ class H2Peer:
         self._windows: dict[int, int] = {}
         self._first_window = h2.DEFAULT_WINDOW_BYTES
         self._largest_frame = h2.DEFAULT_FRAME_BYTES
+        self.holds_replies = False  # something of ours is cut inside a frame: nothing may come between
+        self._held = bytearray()
         self._bodies: dict[int, tuple[memoryview, bool, list | None]] = {}
         self._came = bytearray()
         sock.settimeout(None)
@@ -124,9 +126,9 @@ class H2Peer:
         if frame.type == h2.SETTINGS and not frame.flags & h2.ACK:
             self._take_settings()
             if self.acknowledges:
-                self.send(h2.settings(ack=True))
+                self._reply(h2.settings(ack=True))
         elif frame.type == h2.PING and not frame.flags & h2.ACK and self.acknowledges:
-            self.send(h2.ping(frame.payload, ack=True))
+            self._reply(h2.ping(frame.payload, ack=True))
         elif frame.type == h2.WINDOW_UPDATE:
             increment = int.from_bytes(frame.payload, "big")
             if frame.stream:
@@ -137,6 +139,19 @@ class H2Peer:
         elif frame.type == h2.DATA and self.opens_windows and frame.payload:
             open_still = not frame.flags & h2.END_STREAM
             self.open_window(frame.stream if open_still else 0, len(frame.payload))
+
+    def _reply(self, frames: bytes) -> None:
+        if self.holds_replies:
+            self._held += frames
+        else:
+            self.send(frames)
+
+    def release_replies(self) -> None:
+        """The octets of ours are whole frames again."""
+        self.holds_replies, held = False, bytes(self._held)
+        self._held.clear()
+        if held:
+            self.send(held)
 
     def _take_settings(self) -> None:
         values = self.reader.settings
@@ -163,7 +178,7 @@ class H2Peer:
         for target in {0, stream}:
             self.reader.receiver_sent_window(target, increment)
             frames += h2.window_update(target, increment)
-        self.send(frames)
+        self._reply(frames)
 
     def send_headers(self, stream: int, fields, *, end_stream: bool = False) -> None:
         """A field section, through the table; in HEADERS and CONTINUATION of legal sizes."""

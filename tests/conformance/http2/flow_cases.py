@@ -88,8 +88,8 @@ def unread_upload_leaves_the_others_their_windows(t: Talk) -> None:
     t.client.queue_body(1, bytes(24 << 20))
     t.wait_quiet()
     t.client._bodies.clear()
-    body = b"others"
-    t.send(post(3), data(3, body, end_stream=True), get(5))
+    t.send(post(3), get(5))
+    t.client.queue_body(3, b"others")
     t.wait_response(3)
     t.wait_response(5)
     if all((m := t.message(s)) is not None and m.status == 200 for s in (3, 5)):
@@ -159,18 +159,17 @@ def padding_is_given_back(t: Talk) -> None:
 def windows_of_refused_uploads_are_given_back(t: Talk) -> None:
     t.send()
     t.wait_settings()
-    room = lambda: t.ended or t.client.window >= 65535  # noqa: E731
-    for stream in range(1, 61, 2):
+    size = 16384
+    room = lambda: t.ended or t.client.window >= size  # noqa: E731
+    for stream in range(1, 161, 2):
         t.ignored_streams.add(stream)
         if not t._until(room) or t.ended:
             return
-        size = min(65535, t.client._first_window)
-        frames = b"".join(data(stream, bytes(min(16384, size - at)), end_stream=at + 16384 >= size) for at in range(0, size, 16384))
         t.client.window -= size
-        t._tell_reader(octets := post(stream, extra=[("expect", "nonsense")]) + frames)
+        t._tell_reader(octets := post(stream, extra=[("expect", "nonsense")]) + data(stream, bytes(size), end_stream=True))
         t.client.send(octets)
     if not t._until(room) or t.ended:
         return
-    t._tell_reader(octets := post(61))
+    t._tell_reader(octets := post(161))
     t.client.send(octets)
-    t.client.send_body(61, bytes(65535))
+    t.client.send_body(161, bytes(65535))

@@ -112,8 +112,9 @@ class Runner:
         except ConnectionRefusedError:
             pass
         seen.memory_bytes = memory.risen_bytes()
-        if not self.ours and self.proxy.died:
-            seen.died = True
+        if not self.ours and (self.proxy.died or seen.good_status is None):
+            # Some peers end, or spin for ever, on some of this: the next case deserves a whole one.
+            seen.died = self.proxy.died
             self.proxy.stop()
             self.proxy = h2_proxies.start(self._configuration)
         return seen

@@ -81,6 +81,7 @@ class Talk:
     def flood(self, frames: Iterable[bytes], *, read: bool = True, at_once: int = 65536) -> None:
         """Send until the iterable ends or the proxy does: cut every `at_once` octets, or at random."""
         self.client.reads = read
+        self.client.holds_replies = True
         buffer = bytearray()
         try:
             for octets in frames:
@@ -94,9 +95,11 @@ class Talk:
             while buffer and not self.ended:
                 self._pour(buffer, len(buffer))
         except TimeoutError:
-            self.facts["not taken"] = True
+            self.block_open = True  # the cut may be inside a frame
         finally:
             self.client.reads = True
+        if not self.block_open and not self.ended:
+            self.client.release_replies()
 
     def _pour(self, buffer: bytearray, size: int) -> None:
         data = bytes(buffer[:size])

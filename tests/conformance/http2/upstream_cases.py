@@ -184,14 +184,17 @@ def continuations_without_end(up: Upstream) -> None:
 @script("H2-UP-MAXSTREAMS-0")
 def no_streams_at_all(up: Upstream) -> None:
     up.greet({h2.MAX_CONCURRENT_STREAMS: 0})
-    up.answer_rest()
+    while True:
+        # Streams that were opened before our SETTINGS came are refused, as RFC 9113 5.1.2 has it.
+        up.connection.reset_stream(up.next(complete=False).stream, h2.REFUSED_STREAM)
 
 
 @script("H2-UP-WINDOW-0")
 def window_that_never_opens(up: Upstream) -> None:
     up.connection.opens_windows = False
     up.greet({h2.INITIAL_WINDOW_SIZE: 0})
-    up.until_gone()
+    up.next(complete=False)
+    up.answer_rest()
 
 
 @script("H2-UP-WINDOW-1")

@@ -82,7 +82,7 @@ class Observation:
             return "GOAWAY(NO_ERROR)"
         if answers and not answers[-1].complete and self.end:
             return "abort"
-        if answers and answers[-1].complete:
+        if answers:
             if not answers[-1].all("x-seen"):
                 return str(answers[-1].status)
             return "retry" if self.attempts > 1 else "forward"
@@ -107,6 +107,8 @@ class Observation:
             return True
         if label == "retry":
             return "forward" in allowed
+        if label.startswith("RST_STREAM") and "abort" in allowed:
+            return True  # it may overtake the head; that the message is incomplete is seen either way
         if label in ("forward", "ignored", "bounded"):
             # A control request stands behind what is to be ignored: that it is answered is the proof.
             fine = BOUNDED | {"ignored"} | (FORWARDED - {"retry"} if label == "forward" else set())
