@@ -99,7 +99,7 @@ def test_refused_endpoints_are_a_502(h2_client, h2_proxy):
     assert (answer.status, answer.reason) == (502, "upstream_connect_failed")
 
 
-@pytest.mark.parametrize("route, reason", [({"timeout": "100ms"}, "total_timeout"), ({"response_timeout": "100ms"}, "upstream_response_timeout")])
+@pytest.mark.parametrize("route, reason", [({"total_timeout": "100ms"}, "total_timeout"), ({"timeout": "100ms"}, "upstream_response_timeout")])
 def test_upstream_that_does_not_answer_is_a_504(h2_server, h2_client, h2_proxy, route, reason):
     codes = []
 

@@ -14,8 +14,9 @@ from tests.scenario.proxies import Peer, config
 
 # The keys of our configuration, in one place.
 UPSTREAM_HTTP2 = {"protocol": "http2"}
-STREAMS_LIMIT = "http2_max_concurrent_streams"
+STREAMS_LIMIT = "http2_max_streams"
 STREAM_WINDOW = "http2_stream_window"
+RESETS_LIMIT = "http2_max_resets"
 DEFAULT_STREAMS = 100
 DEFAULT_WINDOW_BYTES = 64 << 10
 

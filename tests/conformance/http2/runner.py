@@ -83,7 +83,7 @@ class Runner:
         clusters = [{"name": "backend", "endpoints": [self.backend.address]}]
         listeners = [{"name": "web", "address": "127.0.0.1:0", "routes": ["all"]}]
         if self.upstream_http2:
-            routes.append({"name": "scripted", "to": "scripted", **({"timeout": "2s"} if self.ours else {})})
+            routes.append({"name": "scripted", "to": "scripted", **({"timeout": "2s", "total_timeout": "3s"} if self.ours else {})})
             clusters.append({"name": "scripted", "endpoints": [self.scripted.address], **h2_proxies.UPSTREAM_HTTP2, **keep})
             listeners.append({"name": "scripted", "address": "127.0.0.1:0", "routes": ["scripted"]})
         self._configuration = proxies.config(routes=routes, clusters=clusters, listeners=listeners,
