@@ -285,9 +285,9 @@ def test_slow_reader_upstream_stops_the_client_not_the_memory(raw_server, h2_cli
 
     server = raw_server(script)
     client = h2_client(h2_proxy(to=server))
+    body = pattern(24 << 20)
     before = resident_bytes()
     stream = client.open("POST", "/", end_stream=False)
-    body = pattern(24 << 20)
     client.queue_body(stream, body)
     quiet = 0
     while quiet < 10:
@@ -331,6 +331,7 @@ def test_upload_obeys_the_windows_of_the_upstream(h2_server, h2_client, h2_proxy
 def test_streams_limit_is_announced_and_holds(raw_server, h2_client, h2_proxy, only_meshcore):
     held = Held()
     client = h2_client(h2_proxy(to=raw_server(held), limits={STREAMS_LIMIT: 5}))
+    client.acknowledges = False  # once it has agreed to the limit, one stream more is an error of the connection
     client.wait(lambda: client.reader.got_settings, "SETTINGS")
     assert client.reader.settings[h2.MAX_CONCURRENT_STREAMS] == 5
     streams = [client.request("GET", f"/{n}") for n in range(6)]

@@ -131,8 +131,7 @@ def test_endpoint_that_speaks_http1_only_is_a_502(raw_server, h2_client, h2_prox
         connection.receive()
         connection.send(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
 
-    answer = h2_client(h2_proxy(to=raw_server(http1_only), upstream="http2")).get()
-    assert (answer.status, answer.reason) in {(502, "upstream_malformed"), (502, "upstream_reset")}
+    assert h2_client(h2_proxy(to=raw_server(http1_only), upstream="http2")).get().status == 502
 
 
 # --- connections and their streams -------------------------------------------------------------------------------------

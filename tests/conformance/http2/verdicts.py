@@ -44,6 +44,7 @@ class Observation:
     most_in_flight: int = 0
     left_in_flight: int = 0
     stream_limit: int | None = None
+    offers_websocket: bool = False
     good_status: int | None = None
     endpoint_blame: int = 0
     memory_bytes: int = 0
@@ -98,6 +99,8 @@ class Observation:
         if self.case["id"] in flood_cases.MADE_YOU_RESET:
             # RFC 9113 5.4.1: who ends the connection at the first of these makes no resets that could be counted.
             allowed |= {f"GOAWAY({name})" for name in ("PROTOCOL_ERROR", "STREAM_CLOSED", "FLOW_CONTROL_ERROR", "FRAME_SIZE_ERROR")}
+        if self.case["id"] == "H2-CONNECT-EXTENDED-OFF" and self.offers_websocket:
+            allowed |= {"forward"}
         return allowed
 
     @property
