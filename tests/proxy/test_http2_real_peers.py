@@ -5,6 +5,7 @@ import http.client
 import re
 import socket
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 
 import h2.config
 import h2.connection
@@ -116,11 +117,12 @@ def test_curl_uploads_by_http2_to_an_http1_server(raw_server, h2_proxy, tmp_path
     assert bytes(server.requests[0].body) == pattern(900_000)
 
 
-def test_curl_asks_in_parallel(server, h2_proxy, tmp_path):
+def test_many_curls_at_once_fetch_large_files(server, h2_proxy):
     running = h2_proxy(to=server, upstream="http2")
-    asked = [argument for n in range(30) for argument in ("-o", f"{tmp_path}/{n}", url(running, "/large.bin"))]
-    assert curl2("-Z", "--parallel-max", "10", *asked).returncode == 0
-    assert all((tmp_path / str(n)).read_bytes() == LARGE for n in range(30))
+    # Not by its own --parallel: curl 7.88 breaks its HTTP/2 connection with it, with servers alone as well.
+    with ThreadPoolExecutor(6) as pool:
+        fetched = pool.map(lambda _: curl2(*[url(running, "/large.bin")] * 4).stdout, range(12))
+    assert all(body == LARGE * 4 for body in fetched)
 
 
 def test_nghttp_fetches_many_files_on_one_connection(server, h2_proxy):

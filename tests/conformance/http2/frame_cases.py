@@ -16,7 +16,7 @@ CUT = len(BLOCK) // 2
 BEHIND_GREETING: dict[str, bytes] = {
     "H2-OK-GET": get(),
     "H2-FRAME-16M": frame(h2.HEADERS, h2.END_HEADERS | h2.END_STREAM, 1, b"", length=0xFFFFFF),
-    "H2-UNKNOWN-TYPE": frame(0xEE, 0xFF, 0, b"whatever") + frame(0xEE, 0, 1, b"") + get(),
+    "H2-UNKNOWN-TYPE": frame(0xEE, 0xFF, 0, b"whatever") + post() + frame(0xEE, 0, 1, b"") + data(1, b"hello", end_stream=True),
     "H2-EVEN-SID": get(2),
     "H2-SID-DECREASE": get(5) + get(3),
     "H2-SID0-HEADERS": get(0),
