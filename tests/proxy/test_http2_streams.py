@@ -387,3 +387,34 @@ def test_list_of_fields_in_continuations_arrives(link):
     fields = [(f"x-{n}", "v" * 250) for n in range(80)]
     assert client.get("/", fields).status == 200
     assert [server.requests[0].get(name) for name, _ in fields] == ["v" * 250] * 80
+
+
+def test_upload_that_stalls_is_refused_on_its_stream_alone(raw_server, h2_client, h2_proxy, only_meshcore):
+    def script(connection):
+        connection.read_head()
+        connection.wait_closed()
+
+    client = h2_client(h2_proxy(to=raw_server(script), limits={"body_min_rate_grace": "200ms"}))
+    stream = client.open("POST", "/", {"content-length": "100"}, end_stream=False)
+    client.send_data(stream, b"ten octets")
+    client.wait(lambda: (m := client.reader.streams.get(stream)) and m.ended, "an end of the stalled upload")
+    ended = client.reader.streams[stream]
+    assert ended.status == 408 or ended.reset is not None
+    client.send(h2.ping())
+    assert client.expect(h2.PING, flags=h2.ACK), "the connection lives on"
+
+
+def test_stream_that_nobody_serves_in_time_ends_alone(raw_server, h2_client, h2_proxy, only_meshcore):
+    def script(connection):
+        while True:
+            request = connection.read_request()
+            if request.path == "/half":
+                connection.send(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf")
+                connection.wait_closed()
+                return
+            connection.send(response())
+
+    client = h2_client(h2_proxy(to=raw_server(script), route={"idle_timeout": "200ms"}))
+    stream = client.request("GET", "/half")
+    client.reset_code(stream)
+    assert client.get("/whole").status == 200

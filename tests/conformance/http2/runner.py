@@ -18,7 +18,7 @@ from tests.conformance.http2.verdicts import Observation, troubles
 from tests.scenario import h2_frames as h2
 from tests.scenario import h2_proxies, proxies
 from tests.scenario.h2_peers import H2Client, H2Server, H2ServerConnection
-from tests.scenario.servers import eventually
+from tests.scenario.servers import PeerGone, eventually
 from tests.scenario.wire import WireError
 
 HERE = Path(__file__).parent
@@ -202,7 +202,10 @@ class Runner:
             up.answer_rest()
         else:
             self._begun_on.append(connection)
-            upstream_cases.SCRIPTS[pending[0]["id"]](Upstream(connection, pending[1], f"{self.seed}:{pending[0]['id']}"))
+            try:
+                upstream_cases.SCRIPTS[pending[0]["id"]](Upstream(connection, pending[1], f"{self.seed}:{pending[0]['id']}"))
+            except PeerGone:
+                connection.read_to_end(1)  # it may have said why before it closed
 
     def _run_upstream(self, case: dict, feeding: str, seen: Observation) -> None:
         server, case_id, address = self.scripted, case["id"], self.proxy.addresses["scripted"]

@@ -74,7 +74,8 @@ class Observation:
             return "forward" if b"X-Seen: " in self.http1_answer else self.http1_answer[9:12].decode("latin-1")
         if "outcome" in self.facts:
             return str(self.facts["outcome"])
-        resets = [m for m in self.own_streams.values() if m.reset is not None and not m.complete]
+        # RFC 9113 8.1: NO_ERROR behind a whole answer only ends the upload; another code says that the request was wrong.
+        resets = [m for m in self.own_streams.values() if m.reset is not None and not (m.complete and (m.reset == h2.NO_ERROR or self.upstream_side))]
         if resets:
             cut = self.upstream_side and resets[0].fields
             return "abort" if cut else f"RST_STREAM({h2.error_name(resets[0].reset)})"
