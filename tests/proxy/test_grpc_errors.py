@@ -65,7 +65,8 @@ def test_endpoint_that_never_connects_is_deadline_exceeded(h2_proxy, h2_client):
 
 
 def test_endpoint_that_never_answers_is_deadline_exceeded(h2_server, h2_proxy, h2_client):
-    answer = raw_call(h2_client(h2_proxy(to=h2_server(silent), upstream="http2", route={"timeout": "100ms"})))
+    """By the whole call's time: a call may stream for long before its response begins, so `timeout` is no bound here."""
+    answer = raw_call(h2_client(h2_proxy(to=h2_server(silent), upstream="http2", route={"total_timeout": "100ms"})))
     assert (answer.status, answer.get("grpc-status")) == (200, str(Code.DEADLINE_EXCEEDED.value[0]))
 
 
@@ -88,7 +89,7 @@ def test_overload_is_unavailable(h2_server, h2_proxy, h2_client):
 # --- deadlines ---------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("written", ["100m", "100000u", "100000000n"])
+@pytest.mark.parametrize("written", ["100m", "100000u", "99999999n"])
 def test_deadline_in_the_request_is_kept_by_the_proxy(h2_server, h2_proxy, h2_client, written):
     codes = []
 

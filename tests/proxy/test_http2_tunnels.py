@@ -12,6 +12,8 @@ def tunnelling(connection):
     connection.read_request()
     connection.switch(b"HTTP/1.1 200 Connection Established\r\n\r\n")
     while data := connection.receive_tunnel(1):
+        data += bytes(connection.reader.tunnel)
+        connection.reader.tunnel.clear()
         connection.send(data)
 
 
