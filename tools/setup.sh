@@ -52,7 +52,8 @@ missing_packages() {
     command -v make >/dev/null || echo make
     find_python >/dev/null || echo python3 python3-venv python3-dev
     case $GROUP in
-        test) have nginx || echo nginx-light; have curl || echo curl ;;
+        test) have nginx || echo nginx-light; have curl || echo curl; have h2load || echo nghttp2-client
+            have nghttpd || echo nghttp2-server; have nghttpx || echo nghttp2-proxy ;;
         bench) have nginx || echo nginx-light; have haproxy || echo haproxy; have strace || echo strace ;;
     esac
 }

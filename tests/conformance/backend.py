@@ -9,10 +9,13 @@ from __future__ import annotations
 import selectors
 import socket
 import threading
+from collections import deque
 
 from tests.scenario.wire import Message, Reader, WireError, agrees_with_h11
 
 LARGE_BYTES = 8 << 20
+# One for all who ask: a hundred pending answers must not look like memory of the proxy in the same process.
+_LARGE = memoryview(bytes(LARGE_BYTES))
 
 
 class _Connection:
@@ -20,16 +23,22 @@ class _Connection:
         self.sock = sock
         self.number = number
         self.reader = Reader("request")
-        self.pending = bytearray()
+        self.pending: deque[memoryview] = deque()
+        self.held = 0  # requests that are never answered
 
 
 class Backend:
-    """Records `requests` (complete), `incomplete` (cut by the proxy) and `violations` (not strict HTTP/1)."""
+    """Records `requests` (complete), `incomplete` (cut by the proxy) and `violations` (not strict HTTP/1).
+
+    `/large` is answered with megabytes, `/hold` never; of a body for `/stuck` nothing more is read. `in_flight` counts the
+    held requests whose connection is still open, `most_in_flight` what it ever was.
+    """
 
     def __init__(self):
         self.requests: list[Message] = []
         self.incomplete: list[Message | None] = []
         self.violations: list[str] = []
+        self.in_flight = self.most_in_flight = 0
         self._listener = socket.socket()
         self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         self._listener.bind(("127.0.0.1", 0))
@@ -42,6 +51,7 @@ class Backend:
         self._selector.register(self._listener, selectors.EVENT_READ, None)
         self._selector.register(self._wake, selectors.EVENT_READ, None)
         self._connections: dict[int, _Connection] = {}
+        self._stuck: list[_Connection] = []
         self._accepted = 0
         self._thread = threading.Thread(target=self._loop, name="conformance-backend", daemon=True)
         self._thread.start()
@@ -51,6 +61,14 @@ class Backend:
         self._commands.append(done)
         self._waker.send(b".")
         done.wait(10)
+
+    def unstick(self) -> None:
+        """Read on where reading was stopped for `/stuck`."""
+        stuck, self._stuck = self._stuck, []
+        for connection in stuck:
+            connection.reader.partial.target = b"/no-longer-stuck"
+            self._selector.register(connection.sock, selectors.EVENT_READ, connection)
+        self.settle()
 
     def open_messages(self) -> list[Message]:
         """Requests still being received."""
@@ -80,6 +98,9 @@ class Backend:
                     busy = True
                 elif key.data is not None:
                     busy |= self._serve(key.data, mask)
+            # Counted when all that was ready together is read: a closed connection frees its place before the next takes it.
+            self.in_flight = sum(connection.held for connection in self._connections.values())
+            self.most_in_flight = max(self.most_in_flight, self.in_flight)
             commands, self._commands = self._commands, []
             for command in commands:
                 if command is None:
@@ -132,26 +153,35 @@ class Backend:
             if difference:
                 self.violations.append(difference)
             self.requests.append(message)
-            connection.pending += self._answer(message)
+            if message.target == b"/hold":
+                connection.held += 1
+            else:
+                connection.pending += self._answer(message)
+        if connection.reader.partial is not None and connection.reader.partial.target == b"/stuck" and not broken:
+            self._stuck.append(connection)
+            self._selector.unregister(connection.sock)
+            return True
         if broken:
             self._drop(connection)
         else:
             self._flush(connection)
         return True
 
-    def _answer(self, message: Message) -> bytes:
-        body = b"x" * LARGE_BYTES if message.target == b"/large" else b"seen"
+    def _answer(self, message: Message) -> list[memoryview]:
+        body = _LARGE if message.target == b"/large" else memoryview(b"seen")
         status = b"426 Upgrade Required" if message.get("upgrade") else b"200 OK"
         head = b"HTTP/1.1 %s\r\nX-Seen: %s %s\r\nContent-Length: %d\r\n\r\n" % (status, message.method, message.target, len(body))
-        return head + (b"" if message.method == b"HEAD" else body)
+        return [memoryview(head)] if message.method == b"HEAD" else [memoryview(head + body)] if len(body) < 100 else [memoryview(head), body]
 
     def _flush(self, connection: _Connection) -> None:
         try:
             while connection.pending:
-                sent = connection.sock.send(memoryview(connection.pending)[: 1 << 20])
-                del connection.pending[:sent]
+                part = connection.pending.popleft()
+                sent = connection.sock.send(part[: 1 << 20])
+                if sent < len(part):
+                    connection.pending.appendleft(part[sent:])
         except BlockingIOError:
-            pass
+            connection.pending.appendleft(part)
         except (BrokenPipeError, ConnectionResetError):
             self._drop(connection)
             return

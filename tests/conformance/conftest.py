@@ -12,4 +12,4 @@ def pytest_configure(config):
 
 def pytest_terminal_summary(terminalreporter, config):
     if config.conformance_score.total:
-        terminalreporter.write_line(f"HTTP/1 conformance of {chosen_proxy()}: {config.conformance_score}")
+        terminalreporter.write_line(f"conformance of {chosen_proxy()}: {config.conformance_score}")

@@ -133,10 +133,9 @@ class Peer:
             "keep_alive": _seconds(timeouts.get("keep_alive"), 5.0),
             "body": _seconds(configuration.get("limits", {}).get("body_min_rate_grace"), 5.0),
         }
-        if kind == "nginx":
-            self._start_nginx(plain, times)
-        elif kind == "haproxy":
-            self._start_haproxy(plain, times)
+        start_kind = getattr(self, f"_start_{kind}", None)
+        if start_kind is not None:
+            start_kind(plain, times)
         else:
             for port, endpoints in plain:
                 self._spawn(shlex.split(kind.format(port=port, upstream=endpoints[0])))

@@ -195,6 +195,8 @@ class BlackHole:
 class RawServer:
     """A listening server. Everything it saw can be asked after: `requests`, `incomplete`, `accepted`, `trouble`."""
 
+    connection_type: Callable[[socket.socket, int, "RawServer"], ServerConnection] = ServerConnection
+
     def __init__(self, script: Script | bytes | None = None, *, name: str = "", port: int = 0, backlog: int = 512):
         self.script = answering(script) if isinstance(script, bytes) else script or answer_all
         self.name = name
@@ -249,7 +251,7 @@ class RawServer:
                 sock, _ = self._listener.accept()
             except OSError:
                 return
-            connection = ServerConnection(sock, len(self.connections), self)
+            connection = self.connection_type(sock, len(self.connections), self)
             with self._changed:
                 self.connections.append(connection)
                 self._changed.notify_all()

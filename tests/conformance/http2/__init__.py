@@ -1,0 +1,1 @@
+"""HTTP/2 conformance: the catalogue, the steps of each case, their runner. See README.md."""
