@@ -133,8 +133,8 @@ class Observation:
         return (self.label in FORWARDED and not self.is_allowed) or bool(self.violations)
 
     def signature(self) -> tuple:
-        """What must be the same in every segmentation."""
-        seen = [(m.method, m.path, bytes(m.body)) for m in self.upstream] if not self.upstream_side else []
+        """What must be the same in every segmentation. A good request may, before the bad frame behind it comes, be sent on or not."""
+        seen = [(m.method, m.path, bytes(m.body)) for m in self.upstream] if self.label in FORWARDED and not self.upstream_side else []
         return self.label, tuple(m.status for m in self.own_streams.values() if m.complete), tuple(seen)
 
 
