@@ -201,7 +201,8 @@ class Runner:
             {"name": "answers", "endpoints": [self.answerer.address], **(keep if self.ours else {})},
         ]
         listeners = [
-            {"name": "web", "address": "127.0.0.1:0", "routes": ["all"]},
+            # This catalogue is about a listener of HTTP/1 alone: another tells the preface of HTTP/2 from a request.
+            {"name": "web", "address": "127.0.0.1:0", "routes": ["all"], **({"http2": False} if self.ours else {})},
             {"name": "answers", "address": "127.0.0.1:0", "routes": ["answers"]},
         ]
         self.proxy = proxies.start(proxies.config(routes=routes, clusters=clusters, listeners=listeners,
