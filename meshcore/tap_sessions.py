@@ -86,7 +86,7 @@ def event_of(
 ) -> TapEvent:
     """A record of the engine, with numbers turned to names. A route or cluster gone by reload has none."""
     (kind, worker, stream, wall_ns, host, port, dst, method, authority, path, status, latency_ns, duration_ns,
-     response_bytes, reason, route_slot, cluster_slot, grpc_status) = record  # fmt: skip
+     response_bytes, reason, route_slot, cluster_slot, grpc_status, reset_error) = record  # fmt: skip
     return TapEvent(
         kind=_KINDS[kind],
         worker=worker,
@@ -105,6 +105,7 @@ def event_of(
         reason=reasons[reason],
         route=routes.get(route_slot, ""),
         cluster=clusters.get(cluster_slot, ""),
+        reset_error=reset_error,
         grpc_status=grpc_status if kind == 2 and grpc_status != _NO_GRPC_STATUS else None,
     )
 

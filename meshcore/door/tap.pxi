@@ -3,6 +3,7 @@
 import collections as _collections
 
 from meshcore.engine.state cimport MAX_TAPS, TapSession
+from meshcore.engine.tap cimport TAP_NO_RESET
 
 cdef enum:
     TAP_QUEUE_EVENTS = 65536            # per session between two reads; beyond: dropped and counted
@@ -137,4 +138,5 @@ cdef tuple _tap_event(const TapRecord* record):
         record.text.path[:record.text.path_len].decode("latin-1"),
         record.status, record.latency_ns, record.duration_ns, record.response_bytes, record.reason,
         record.route_slot, record.cluster_slot, record.grpc_status,
+        record.reset_error if record.reset_error != TAP_NO_RESET else None,
     )

@@ -36,10 +36,10 @@ from meshcore.engine.snapshot cimport RETRY_CONNECT_FAILURE, RETRY_RESET, Cluste
 from meshcore.engine.state cimport (
     CONN_AWAIT_CONNECT, CONN_CLOSE_AFTER, CONN_IN_EXCHANGE, CONN_REUSED, CONN_UPSTREAM, EXCHANGE_ACTIVE,
     EXCHANGE_AWAIT_CONNECT, EXCHANGE_AWAIT_CONNECTION, EXCHANGE_AWAIT_RESPONSE, EXCHANGE_BODY_ABORTED,
-    EXCHANGE_COUNTED, EXCHANGE_FRESH_CONNECTION, EXCHANGE_GRPC, EXCHANGE_IDEMPOTENT, EXCHANGE_MAY_REPLAY,
-    EXCHANGE_PROBE, EXCHANGE_RELAY, EXCHANGE_RESPONSE_STARTED, EXCHANGE_STALE_REPLAYED, EXCHANGE_TAPPED, FLOW_DONE,
-    FLOW_OPEN, IO_PEER_CLOSED, IO_READABLE, IO_WRITABLE, STREAM_LEFT_BEHIND, STREAM_UNPROCESSED, Conn, Exchange,
-    Session, Stream, Worker,
+    EXCHANGE_CONNECT, EXCHANGE_COUNTED, EXCHANGE_FRESH_CONNECTION, EXCHANGE_GRPC, EXCHANGE_IDEMPOTENT,
+    EXCHANGE_MAY_REPLAY, EXCHANGE_PROBE, EXCHANGE_RELAY, EXCHANGE_RESPONSE_STARTED, EXCHANGE_STALE_REPLAYED,
+    EXCHANGE_TAPPED, FLOW_DONE, FLOW_OPEN, IO_PEER_CLOSED, IO_READABLE, IO_WRITABLE, STREAM_LEFT_BEHIND,
+    STREAM_UNPROCESSED, Conn, Exchange, Session, Stream, Worker,
 )
 from meshcore.engine.sys cimport EAGAIN, EINTR, sys_connect
 from meshcore.engine.tap cimport tap_request
@@ -139,6 +139,7 @@ cdef inline Conn* dispatch_open_session(Worker* worker, Exchange* exchange, Conn
         return NULL
     session_adopt(session, exchange.endpoint)
     session.idle_timeout_ns = cluster.idle_timeout_ns
+    session.max_requests = cluster.max_requests_per_connection
     conn_deadline(worker, conn, worker.now_ns + cluster.connect_timeout_ns)
     return session_request(worker, session)
 
@@ -194,7 +195,7 @@ cdef inline void dispatch_await_response(Worker* worker, Exchange* exchange) noe
     # The whole request is out: from now on the endpoint has the clock.
     cdef const char* trailers = NULL
     cdef uint32_t trailers_len = 0
-    if conn_is_stream(exchange.up):
+    if conn_is_stream(exchange.up) and not exchange.flags & EXCHANGE_CONNECT:
         flow_trailers(&exchange.request, exchange.down, &trailers, &trailers_len)
         conn_end(worker, exchange.up, trailers, trailers_len)
     if exchange.state == EXCHANGE_AWAIT_RESPONSE:
@@ -277,7 +278,10 @@ cdef inline void dispatch_failed(Worker* worker, Exchange* exchange, uint8_t rea
     cdef int stale = up != NULL and up.flags & CONN_REUSED
     if up != NULL and conn_is_stream(up) and (<Stream*>up.channel).flags & STREAM_UNPROCESSED:
         unsent = stale = 1              # RFC 9113 8.7: safe to send again, whatever the method
-        if (<Stream*>up.channel).flags & STREAM_LEFT_BEHIND and exchange.attempts < MAX_LEFT_BEHIND:
+        if not (<Stream*>up.channel).flags & STREAM_LEFT_BEHIND:
+            stale = 0                   # it refused this one: a retry like others, within the budget
+            bit = RETRY_CONNECT_FAILURE | RETRY_RESET
+        elif exchange.attempts < MAX_LEFT_BEHIND:
             exchange.flags &= ~<uint32_t>EXCHANGE_STALE_REPLAYED      # nobody's fault, and no load anywhere
     if reason == REASON_UPSTREAM_CONNECT_FAILED or reason == REASON_UPSTREAM_CONNECT_TIMEOUT:
         bit = RETRY_CONNECT_FAILURE

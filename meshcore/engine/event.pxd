@@ -43,7 +43,7 @@ from meshcore.engine.state cimport (
     CONN_UPSTREAM, EXCHANGE_AWAIT_CONNECTION, EXCHANGE_AWAIT_FILTER, EXCHANGE_AWAIT_RESPONSE,
     EXCHANGE_AWAIT_RESPONSE_FILTER, EXCHANGE_BODY_ABORTED, EXCHANGE_DEADLINE, EXCHANGE_RELAY, EXCHANGE_TCP,
     EXCHANGE_TUNNEL, FLOW_OPEN, IO_FAILED, IO_PEER_CLOSED, IO_READABLE, IO_WRITABLE, LISTENER_REMOVED, STREAM_CLOSED,
-    STREAM_READY, STREAM_UNLISTED, Conn, Exchange, ListenerState, Send, Session, Stream, Worker,
+    STREAM_ENDED_IN, STREAM_READY, STREAM_UNLISTED, Conn, Exchange, ListenerState, Send, Session, Stream, Worker,
 )
 from meshcore.engine.stream cimport stream_mark_session
 from meshcore.engine.sys cimport (
@@ -283,6 +283,9 @@ cdef inline void event_stream(Worker* worker, Conn* conn) noexcept nogil:
             conn_close(worker, conn)
     elif stream.refusal:
         respond_unparsed(worker, conn, stream.refusal)
+    elif stream.length_left == 0 and not stream.flags & STREAM_ENDED_IN:
+        # It says that it has no body, and might yet send one: until it has ended this is no request.
+        conn_deadline(worker, conn, worker.now_ns + worker.current.snapshot.limits.head_timeout_ns)
     else:
         request_read(worker, conn)
 
@@ -365,7 +368,9 @@ cdef inline void event_session_deadline(Worker* worker, Session* session) noexce
             session.is_idle = 0
             session.has_begun = 1
             conn_deadline(worker, session.conn, 0)
-    elif session.is_closing and (session.is_client or session.has_said_goaway):
+    elif session.is_closing:
+        if not session.is_client and not session.has_said_goaway:
+            session_refuse_more(worker, session)      # what is on its way now lies above the last stream it names
         session_stop(worker, session)
     elif not session.is_idle and session.has_begun:
         session.is_idle = 1

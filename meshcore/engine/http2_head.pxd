@@ -13,6 +13,7 @@ from meshcore.engine.fields cimport (
     FIELD_CONNECTION, FIELD_CONTENT_LENGTH, FIELD_COOKIE, FIELD_HOST, FIELD_KEEP_ALIVE, FIELD_PROXY_CONNECTION,
     FIELD_TE, FIELD_TRANSFER_ENCODING, FIELD_UPGRADE, field_id, field_in_trailer,
 )
+from meshcore.engine.hop cimport hop_read_length
 from meshcore.engine.octets cimport OCTET_TOKEN, OCTET_VALUE, octet_class, octets_equal_lower, octets_equal_nocase
 from meshcore.engine.reasons cimport REASON_HEAD_TOO_LARGE, REASON_MALFORMED_HEAD, REASON_OUT_OF_MEMORY
 from meshcore.engine.rng cimport Rng, rng_next
@@ -32,7 +33,6 @@ cdef enum:
     BLOCK_PROTOCOL = 32
     BLOCK_BEGUN = 64                    # the start line is written, regular fields follow
     BLOCK_HAS_LENGTH = 128
-    BLOCK_LENGTH_ZERO = 256
 
 cdef enum:
     BLOCK_FIELD_OVERHEAD_BYTES = 32     # RFC 9113 6.5.2: what a field counts beyond its octets
@@ -53,6 +53,7 @@ cdef struct HeadBlock:                  # one block being read
     uint32_t cookie_end                 # of the last cookie's value in `text`; 0: none
     uint32_t decoded_bytes              # RFC 9113 6.5.2, the whole block
     uint32_t limit_bytes
+    uint64_t length                     # of BLOCK_HAS_LENGTH: its digits, whatever else is wrong with it
     uint16_t status
     uint16_t seen
     uint8_t kind
@@ -113,7 +114,7 @@ cdef inline uint8_t block_end(BufferPool* pool, HeadBlock* block, int ends_strea
     if block.reason == 0 and block.kind != BLOCK_TRAILERS and not block.seen & BLOCK_BEGUN:
         block.reason = block_start_line(pool, block, rng)
     if block.reason == 0 and ends_stream and block.kind == BLOCK_REQUEST \
-            and block.seen & BLOCK_HAS_LENGTH and not block.seen & BLOCK_LENGTH_ZERO:
+            and block.seen & BLOCK_HAS_LENGTH and block.length:
         block.reason = REASON_MALFORMED_HEAD          # RFC 9113 8.1.1: a length that is not the content's
     if block.reason == 0 and has_body_text and not block.is_tunnel and not block.seen & BLOCK_HAS_LENGTH:
         block.reason = block_put(pool, block, b"transfer-encoding: chunked\r\n", 28)
@@ -202,7 +203,6 @@ cdef inline uint8_t block_regular(BufferPool* pool, HeadBlock* block, const char
                                   const char* value, uint32_t value_len, Rng* rng) noexcept nogil:
     cdef uint8_t id = field_id(name, name_len)
     cdef uint8_t reason
-    cdef uint32_t i
     if id == FIELD_CONNECTION or id == FIELD_TRANSFER_ENCODING or id == FIELD_UPGRADE or id == FIELD_KEEP_ALIVE \
             or id == FIELD_PROXY_CONNECTION \
             or (id == FIELD_TE and (value_len != 8 or not octets_equal_lower(value, "trailers", 8))):
@@ -225,10 +225,9 @@ cdef inline uint8_t block_regular(BufferPool* pool, HeadBlock* block, const char
         # HTTP/1 has it named in Connection (RFC 9110 10.1.4).
         return block_put(pool, block, b"connection: te\r\nte: trailers\r\n", 30)
     if id == FIELD_CONTENT_LENGTH:
-        block.seen |= BLOCK_HAS_LENGTH | BLOCK_LENGTH_ZERO
-        for i in range(value_len):
-            if value[i] != 48:
-                block.seen &= ~<uint16_t>BLOCK_LENGTH_ZERO
+        block.seen |= BLOCK_HAS_LENGTH
+        if not hop_read_length(value, value_len, &block.length):
+            return REASON_MALFORMED_HEAD
     return block_line(pool, block, name, name_len, value, value_len)
 
 

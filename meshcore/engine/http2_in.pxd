@@ -12,26 +12,28 @@ from libc.string cimport memcpy
 
 from meshcore.engine.buffer cimport Buffer, buffer_append
 from meshcore.engine.conn cimport conn_open_stream
+from meshcore.engine.endpoint cimport EndpointState
 from meshcore.engine.http2_head cimport (
-    BLOCK_REQUEST, BLOCK_RESPONSE, BLOCK_TRAILERS, block_begin, block_end, block_field, block_free,
+    BLOCK_HAS_LENGTH, BLOCK_REQUEST, BLOCK_RESPONSE, BLOCK_TRAILERS, block_begin, block_end, block_field, block_free,
 )
 from meshcore.engine.nghttp2 cimport (
     NGHTTP2_CONTINUATION, NGHTTP2_DATA, NGHTTP2_ENHANCE_YOUR_CALM, NGHTTP2_ERR_CALLBACK_FAILURE, NGHTTP2_FLAG_ACK,
-    NGHTTP2_FLAG_END_STREAM, NGHTTP2_FLAG_NONE, NGHTTP2_GOAWAY, NGHTTP2_HEADERS, NGHTTP2_INTERNAL_ERROR,
-    NGHTTP2_NO_ERROR, NGHTTP2_PING, NGHTTP2_PROTOCOL_ERROR, NGHTTP2_PUSH_PROMISE, NGHTTP2_REFUSED_STREAM,
-    NGHTTP2_RST_STREAM, NGHTTP2_SETTINGS, NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS, NGHTTP2_WINDOW_UPDATE,
-    nghttp2_frame, nghttp2_frame_hd, nghttp2_session, nghttp2_session_consume_connection,
-    nghttp2_session_consume_stream, nghttp2_session_get_remote_settings, nghttp2_session_get_stream_user_data,
-    nghttp2_session_set_stream_user_data, nghttp2_submit_rst_stream,
+    NGHTTP2_FLAG_END_STREAM, NGHTTP2_FLAG_NONE, NGHTTP2_FLAG_PADDED, NGHTTP2_GOAWAY, NGHTTP2_HEADERS,
+    NGHTTP2_INTERNAL_ERROR, NGHTTP2_NO_ERROR, NGHTTP2_PING, NGHTTP2_PRIORITY, NGHTTP2_PROTOCOL_ERROR,
+    NGHTTP2_PUSH_PROMISE, NGHTTP2_REFUSED_STREAM, NGHTTP2_RST_STREAM, NGHTTP2_SETTINGS,
+    NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS, NGHTTP2_STREAM_CLOSED, NGHTTP2_WINDOW_UPDATE, nghttp2_frame,
+    nghttp2_frame_hd, nghttp2_session, nghttp2_session_consume_connection, nghttp2_session_consume_stream,
+    nghttp2_session_get_remote_settings, nghttp2_session_get_stream_user_data, nghttp2_session_set_stream_user_data,
+    nghttp2_submit_rst_stream,
 )
 from meshcore.engine.reasons cimport (
     REASON_HEAD_TOO_LARGE, REASON_MALFORMED_HEAD, REASON_OUT_OF_MEMORY, REASON_UPSTREAM_HEAD_TOO_LARGE,
     REASON_UPSTREAM_MALFORMED,
 )
 from meshcore.engine.state cimport (
-    CONN_AWAIT_HEAD, CONN_DOWNSTREAM, IO_FAILED, IO_READABLE, IO_WRITABLE, STREAM_CLOSED, STREAM_ENDED_IN,
-    STREAM_HEAD_IN, STREAM_HEAD_TAKEN, STREAM_LEFT_BEHIND, STREAM_SENT, STREAM_UNPROCESSED, Conn, Session, Stream,
-    Worker,
+    CONN_AWAIT_HEAD, CONN_DOWNSTREAM, FLOW_UNKNOWN_BYTES, IO_FAILED, IO_READABLE, IO_WRITABLE, STREAM_CLOSED,
+    STREAM_ENDED_IN, STREAM_HEAD_IN, STREAM_HEAD_TAKEN, STREAM_LEFT_BEHIND, STREAM_SENT, STREAM_UNPROCESSED, Conn,
+    Session, Stream, Worker,
 )
 from meshcore.engine.stream cimport (
     stream_drop_head, stream_forget, stream_mark_session, stream_open, stream_set_ready, stream_unlink,
@@ -40,6 +42,9 @@ from meshcore.engine.stream cimport (
 cdef enum:
     FRAMES_BURST = 4000                 # tokens for frames that carry nothing
     FRAMES_PER_S = 200
+    RESETS_REMEMBERED = 32
+    MAX_CONTINUATIONS = 8               # in a row: a head of 128 KiB in frames of the usual size
+    LAST_STREAM_ID = 0x7FFFFFFF
     RESETS_REFILL_S = 6                 # a burst of resets is forgotten after so long: 33 a second of 200
 
 cdef enum FrameCost:                    # tokens; the dearer, the more work for us and the rarer in honest traffic
@@ -90,6 +95,8 @@ cdef inline Stream* session_stream(nghttp2_session* h2, int32_t id) noexcept nog
 
 cdef inline int http2_on_begin_frame(nghttp2_session* h2, const nghttp2_frame_hd* hd, void* data) noexcept nogil:
     cdef Session* session = <Session*>data
+    if not session.is_client and not http2_stream_is_known(session, h2, hd):
+        return NGHTTP2_ERR_CALLBACK_FAILURE
     if hd.type == NGHTTP2_DATA:
         if hd.length == 0 and not hd.flags & NGHTTP2_FLAG_END_STREAM:
             return session_spend(session, FRAME_COST_EMPTY, 0)
@@ -109,6 +116,44 @@ cdef inline int http2_on_begin_frame(nghttp2_session* h2, const nghttp2_frame_hd
     return session_spend(session, FRAME_COST_UNKNOWN, 0)
 
 
+cdef inline int http2_stream_is_known(Session* session, nghttp2_session* h2, const nghttp2_frame_hd* hd) noexcept nogil:
+    """RFC 9113 5.1, 5.1.1: a client opens streams in order, and says no more on one that has ended. nghttp2 passes over
+    that, since it does not remember; what was on its way to a stream we reset is passed over here too."""
+    cdef Stream* stream
+    if hd.type == NGHTTP2_PRIORITY and hd.stream_id == 0:
+        session.error_code = NGHTTP2_PROTOCOL_ERROR
+        return 0
+    if (hd.type != NGHTTP2_HEADERS and hd.type != NGHTTP2_DATA) or hd.stream_id == 0:
+        return 1
+    if hd.stream_id > session.last_id:
+        if hd.type == NGHTTP2_HEADERS:
+            session.last_id = hd.stream_id
+        return 1
+    stream = session_stream(h2, hd.stream_id)
+    if stream != NULL and hd.type == NGHTTP2_DATA and hd.length > stream.length_left \
+            and not hd.flags & NGHTTP2_FLAG_PADDED and not http2_was_reset(session, hd.stream_id):
+        http2_reset(session, hd.stream_id, NGHTTP2_PROTOCOL_ERROR)    # RFC 9113 8.1.1, however the frame is cut
+    if stream != NULL or http2_was_reset(session, hd.stream_id):
+        return 1
+    session.error_code = NGHTTP2_STREAM_CLOSED
+    return 0
+
+
+cdef inline int http2_was_reset(const Session* session, int32_t id) noexcept nogil:
+    cdef uint32_t i
+    for i in range(<uint32_t>RESETS_REMEMBERED):
+        if session.reset_ids[i] == id:
+            return 1
+    return 0
+
+
+cdef inline void http2_note_reset(Session* session, int32_t id) noexcept nogil:
+    """We reset this stream (or are about to): its client cannot know yet."""
+    if not http2_was_reset(session, id):
+        session.reset_ids[session.n_resets % RESETS_REMEMBERED] = id
+        session.n_resets += 1
+
+
 cdef inline int http2_on_frame_recv(nghttp2_session* h2, const nghttp2_frame* frame, void* data) noexcept nogil:
     cdef Session* session = <Session*>data
     cdef Stream* stream
@@ -117,7 +162,10 @@ cdef inline int http2_on_frame_recv(nghttp2_session* h2, const nghttp2_frame* fr
         return http2_on_block(session, frame.hd.stream_id, ends)
     if frame.hd.type == NGHTTP2_DATA:
         stream = session_stream(h2, frame.hd.stream_id)
-        if ends and stream != NULL:
+        if ends and stream != NULL and not session.is_client and stream.length_left != FLOW_UNKNOWN_BYTES \
+                and stream.length_left:
+            http2_reset(session, frame.hd.stream_id, NGHTTP2_PROTOCOL_ERROR)          # RFC 9113 8.1.1
+        elif ends and stream != NULL:
             stream.flags |= STREAM_ENDED_IN
             stream_set_ready(session.worker, stream, IO_READABLE)
     elif frame.hd.type == NGHTTP2_RST_STREAM:
@@ -125,6 +173,7 @@ cdef inline int http2_on_frame_recv(nghttp2_session* h2, const nghttp2_frame* fr
     elif frame.hd.type == NGHTTP2_SETTINGS and not frame.hd.flags & NGHTTP2_FLAG_ACK:
         session.max_streams = nghttp2_session_get_remote_settings(h2, NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS)
         if session.is_client:
+            (<EndpointState*>session.conn.owner).http2_max_streams = session.max_streams
             http2_on_ready(session)
     elif frame.hd.type == NGHTTP2_GOAWAY:
         session.is_closing = 1
@@ -142,7 +191,7 @@ cdef inline void http2_on_ready(Session* session) noexcept nogil:
     while stream != NULL:
         n += 1
         if n > session.max_streams:
-            stream.flags |= STREAM_UNPROCESSED
+            stream.flags |= STREAM_UNPROCESSED | STREAM_LEFT_BEHIND
             stream_set_ready(session.worker, stream, IO_FAILED)
         else:
             stream_set_ready(session.worker, stream, IO_WRITABLE)
@@ -219,6 +268,10 @@ cdef inline void http2_on_request(Session* session, int32_t id, int ends, uint8_
     memcpy(down.peer_text, session.conn.peer_text, 16)
     memcpy(down.peer_address, session.conn.peer_address, 16)
     session.conn.requests += 1
+    if session.conn.requests == worker.current.snapshot.limits.max_requests_per_connection or id == LAST_STREAM_ID:
+        session.wants_drain = 1
+    if session.block.seen & BLOCK_HAS_LENGTH:
+        stream.length_left = session.block.length
     stream.head = session.block.text
     session.block.text = NULL
     stream.refusal = reason
@@ -253,7 +306,8 @@ cdef inline void http2_on_response(Session* session, Stream* stream, int ends, u
 
 
 cdef inline void http2_on_trailers(Session* session, Stream* stream, int ends, uint8_t reason) noexcept nogil:
-    if reason or not ends:
+    if reason or not ends or (not session.is_client and stream.length_left
+                              and stream.length_left != FLOW_UNKNOWN_BYTES):
         http2_reset(session, stream.id, NGHTTP2_PROTOCOL_ERROR)       # RFC 9113 8.1: a second block ends its stream
         return
     stream.trailers_in = session.block.text
@@ -263,6 +317,7 @@ cdef inline void http2_on_trailers(Session* session, Stream* stream, int ends, u
 
 
 cdef inline void http2_reset(Session* session, int32_t id, uint32_t code) noexcept nogil:
+    http2_note_reset(session, id)
     nghttp2_submit_rst_stream(<nghttp2_session*>session.h2, NGHTTP2_FLAG_NONE, id, code)
     stream_mark_session(session.worker, session)
 
@@ -279,9 +334,14 @@ cdef inline int http2_on_data(nghttp2_session* h2, uint8_t flags, int32_t id, co
     cdef Buffer* grown
     nghttp2_session_consume_connection(h2, n)
     stream_mark_session(worker, session)
-    if stream == NULL or stream.conn == NULL:
+    if stream == NULL or stream.conn == NULL or (not session.is_client and http2_was_reset(session, id)):
         nghttp2_session_consume_stream(h2, id, n)
         return 0
+    if stream.length_left != FLOW_UNKNOWN_BYTES:
+        if n > stream.length_left:
+            http2_reset(session, id, NGHTTP2_PROTOCOL_ERROR)          # RFC 9113 8.1.1: none of it is handed on
+            return 0
+        stream.length_left -= n
     grown = buffer_append(&worker.buffers, stream.data, <const char*>at, <uint32_t>n)
     if grown == NULL:
         stream.refusal = REASON_OUT_OF_MEMORY
@@ -303,6 +363,7 @@ cdef inline int http2_on_stream_close(nghttp2_session* h2, int32_t id, uint32_t 
         stream_forget(session.worker, stream)
         return 0
     stream.flags |= STREAM_CLOSED
+    stream.error_code = code
     stream_unlink(stream)
     stream.session = NULL
     if session.is_client and not stream.flags & STREAM_HEAD_IN \

@@ -9,12 +9,12 @@ from meshcore.engine.buffer cimport Buffer, buffer_return
 from meshcore.engine.http2_fields cimport (
     http2_fields_of_request, http2_fields_of_response, http2_fields_of_trailers, http2_status_of,
 )
-from meshcore.engine.http2_in cimport http2_reset, session_credit, session_spend, session_stream
+from meshcore.engine.http2_in cimport http2_note_reset, http2_reset, session_credit, session_spend, session_stream
 from meshcore.engine.nghttp2 cimport (
-    NGHTTP2_DATA, NGHTTP2_DATA_FLAG_EOF, NGHTTP2_DATA_FLAG_NO_END_STREAM, NGHTTP2_ERR_DEFERRED,
-    NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE, NGHTTP2_FLAG_END_STREAM, NGHTTP2_FLAG_NONE, NGHTTP2_HEADERS,
-    NGHTTP2_INTERNAL_ERROR, NGHTTP2_NO_ERROR, NGHTTP2_RST_STREAM, nghttp2_data_provider, nghttp2_data_source,
-    nghttp2_frame, nghttp2_nv, nghttp2_session, nghttp2_submit_headers, nghttp2_submit_request,
+    NGHTTP2_DATA, NGHTTP2_DATA_FLAG_EOF, NGHTTP2_DATA_FLAG_NO_END_STREAM, NGHTTP2_ENHANCE_YOUR_CALM,
+    NGHTTP2_ERR_DEFERRED, NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE, NGHTTP2_FLAG_END_STREAM, NGHTTP2_FLAG_NONE,
+    NGHTTP2_HEADERS, NGHTTP2_INTERNAL_ERROR, NGHTTP2_NO_ERROR, NGHTTP2_RST_STREAM, nghttp2_data_provider,
+    nghttp2_data_source, nghttp2_frame, nghttp2_nv, nghttp2_session, nghttp2_submit_headers, nghttp2_submit_request,
     nghttp2_submit_response, nghttp2_submit_rst_stream, nghttp2_submit_trailer,
 )
 from meshcore.engine.state cimport (
@@ -134,11 +134,14 @@ cdef inline int http2_on_frame_send(nghttp2_session* h2, const nghttp2_frame* fr
     if frame.hd.type == NGHTTP2_DATA:
         session_credit(session)
     if frame.hd.type == NGHTTP2_RST_STREAM:
+        http2_note_reset(session, frame.hd.stream_id)
         # A reset the peer provoked counts as one it sent.
         if session.is_client or frame.rst_stream.error_code == NGHTTP2_NO_ERROR \
                 or frame.rst_stream.error_code == NGHTTP2_INTERNAL_ERROR:
             return 0
-        return session_spend(session, 0, 1)
+        if session_spend(session, 0, 1):
+            session.error_code = NGHTTP2_ENHANCE_YOUR_CALM            # session_flush ends it; here nothing may fail
+        return 0
     if session.is_client:
         if frame.hd.type == NGHTTP2_HEADERS:
             stream = session_stream(h2, frame.hd.stream_id)

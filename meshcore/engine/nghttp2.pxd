@@ -95,6 +95,7 @@ cdef extern from "<nghttp2/nghttp2.h>" nogil:
     void nghttp2_option_set_no_http_messaging(nghttp2_option*, int)
     void nghttp2_option_set_no_closed_streams(nghttp2_option*, int)
     void nghttp2_option_set_server_fallback_rfc7540_priorities(nghttp2_option*, int)
+    void nghttp2_option_set_max_continuations(nghttp2_option*, size_t)
     void nghttp2_option_set_max_outbound_ack(nghttp2_option*, size_t)
     void nghttp2_option_set_max_send_header_block_length(nghttp2_option*, size_t)
     void nghttp2_option_set_peer_max_concurrent_streams(nghttp2_option*, uint32_t)
@@ -149,6 +150,7 @@ cdef extern from "<nghttp2/nghttp2.h>" nogil:
         NGHTTP2_FLAG_NONE
         NGHTTP2_FLAG_END_STREAM
         NGHTTP2_FLAG_ACK
+        NGHTTP2_FLAG_PADDED
     enum:
         NGHTTP2_NV_FLAG_NONE
         NGHTTP2_NV_FLAG_NO_INDEX

@@ -10,8 +10,10 @@ from meshcore.engine.conn cimport conn_deadline, conn_drop_input, conn_is_stream
 from meshcore.engine.dispatch cimport dispatch
 from meshcore.engine.downstream cimport downstream_close
 from meshcore.engine.exchange cimport exchange_begin
-from meshcore.engine.flow cimport FLOW_AWAIT_INPUT, FLOW_FINISHED, FLOW_MALFORMED, flow_open, flow_take
-from meshcore.engine.framing cimport chunk_trailers, chunk_write_header
+from meshcore.engine.flow cimport (
+    FLOW_AWAIT_INPUT, FLOW_FINISHED, FLOW_MALFORMED, flow_open, flow_stream_is_whole, flow_take, flow_trailers,
+)
+from meshcore.engine.framing cimport chunk_write_header
 from meshcore.engine.grpc cimport grpc_is_request, grpc_timeout_ns
 from meshcore.engine.head cimport (
     FRAMING_CHUNKED, FRAMING_LENGTH, FRAMING_NONE, HEAD_DONE, HEAD_MORE, METHOD_CONNECT, METHOD_HEAD, METHOD_TRACE,
@@ -23,8 +25,8 @@ from meshcore.engine.input cimport (
     INPUT_AGAIN, INPUT_EOF, INPUT_ERROR, INPUT_READY, input_held, input_keep_partial, input_parser, input_read,
 )
 from meshcore.engine.reasons cimport (
-    REASON_BODY_TOO_LARGE, REASON_DIRECT_RESPONSE, REASON_DRAINING, REASON_HEAD_TOO_LARGE, REASON_LOAD_SHED,
-    REASON_METHOD_NOT_ALLOWED, REASON_NO_ENDPOINT, REASON_OUT_OF_MEMORY, REASON_ROUTE_NOT_FOUND,
+    REASON_BODY_INCOMPLETE, REASON_BODY_TOO_LARGE, REASON_DIRECT_RESPONSE, REASON_DRAINING, REASON_HEAD_TOO_LARGE,
+    REASON_LOAD_SHED, REASON_METHOD_NOT_ALLOWED, REASON_NO_ENDPOINT, REASON_OUT_OF_MEMORY, REASON_ROUTE_NOT_FOUND,
 )
 from meshcore.engine.respond cimport respond_bytes, respond_direct, respond_reason, respond_unparsed
 from meshcore.engine.rewrite cimport ForwardInfo, rewrite_request
@@ -36,13 +38,15 @@ from meshcore.engine.state cimport (
     CONN_CLOSE_AFTER, CONN_IN_EXCHANGE, EXCHANGE_AWAIT_FILTER, EXCHANGE_CONNECT, EXCHANGE_DEADLINE, EXCHANGE_GRPC,
     EXCHANGE_HEAD_METHOD, EXCHANGE_IDEMPOTENT, EXCHANGE_MINOR_0, EXCHANGE_UPGRADE, FLOW_CHUNKED, FLOW_DONE,
     FLOW_LENGTH, FLOW_OPEN, FLOW_STREAM, FLOW_UNKNOWN_BYTES, HOOK_REQUEST, IO_FAILED, IO_PEER_CLOSED, IO_READABLE,
-    LISTENER_REMOVED, Conn, Exchange, ListenerState, Session, Worker,
+    LISTENER_REMOVED, STREAM_ENDED_IN, Conn, Exchange, ListenerState, Session, Stream, Worker,
 )
+from meshcore.engine.stream cimport stream_take
 from meshcore.engine.sys cimport sys_ipv6_text
 from meshcore.engine.tap cimport tap_capture
 
 cdef enum:
     EDIT_ROOM_BYTES = 768               # what forwarding adds to an ordinary head
+    HAND_BODY_BYTES = 16384             # of a stream, sent along with its head
     EDIT_ROOM_LARGE_BYTES = 65536       # ... and what a route's own fields may add at most
 
 
@@ -180,7 +184,7 @@ cdef inline void request_forward(Worker* worker, Exchange* exchange, Head* head,
     if head.framing == FRAMING_NONE:
         exchange.request.state = FLOW_DONE
     else:
-        if conn_is_stream(conn) and (head.framing == FRAMING_CHUNKED or head.content_length):
+        if conn_is_stream(conn) and not (head.framing == FRAMING_LENGTH and head.content_length == 0):
             # The stream itself says when it ends; a length it gave is checked.
             flow_open(&exchange.request, FLOW_STREAM, FLOW_LENGTH if head.framing == FRAMING_LENGTH else FLOW_CHUNKED,
                       head.content_length if head.framing == FRAMING_LENGTH else FLOW_UNKNOWN_BYTES)
@@ -193,7 +197,9 @@ cdef inline void request_forward(Worker* worker, Exchange* exchange, Head* head,
         exchange.body_start_ns = exchange.start_ns
         if exchange.request.state == FLOW_OPEN:
             code = FLOW_AWAIT_INPUT
-            if rest_len:
+            if conn_is_stream(conn):
+                code = request_take_body(exchange, conn, &body, &body_len, limits)
+            elif rest_len:
                 code = flow_take(&exchange.request, rest, rest_len, &used, &body, &body_len, limits)
     if worker.tap_bits and exchange.head_buffer == NULL:
         tap_capture(worker, exchange, head)
@@ -206,6 +212,8 @@ cdef inline void request_forward(Worker* worker, Exchange* exchange, Head* head,
         exchange.total_deadline_ns = exchange.start_ns + route.total_timeout_ns
     if exchange.flags & EXCHANGE_GRPC:
         request_note_deadline(exchange, head)
+    if conn_is_stream(conn) and body_len:
+        stream_take(worker, <Stream*>conn.channel, body_len)
     # The head's bytes are used up: what follows this request stays for the next one.
     if not conn_keep_input(worker, conn, rest + used, rest_len - used) and reason == 0:
         reason = REASON_OUT_OF_MEMORY
@@ -221,6 +229,30 @@ cdef inline void request_forward(Worker* worker, Exchange* exchange, Head* head,
         if exchange.total_deadline_ns:
             conn_deadline(worker, conn, exchange.total_deadline_ns)
         dispatch(worker, exchange)
+
+
+cdef inline int request_take_body(Exchange* exchange, Conn* conn, char** body, uint32_t* body_len,
+                                  const Limits* limits) noexcept nogil:
+    """The body octets a stream has at hand, so that a small request can be sent, and sent again, as one. A FlowCode.
+
+    They stay where they are until stream_take."""
+    cdef Stream* stream = <Stream*>conn.channel
+    cdef uint32_t used
+    cdef uint32_t n = 0
+    cdef int code
+    if stream.data != NULL:
+        n = stream.data.end - stream.data.start
+        if n > HAND_BODY_BYTES:
+            n = HAND_BODY_BYTES
+        code = flow_take(&exchange.request, stream.data.data + stream.data.start, n, &used, body, body_len, limits)
+        if code >= FLOW_MALFORMED:
+            return code
+    if not stream.flags & STREAM_ENDED_IN or (stream.data != NULL and n < stream.data.end - stream.data.start):
+        return FLOW_AWAIT_INPUT
+    if not flow_stream_is_whole(&exchange.request):
+        return FLOW_MALFORMED + REASON_BODY_INCOMPLETE
+    exchange.request.state = FLOW_DONE
+    return FLOW_FINISHED
 
 
 cdef inline void request_note_deadline(Exchange* exchange, const Head* head) noexcept nogil:
@@ -315,7 +347,7 @@ cdef inline uint8_t request_append_chunk(Exchange* exchange, Buffer* buffer, con
         memcpy(buffer.data + buffer.end + header + body_len, b"\r\n", 2)
         buffer.end += header + body_len + 2
     if body_is_whole:
-        chunk_trailers(&exchange.request.decoder, &trailers, &trailers_len)
+        flow_trailers(&exchange.request, exchange.down, &trailers, &trailers_len)
         if buffer.size_bytes - buffer.end < trailers_len + 8:
             trailers_len = 0            # RFC 9110 6.5.1: a recipient may discard trailers
         memcpy(buffer.data + buffer.end, b"0\r\n", 3)

@@ -14,20 +14,21 @@ from meshcore.engine.conn cimport conn_close, conn_deadline, conn_open_stream, c
 from meshcore.engine.endpoint cimport EndpointState
 from meshcore.engine.http2_head cimport block_free
 from meshcore.engine.http2_in cimport (
-    FRAMES_BURST, http2_on_begin_frame, http2_on_begin_headers, http2_on_data, http2_on_frame_recv, http2_on_header,
-    http2_on_stream_close,
+    FRAMES_BURST, MAX_CONTINUATIONS, http2_on_begin_frame, http2_on_begin_headers, http2_on_data, http2_on_frame_recv,
+    http2_on_header, http2_on_stream_close, http2_was_reset, session_stream,
 )
 from meshcore.engine.http2_out cimport http2_on_frame_send, http2_submit
 from meshcore.engine.nghttp2 cimport (
-    NGHTTP2_ENHANCE_YOUR_CALM, NGHTTP2_ERR_FLOODED, NGHTTP2_ERR_TOO_MANY_CONTINUATIONS, NGHTTP2_ERR_TOO_MANY_SETTINGS,
-    NGHTTP2_FLAG_NONE, NGHTTP2_NO_ERROR, NGHTTP2_PROTOCOL_ERROR, NGHTTP2_SETTINGS_ENABLE_CONNECT_PROTOCOL,
-    NGHTTP2_SETTINGS_ENABLE_PUSH, NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE, NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS,
-    NGHTTP2_SETTINGS_MAX_HEADER_LIST_SIZE, NGHTTP2_SETTINGS_NO_RFC7540_PRIORITIES, nghttp2_mem,
-    nghttp2_option, nghttp2_option_del, nghttp2_option_new, nghttp2_option_set_max_outbound_ack,
-    nghttp2_option_set_no_auto_window_update, nghttp2_option_set_no_closed_streams,
-    nghttp2_option_set_no_http_messaging, nghttp2_session, nghttp2_session_callbacks, nghttp2_session_callbacks_del,
-    nghttp2_session_callbacks_new, nghttp2_session_callbacks_set_on_begin_frame_callback,
-    nghttp2_session_callbacks_set_on_begin_headers_callback,
+    NGHTTP2_CONTINUATION, NGHTTP2_DATA, NGHTTP2_ENHANCE_YOUR_CALM, NGHTTP2_ERR_FLOODED,
+    NGHTTP2_ERR_TOO_MANY_CONTINUATIONS, NGHTTP2_ERR_TOO_MANY_SETTINGS, NGHTTP2_FLAG_NONE, NGHTTP2_NO_ERROR,
+    NGHTTP2_PROTOCOL_ERROR, NGHTTP2_SETTINGS_ENABLE_CONNECT_PROTOCOL, NGHTTP2_SETTINGS_ENABLE_PUSH,
+    NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE, NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS,
+    NGHTTP2_SETTINGS_MAX_HEADER_LIST_SIZE, NGHTTP2_SETTINGS_NO_RFC7540_PRIORITIES, NGHTTP2_STREAM_CLOSED, nghttp2_mem,
+    nghttp2_option, nghttp2_option_del, nghttp2_option_new, nghttp2_option_set_max_continuations,
+    nghttp2_option_set_max_outbound_ack, nghttp2_option_set_no_auto_window_update,
+    nghttp2_option_set_no_closed_streams, nghttp2_option_set_no_http_messaging, nghttp2_session,
+    nghttp2_session_callbacks, nghttp2_session_callbacks_del, nghttp2_session_callbacks_new,
+    nghttp2_session_callbacks_set_on_begin_frame_callback, nghttp2_session_callbacks_set_on_begin_headers_callback,
     nghttp2_session_callbacks_set_on_data_chunk_recv_callback, nghttp2_session_callbacks_set_on_frame_recv_callback,
     nghttp2_session_callbacks_set_on_frame_send_callback, nghttp2_session_callbacks_set_on_header_callback,
     nghttp2_session_callbacks_set_on_stream_close_callback, nghttp2_session_client_new3, nghttp2_session_del,
@@ -77,6 +78,7 @@ cdef inline int session_worker_init(Worker* worker) noexcept nogil:
     nghttp2_option_set_no_http_messaging(option, 1)   # http2_head is stricter, and has a reason for each refusal
     nghttp2_option_set_no_closed_streams(option, 1)
     nghttp2_option_set_max_outbound_ack(option, SESSION_MAX_ACKS)
+    nghttp2_option_set_max_continuations(option, 0x7FFFFFFF)          # counted by session_counts
     return 1
 
 
@@ -120,6 +122,9 @@ cdef inline Session* session_open(Worker* worker, Conn* conn, int is_client) noe
     session.conn = conn
     session.is_client = <uint8_t>is_client
     session.max_streams = SESSION_MAX_STREAMS_BEFORE_SETTINGS
+    session.preface_left = 0 if is_client else 24
+    if is_client and (<EndpointState*>conn.owner).http2_max_streams:
+        session.max_streams = (<EndpointState*>conn.owner).http2_max_streams
     session.frames = FRAMES_BURST
     session.resets = limits.http2_max_resets
     session.refilled_ns = worker.now_ns
@@ -178,6 +183,9 @@ cdef inline Conn* session_request(Worker* worker, Session* session) noexcept nog
         return NULL
     if session.has_served:
         conn.flags |= CONN_REUSED
+    session.conn.requests += 1
+    if session.conn.requests == session.max_requests:
+        session.is_closing = 1          # RFC 9113 5.1.1: no GOAWAY is needed to open no more
     return conn
 
 
@@ -193,10 +201,14 @@ cdef inline void session_adopt(Session* session, EndpointState* endpoint) noexce
 
 cdef inline int session_feed(Worker* worker, Session* session, const char* at, uint32_t n) noexcept nogil:
     """Let the session read. 1, or 0: it is at its end, and what it has to say about that is to be flushed."""
-    cdef ssize_t code = nghttp2_session_mem_recv(<nghttp2_session*>session.h2, <const uint8_t*>at, n)
+    cdef ssize_t code
     stream_mark_session(worker, session)
-    if code >= 0:
-        return 1
+    if session_counts(session, <const uint8_t*>at, n):
+        code = nghttp2_session_mem_recv(<nghttp2_session*>session.h2, <const uint8_t*>at, n)
+        if code >= 0:
+            return 1
+    else:
+        code = NGHTTP2_ERR_TOO_MANY_CONTINUATIONS
     if session.error_code == 0:
         session.error_code = NGHTTP2_ENHANCE_YOUR_CALM if code == NGHTTP2_ERR_FLOODED \
             or code == NGHTTP2_ERR_TOO_MANY_CONTINUATIONS or code == NGHTTP2_ERR_TOO_MANY_SETTINGS \
@@ -204,6 +216,48 @@ cdef inline int session_feed(Worker* worker, Session* session, const char* at, u
     session.is_closing = session.has_ended = 1
     nghttp2_session_terminate_session(<nghttp2_session*>session.h2, session.error_code)
     return 0
+
+
+cdef inline int session_counts(Session* session, const uint8_t* at, uint32_t n) noexcept nogil:
+    """Follow the frames in what came, for what nghttp2 counts by reads and not by frames: CONTINUATION, of which a block
+    may have so many (VU#421644); and for what it passes over in silence: DATA on a stream that has ended. 0: the end."""
+    cdef uint32_t i = 0
+    cdef uint32_t step
+    if session.preface_left:
+        i = session.preface_left if session.preface_left < n else n
+        session.preface_left -= <uint8_t>i
+    while i < n:
+        if session.frame_left:
+            step = session.frame_left if session.frame_left < n - i else n - i
+            session.frame_left -= step
+            i += step
+            continue
+        session.frame_head[session.frame_head_len] = at[i]
+        session.frame_head_len += 1
+        i += 1
+        if session.frame_head_len < 9:
+            continue
+        session.frame_head_len = 0
+        session.frame_left = <uint32_t>session.frame_head[0] << 16 | <uint32_t>session.frame_head[1] << 8 \
+            | session.frame_head[2]
+        if session.frame_head[3] != NGHTTP2_CONTINUATION:
+            session.n_continuations = 0
+            if session.frame_head[3] == NGHTTP2_DATA and not session.is_client and not session_awaits_data(session):
+                session.error_code = NGHTTP2_STREAM_CLOSED
+                return 0
+        else:
+            session.n_continuations += 1
+            if session.n_continuations > MAX_CONTINUATIONS:
+                return 0
+    return 1
+
+
+cdef inline int session_awaits_data(const Session* session) noexcept nogil:
+    # Of streams that nghttp2 has not come to yet (their HEADERS may stand before this in the same read) nothing is said.
+    cdef int32_t id = (<int32_t>session.frame_head[5] & 0x7F) << 24 | <int32_t>session.frame_head[6] << 16 \
+        | <int32_t>session.frame_head[7] << 8 | session.frame_head[8]
+    return id == 0 or id > session.last_id or (session.in_block and id == session.last_id) \
+        or session_stream(<nghttp2_session*>session.h2, id) != NULL or http2_was_reset(session, id)
 
 
 cdef inline int session_flush(Worker* worker, Session* session) noexcept nogil:
@@ -216,6 +270,9 @@ cdef inline int session_flush(Worker* worker, Session* session) noexcept nogil:
     cdef uint32_t held = 0
     if not session.is_connected or conn.out_buffer != NULL:
         return 1
+    if session.wants_drain:
+        session.wants_drain = 0
+        session_drain(worker, session)
     while session.dirty != NULL:
         stream = session.dirty
         session.dirty = stream.dirty_next
@@ -223,6 +280,9 @@ cdef inline int session_flush(Worker* worker, Session* session) noexcept nogil:
         if stream.conn != NULL:
             http2_submit(worker, session, stream)
     while conn.out_buffer == NULL:
+        if session.error_code and not session.has_ended:
+            session.is_closing = session.has_ended = 1
+            nghttp2_session_terminate_session(h2, session.error_code)
         n = nghttp2_session_mem_send(h2, &frames)
         if n < 0:
             return 0

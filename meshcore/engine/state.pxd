@@ -163,6 +163,8 @@ cdef struct Stream:                     # one exchange's side of a session: the 
     Buffer* data                        # body octets that came, not yet taken
     Buffer* trailers_in                 # "name: value CRLF" lines
     Buffer* trailers_out
+    uint64_t length_left                # of a request that told its length; else FLOW_UNKNOWN_BYTES
+    uint32_t error_code                 # it was closed with; 0: none
 
 
 cdef struct Session:
@@ -195,6 +197,16 @@ cdef struct Session:
     uint8_t has_said_goaway
     uint8_t has_begun                   # a stream was opened
     uint32_t error_code                 # it ends for; 0: none
+    uint32_t max_requests               # upstream: streams it may carry in all; 0: any number
+    int32_t last_id                     # highest stream the client has opened
+    int32_t reset_ids[32]               # streams we reset lately: what the client had on its way to them is no fault
+    uint32_t n_resets
+    uint32_t frame_left                 # of the frame being read: payload octets to come
+    uint8_t frame_head[9]
+    uint8_t frame_head_len
+    uint8_t preface_left                # of the client's connection preface
+    uint8_t n_continuations             # in a row
+    uint8_t wants_drain                 # enough streams were served
     uint64_t idle_timeout_ns
 
 

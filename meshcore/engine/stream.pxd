@@ -16,9 +16,9 @@ from meshcore.engine.nghttp2 cimport (
 )
 from meshcore.engine.slab cimport slab_return, slab_take
 from meshcore.engine.state cimport (
-    CONN_AGAIN, CONN_BLOCKED, CONN_EOF, CONN_ERROR, CONN_OK, CONN_UPSTREAM, IO_FAILED, IO_PEER_CLOSED, IO_READABLE,
-    STREAM_CLOSED, STREAM_DEFERRED, STREAM_DIRTY, STREAM_ENDED_IN, STREAM_ENDED_OUT, STREAM_HEAD_OUT_DUE,
-    STREAM_HEAD_TAKEN, STREAM_READY, STREAM_UNLISTED, Conn, Session, Stream, Worker,
+    CONN_AGAIN, CONN_BLOCKED, CONN_EOF, CONN_ERROR, CONN_OK, CONN_UPSTREAM, FLOW_UNKNOWN_BYTES, IO_FAILED,
+    IO_PEER_CLOSED, IO_READABLE, STREAM_CLOSED, STREAM_DEFERRED, STREAM_DIRTY, STREAM_ENDED_IN, STREAM_ENDED_OUT,
+    STREAM_HEAD_OUT_DUE, STREAM_HEAD_TAKEN, STREAM_READY, STREAM_UNLISTED, Conn, Session, Stream, Worker,
 )
 
 
@@ -33,6 +33,8 @@ cdef inline Stream* stream_open(Worker* worker, Session* session, Conn* conn) no
     stream.flags = STREAM_HEAD_OUT_DUE
     stream.ready_io = 0
     stream.refusal = 0
+    stream.error_code = 0
+    stream.length_left = FLOW_UNKNOWN_BYTES
     stream.head = stream.data = stream.trailers_in = stream.trailers_out = NULL
     stream.dirty_next = stream.ready_next = NULL
     stream.prev = NULL
@@ -58,10 +60,11 @@ cdef inline int stream_recv(Worker* worker, Conn* conn, char* at, uint32_t room,
     if n[0] > room:
         n[0] = room
     memcpy(at, source.data + source.start, n[0])
-    source.start += n[0]
     if source == stream.data:
-        stream_took(worker, stream, n[0])
-    elif source.start == source.end:
+        stream_take(worker, stream, n[0])
+        return CONN_OK
+    source.start += n[0]
+    if source.start == source.end:
         stream.flags |= STREAM_HEAD_TAKEN
         stream_drop_head(worker, stream)
     return CONN_OK
@@ -104,8 +107,9 @@ cdef inline void stream_drop_head(Worker* worker, Stream* stream) noexcept nogil
         stream.head = NULL
 
 
-cdef inline void stream_took(Worker* worker, Stream* stream, uint32_t n) noexcept nogil:
-    # The exchange has handed these octets on: the peer may send as many again.
+cdef inline void stream_take(Worker* worker, Stream* stream, uint32_t n) noexcept nogil:
+    """Take the first `n` octets of its data: the exchange has handed them on, the peer may send as many again."""
+    stream.data.start += n
     if stream.data.start == stream.data.end:
         buffer_return(&worker.buffers, stream.data)
         stream.data = NULL

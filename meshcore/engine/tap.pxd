@@ -7,9 +7,10 @@ from libc.stdint cimport int32_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcmp, memcpy
 
 from meshcore.engine.buffer cimport buffer_return, buffer_take
+from meshcore.engine.conn cimport conn_is_stream
 from meshcore.engine.head cimport Head
 from meshcore.engine.ring cimport ring_claim, ring_publish
-from meshcore.engine.state cimport MAX_TAPS, Conn, Exchange, TapSession, Worker
+from meshcore.engine.state cimport MAX_TAPS, Conn, Exchange, Stream, TapSession, Worker
 from meshcore.engine.sys cimport atomic_add_u64, atomic_load_u64, atomic_store_u64, sys_ipv6_text
 
 cdef enum TapKind:
@@ -19,6 +20,7 @@ cdef enum TapKind:
 
 cdef enum:
     TAP_RING_SLOTS = 4096
+    TAP_NO_RESET = 0xFFFFFFFF
 
 
 cdef struct TapText:                    # what a tap shows of a request, kept in Exchange.head_buffer
@@ -39,6 +41,7 @@ cdef struct TapRecord:
     uint16_t src_port
     uint16_t status
     uint32_t worker
+    uint32_t reset_error                # HTTP/2: the code a stream was closed with; TAP_NO_RESET
     int32_t route_slot
     int32_t cluster_slot
     uint64_t stream
@@ -104,6 +107,7 @@ cdef inline void tap_write(Worker* worker, Exchange* exchange, uint8_t kind, uin
     record.status = exchange.status
     record.grpc_status = exchange.grpc_status
     record.worker = worker.index
+    record.reset_error = tap_reset_error(exchange) if kind == TAP_END else TAP_NO_RESET
     record.stream = exchange.stream
     record.wall_ns = now_ns + worker.wall_offset_ns
     record.latency_ns = latency_ns
@@ -132,6 +136,20 @@ cdef inline void tap_write(Worker* worker, Exchange* exchange, uint8_t kind, uin
         record.text.method_len = 0
         record.text.authority_len = record.text.path_len = 0
     ring_publish(&worker.tap_ring)
+
+
+cdef inline uint32_t tap_reset_error(const Exchange* exchange) noexcept nogil:
+    """Which side cut its stream short, and how: the endpoint's code, else the client's."""
+    cdef const Stream* stream
+    if exchange.up != NULL and conn_is_stream(exchange.up):
+        stream = <const Stream*>exchange.up.channel
+        if stream.error_code:
+            return stream.error_code
+    if exchange.down != NULL and conn_is_stream(exchange.down):
+        stream = <const Stream*>exchange.down.channel
+        if stream.error_code:
+            return stream.error_code
+    return TAP_NO_RESET
 
 
 cdef inline void tap_release(Worker* worker, Exchange* exchange) noexcept nogil:
