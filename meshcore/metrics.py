@@ -216,6 +216,11 @@ def _endpoints(page: _Page, stats: Stats) -> None:
         "Peak EWMA latency the balancer sees.",
         ((labels, row.ewma_ms / 1e3) for labels, row in rows),
     )
+    page.gauge(
+        "mesh_endpoint_original_destinations",
+        "Addresses behind the one row of a cluster of original destinations now.",
+        _column(rows, "destinations"),
+    )
     page.counter("mesh_endpoint_received_bytes_total", "Body bytes read from the endpoint.", _column(rows, "bytes_in"))
     page.counter("mesh_endpoint_sent_bytes_total", "Body bytes written to the endpoint.", _column(rows, "bytes_out"))
 

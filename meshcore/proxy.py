@@ -18,6 +18,7 @@ from typing import Any
 
 from meshcore._fastpath import Engine, FilterLoop, TapHub
 from meshcore.config import Config, Diff, Duration, compile_plan, diff, read
+from meshcore.config.plan import INTERCEPTION
 from meshcore.errors import ConfigError, EngineError
 from meshcore.filters import Registry, RequestFilter, ResponseFilter
 from meshcore.sockets import open_listener
@@ -154,6 +155,7 @@ class Proxy:
             if self._engine is None:
                 self._config = new
                 return changes
+            _check_transparency(self._config, new)
             plan = compile_plan(new)
             if plan["workers"] != self._engine.n_workers:
                 # Threads are fixed for a process's life: the rest of the change is still worth having.
@@ -176,7 +178,10 @@ class Proxy:
                     bound[key] = self._bound[key]
                     continue
                 sockets[key], bound[key] = open_listener(
-                    listener["address"], self._engine.n_workers, deferred_accept=listener["deferred_accept"]
+                    listener["address"],
+                    self._engine.n_workers,
+                    deferred_accept=listener["deferred_accept"],
+                    transparent=listener["interception"] == INTERCEPTION["tproxy"],
                 )
             self._engine.apply(plan, sockets)
         except BaseException:
@@ -246,3 +251,15 @@ class Proxy:
         if self._engine is None or self._hub is None:
             raise EngineError("the proxy is not running: nothing to tap")
         return open_session(self._engine, self._hub, filter if filter is not None else tap_filter(**conditions))
+
+
+def _check_transparency(old: Config, new: Config) -> None:
+    """A listening socket is made for TPROXY or it is not: one that stays cannot change."""
+    before = {(one.name, one.address): one.original_destination for one in old.listeners}
+    for one in new.listeners:
+        was = before.get((one.name, one.address), one.original_destination)
+        if was != one.original_destination and "tproxy" in (was, one.original_destination):
+            raise ConfigError(
+                f"listener '{one.name}': original_destination cannot change from {was} to {one.original_destination} "
+                "while it listens; give the listener another name, or restart"
+            )

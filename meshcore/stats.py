@@ -201,6 +201,8 @@ class EndpointStats(msgspec.Struct, frozen=True, kw_only=True):
     ewma_ms: float = 0.0
     bytes_in: int = 0
     bytes_out: int = 0
+    destinations: int = 0
+    """Addresses behind this row now, of a cluster whose endpoints are original destinations; summed over workers."""
     latency: Histogram = Histogram()
     seconds: float = 0.0
 
@@ -364,7 +366,7 @@ def snapshot(raw: dict[str, Any], *, started_ns: int | None = None, taken_ns: in
 
 # What is true now, not counted: a difference of two of them means nothing.
 _GAUGES = frozenset(
-    "index name cluster address weight active idle open_connections ejected ewma_ms in_flight queue_len"
+    "index name cluster address weight destinations active idle open_connections ejected ewma_ms in_flight queue_len"
     " connections upstream_connections filters_waiting buffers_bytes memory_bytes seconds endpoints".split()
 )
 

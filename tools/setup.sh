@@ -52,11 +52,20 @@ missing_packages() {
     command -v make >/dev/null || echo make
     find_python >/dev/null || echo python3 python3-venv python3-dev
     case $GROUP in
-        test) have nginx || echo nginx-light; have curl || echo curl; have h2load || echo nghttp2-client
-            have nghttpd || echo nghttp2-server; have nghttpx || echo nghttp2-proxy ;;
+        test)
+            have nginx || echo nginx-light; have curl || echo curl; have h2load || echo nghttp2-client
+            have nghttpd || echo nghttp2-server; have nghttpx || echo nghttp2-proxy
+            # For the scenarios between network namespaces; without them, or without root, these are skipped.
+            have ip || echo iproute2; have setpriv || echo util-linux; have nft || echo nftables
+            have iptables || echo iptables; have tcpdump || echo tcpdump
+            have psql || echo postgresql-client; have_postgres || echo postgresql
+            ;;
         bench) have nginx || echo nginx-light; have haproxy || echo haproxy; have strace || echo strace ;;
     esac
 }
+
+# Debian keeps PostgreSQL's server programs, one folder a version, off everybody's PATH.
+have_postgres() { have initdb || ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1; }
 
 # Daemons live in sbin, which is not on every user's PATH.
 have() { PATH=$PATH:/usr/sbin:/sbin command -v "$1" >/dev/null; }

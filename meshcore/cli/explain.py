@@ -12,7 +12,7 @@ import click
 
 from meshcore._fastpath import RouteTableDoor
 from meshcore.cli.check import addresses_of
-from meshcore.config import Config, Listener, Match, Route, load
+from meshcore.config import Cluster, Config, Listener, Match, Route, load
 from meshcore.config.references import route_names_of
 from meshcore.tap_sessions import method_number
 
@@ -136,7 +136,7 @@ def _fate(config: Config, route: Route, path: str, query: str) -> dict[str, Any]
                 "name": name,
                 "share_percent": round(100 * weight / total, 2),
                 "balancer": clusters[name].balancer,
-                "endpoints": addresses_of(clusters[name]),
+                "endpoints": addresses_of(clusters[name]) or _at_run_time(clusters[name]),
                 "connect_timeout": str(clusters[name].connect_timeout),
             }
             for name, weight in shares
@@ -154,6 +154,13 @@ def _fate(config: Config, route: Route, path: str, query: str) -> dict[str, Any]
         else "none",
         "max_body": route.max_body or "no limit",
     }
+
+
+def _at_run_time(cluster: Cluster) -> list[str]:
+    if cluster.type == "static":
+        return []
+    host = "loopback" if cluster.to == "loopback" else "where the client was going"
+    return [f"{host}, port {cluster.port}" if cluster.port else host]
 
 
 def _rewritten(route: Route, path: str) -> str:

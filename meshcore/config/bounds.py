@@ -114,6 +114,15 @@ class Limits(Section, frozen=True, kw_only=True):
             "200: a browser leaving a page resets a hundred, a rapid-reset attack thousands.",
         ),
     ] = 200
+    max_original_destinations: Annotated[
+        int,
+        Key(
+            IntKind(1, 65_536),
+            "Addresses per worker that clusters of `type: original_destination` keep connections and breakers for. The one "
+            "longest unused makes room; while all are in use, more answer 503.",
+            "1024: about 0.6 KiB each; few services speak to as many.",
+        ),
+    ] = 1024
     buffer_memory: Annotated[
         SizeLike,
         Key(

@@ -138,6 +138,31 @@ class Cluster(Section, frozen=True, kw_only=True):
     noun: ClassVar[str] = "cluster"
 
     name: Annotated[str, Key(NAME, "Name that routes use.")]
+    type: Annotated[
+        str,
+        Key(
+            WordKind("static", "original_destination"),
+            "`original_destination`: the one endpoint of each connection is where its client was going, for listeners "
+            "that intercept. Connections are pooled, limited and ejected by address; statistics have one row for all.",
+            "static: what `endpoints` lists.",
+        ),
+    ] = "static"
+    to: Annotated[
+        str,
+        Key(
+            WordKind("original", "loopback"),
+            "Host of an original destination: as it was, or 127.0.0.1 (::1) for applications that listen nowhere else.",
+            "original: with `loopback`, callers reach all that listens on loopback, be it meant for them or not.",
+        ),
+    ] = "original"
+    port: Annotated[
+        int,
+        Key(
+            IntKind(1, 65_535, zero="as it was"),
+            "Port of an original destination, when its host is to be spoken to at another.",
+            "As it was.",
+        ),
+    ] = 0
     endpoints: Annotated[
         Sequence[Endpoint | str],
         Key(
@@ -201,11 +226,12 @@ class Cluster(Section, frozen=True, kw_only=True):
     protocol: Annotated[
         str,
         Key(
-            WordKind("http1", "http2"),
-            "What its endpoints are spoken to in. `http2`: by prior knowledge, the requests of a worker share connections.",
-            "http1: every server speaks it.",
+            WordKind("auto", "http1", "http2", "same"),
+            "What its endpoints are spoken to in. `http2`: by prior knowledge, the requests of a worker share connections. "
+            "`same`: as the client of each request speaks.",
+            "auto: http1, which every server speaks; for original destinations same, for their clients know whom they meant.",
         ),
-    ] = "http1"
+    ] = "auto"
     proxy_protocol: Annotated[
         str,
         Key(
@@ -218,6 +244,14 @@ class Cluster(Section, frozen=True, kw_only=True):
     retry_budget: Annotated[RetryBudget, Key(SectionKind(RetryBudget), "Bound on retries.")] = RetryBudget()
 
     def rules(self) -> Iterator[Bad]:
+        if self.type == "original_destination":
+            if self.endpoints:
+                hint = "leave them out, or leave out type: original_destination"
+                yield Bad("its endpoint is where each client was going; it lists others", hint, path=("endpoints",))
+        else:
+            for key in ("to", "port"):
+                if getattr(self, key) not in ("original", 0):
+                    yield Bad(f"'{key}' changes an original destination", "set type: original_destination", path=(key,))
         seen: set[str] = set()
         for index, endpoint in enumerate(self.endpoints):
             address = endpoint.address  # type: ignore[union-attr]

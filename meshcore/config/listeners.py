@@ -8,10 +8,14 @@ from typing import Annotated, ClassVar
 from .addresses import AddressKind
 from .section import Section
 from .units import Duration, DurationKind, DurationLike
-from .values import NAME, Bad, BoolKind, Key, ListKind, WordKind
+from .values import NAME, Bad, BoolKind, IntKind, Key, ListKind, WordKind
 
 _BOOL = BoolKind()
 _NAMES = ListKind(NAME, most=100_000, unique=True)
+_PORTS = ListKind(IntKind(1, 65_535), most=1024, unique=True)
+
+# SMTP, its submission, MySQL, Galera, PostgreSQL, Redis, Elasticsearch between its nodes, memcached: what Linkerd skips.
+OPAQUE_PORTS = (25, 587, 3306, 4444, 5432, 6379, 9300, 11211)
 
 
 class Listener(Section, frozen=True, kw_only=True):
@@ -53,10 +57,28 @@ class Listener(Section, frozen=True, kw_only=True):
         Key(
             DurationKind("10ms", "1m"),
             "A client silent for so long waits for the server to speak first. Halved for each that did, down to 1/64; "
-            "grows back with clients that speak.",
+            "grows back with clients that speak. On a listener that intercepts, each destination has its own wait.",
             "1s: who speaks first does so within a round trip.",
         ),
     ] = Duration("1s")
+    original_destination: Annotated[
+        str,
+        Key(
+            WordKind("off", "redirect", "tproxy"),
+            "How connections come here that were going elsewhere: `redirect`, by iptables' REDIRECT or nft's redirect; "
+            "`tproxy`, by TPROXY, which needs CAP_NET_ADMIN. Where they were going is where a cluster of `type: "
+            "original_destination` sends them. Those that were going to the proxy itself are reset.",
+            "off: clients name this address. `meshproxy intercept` writes the rules.",
+        ),
+    ] = "off"
+    opaque_ports: Annotated[
+        Sequence[int] | None,
+        Key(
+            _PORTS,
+            "Intercepted connections to these ports go along `tcp_route` at once, without a look at their first bytes.",
+            f"{', '.join(map(str, OPAQUE_PORTS))}: there servers speak first, or nobody speaks HTTP.",
+        ),
+    ] = None
     routes: Annotated[
         Sequence[str] | None,
         Key(
@@ -99,6 +121,12 @@ class Listener(Section, frozen=True, kw_only=True):
     ] = False
 
     def rules(self) -> Iterator[Bad]:
+        if self.opaque_ports is not None and (self.protocol != "detect" or self.original_destination == "off"):
+            yield Bad(
+                "only a listener that detects and intercepts looks at ports",
+                "set protocol: detect and original_destination: redirect, or leave it out",
+                path=("opaque_ports",),
+            )
         if self.protocol == "http":
             if self.tcp_route is not None:
                 yield Bad("only `protocol: tcp` and `protocol: detect` have one", "leave it out", path=("tcp_route",))

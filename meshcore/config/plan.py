@@ -14,7 +14,7 @@ from typing import Any
 
 from ..errors import ConfigError, Problem
 from .addresses import join_address, split_address
-from .listeners import Listener
+from .listeners import OPAQUE_PORTS, Listener
 from .loader import origin_of
 from .references import route_names_of
 from .routes import HeaderEdits, Route
@@ -25,6 +25,8 @@ BALANCERS = {"round_robin": 0, "random": 1, "least_request": 2, "peak_ewma": 3} 
 RETRY_ON = {"connect_failure": 1, "reset": 2, "502": 4, "503": 8, "504": 16}  # snapshot.RetryOn
 X_FORWARDED = {"off": 0, "append": 1, "replace": 2}  # snapshot.Forwarding.x_forwarded
 PROXY_VERSIONS = {"off": 0, "v1": 1, "v2": 2, "any": 3}  # proxy_protocol: bits of the versions
+UPSTREAM_PROTOCOLS = {"http1": 0, "http2": 1, "same": 2}  # snapshot.UpstreamProtocol
+INTERCEPTION = {"off": 0, "redirect": 1, "tproxy": 2}  # snapshot.Interception
 HEADER_SET, HEADER_ADD, HEADER_REMOVE = 0, 1, 2  # snapshot.HeaderOpKind
 MATCH_ANY, MATCH_EXACT, MATCH_PATTERN = 0, 1, 2  # routes.RouteMatch: any, exact, wildcard or prefix
 
@@ -80,6 +82,7 @@ def compile_plan(config: Config, version: int = 1, resolve: Resolver = system_re
             "http2_max_streams": limits.http2_max_streams,
             "http2_stream_window_bytes": limits.http2_stream_window,
             "http2_max_resets": limits.http2_max_resets,
+            "max_original_destinations": limits.max_original_destinations,
         },
         "forwarding": {
             "via": config.forwarding.via or None,
@@ -134,7 +137,10 @@ def _cluster(cluster: Any, addresses: Mapping[str, list[str]]) -> dict[str, Any]
         "idle_timeout_ns": _or_never(pool.idle_timeout),
         "max_requests_per_connection": pool.max_requests_per_connection,
         "proxy_version": PROXY_VERSIONS[cluster.proxy_protocol],
-        "http2": cluster.protocol == "http2",
+        "speaks": UPSTREAM_PROTOCOLS[_upstream_protocol(cluster)],
+        "is_original_destination": cluster.type == "original_destination",
+        "is_to_loopback": cluster.to == "loopback",
+        "to_port": cluster.port,
         "endpoints": endpoints,
         "breaker": {
             "consecutive_failures": breaker.consecutive_failures,
@@ -149,6 +155,12 @@ def _cluster(cluster: Any, addresses: Mapping[str, list[str]]) -> dict[str, Any]
             "ttl_ms": int(budget.ttl) // 1_000_000,
         },
     }
+
+
+def _upstream_protocol(cluster: Any) -> str:
+    if cluster.protocol != "auto":
+        return str(cluster.protocol)
+    return "same" if cluster.type == "original_destination" else "http1"
 
 
 def _socket_addresses(address: str, resolved: Mapping[str, list[str]]) -> Iterable[dict[str, Any]]:
@@ -238,7 +250,15 @@ def _listener(config: Config, listener: Listener, addresses: Mapping[str, list[s
         "proxy_versions": PROXY_VERSIONS[listener.proxy_protocol],
         "http2": listener.http2,
         "deferred_accept": listener.deferred_accept,
+        "interception": INTERCEPTION[listener.original_destination],
+        "opaque_ports": _opaque_ports(listener),
     }
+
+
+def _opaque_ports(listener: Listener) -> list[int]:
+    if listener.protocol != "detect" or listener.original_destination == "off":
+        return []
+    return list(OPAQUE_PORTS if listener.opaque_ports is None else listener.opaque_ports)
 
 
 def _is_name(host: str) -> bool:

@@ -70,6 +70,7 @@ def problems_between(
                 unknown("route", f"listener '{listener.name}'", name, route_names, path)
     _tcp_routes(listeners, routes, problems)
     _proxy_headers(listeners, routes, clusters, problems)
+    _original_destinations(listeners, routes, clusters, problems)
     _addresses(listeners, admin, problems)
     return problems
 
@@ -151,6 +152,40 @@ def _proxy_headers(
                 )
 
 
+def _original_destinations(
+    listeners: Sequence[Any], routes: Sequence[Any], clusters: Sequence[Any], problems: list[Problem]
+) -> None:
+    """A cluster without endpoints of its own needs connections that were going somewhere."""
+    wanting = {one.name for one in clusters if one is not None and one.type == "original_destination"}
+    if not wanting:
+        return
+    tcp = tcp_route_names(listeners)
+    for index, listener in enumerate(listeners):
+        if listener is None or listener.original_destination != "off":
+            continue
+        for route in routes:
+            if route is None or not _serves(listener, route.name, tcp):
+                continue
+            for name in [route.to, *(share.cluster for share in route.split)]:
+                if name in wanting:
+                    problems.append(
+                        Problem(
+                            message=f"listener '{listener.name}' intercepts nothing, but its route '{route.name}' goes to "
+                            f"cluster '{name}', which sends connections where they were going",
+                            hint="set original_destination: redirect on the listener, or name its routes without this one",
+                            path=("listeners", index),
+                        )
+                    )
+
+
+def _serves(listener: Any, route_name: str, tcp_routes: Collection[str]) -> bool:
+    if listener.tcp_route == route_name:
+        return True
+    if listener.protocol == "tcp":
+        return False
+    return route_name in listener.routes if listener.routes is not None else route_name not in tcp_routes
+
+
 def _addresses(listeners: Sequence[Any], admin: Any, problems: list[Problem]) -> None:
     """Two sockets on one address would share its connections at random (SO_REUSEPORT): refused."""
     taken: dict[int, list[tuple[str, str]]] = {}
@@ -185,6 +220,23 @@ def _covers(host: str, other: str) -> bool:
     return host == "::" and ":" in other
 
 
+def _hidden_routes(config: Any) -> dict[str, str]:
+    """Routes that are served, but behind one that matches the same wherever they are; and which that is."""
+    routes = {route.name: route for route in config.routes}
+    hidden: dict[str, str] = {}
+    reached: set[str] = set()
+    for names in {tuple(route_names_of(config, listener)) for listener in config.listeners}:
+        first_of: dict[Any, str] = {}
+        for name in names:
+            match = routes[name].match
+            same = (match.host, match.path, (match.prefix or "/").rstrip("/"), frozenset(match.methods))
+            if first_of.setdefault(same, name) == name:
+                reached.add(name)
+            else:
+                hidden[name] = first_of[same]
+    return {name: other for name, other in hidden.items() if name not in reached}
+
+
 def warnings_of(config: Any) -> list[Problem]:
     """What is allowed but seldom meant."""
     found: list[Problem] = []
@@ -196,8 +248,8 @@ def warnings_of(config: Any) -> list[Problem]:
 
     if not config.routes:
         warn("there are no routes", "every request is answered 404")
-    first_of: dict[Any, str] = {}
     tcp = tcp_route_names(config.listeners)
+    hidden_by = _hidden_routes(config)
     for index, route in enumerate(config.routes):
         label = f"route '{route.name}'"
         targets = [route.to] if route.to else [share.cluster for share in route.split]
@@ -217,24 +269,9 @@ def warnings_of(config: Any) -> list[Problem]:
                     "a slow connect leaves no time for the answer",
                     "routes", index, "timeout",
                 )  # fmt: skip
-        same = (
-            route.match.host,
-            route.match.path,
-            (route.match.prefix or "/").rstrip("/"),
-            frozenset(route.match.methods),
-        )
-        if route.name in tcp:
-            continue
-        if same in first_of:
-            warn(
-                f"{label} is never reached",
-                f"route '{first_of[same]}' above matches the same",
-                "routes",
-                index,
-                "match",
-            )
-        else:
-            first_of[same] = route.name
+        if route.name in hidden_by:
+            hint = f"route '{hidden_by[route.name]}' above matches the same"
+            warn(f"{label} is never reached", hint, "routes", index, "match")
     listed = [listener.routes for listener in config.listeners if listener.protocol != "tcp"]
     if all(names is not None for names in listed):
         served = {name for names in listed for name in names} | tcp
@@ -245,6 +282,8 @@ def warnings_of(config: Any) -> list[Problem]:
         label = f"cluster '{cluster.name}'"
         if cluster.name not in used:
             warn(f"{label} is used by no route", "", "clusters", index, "name")
+        if cluster.type == "original_destination":
+            continue
         if not cluster.endpoints:
             warn(f"{label} has no endpoints", "its routes are answered 503", "clusters", index)
         elif not any(endpoint.weight for endpoint in cluster.endpoints):

@@ -11,6 +11,8 @@ from libc.string cimport memcpy, memset
 
 from meshcore.engine.batch cimport BATCH_MEMORY_BYTES, batch_free, batch_init
 from meshcore.engine.buffer cimport buffer_pool_free
+from meshcore.engine.destination cimport destination_sum
+from meshcore.engine.endpoint cimport Destination
 from meshcore.engine.loop cimport loop_run
 from meshcore.engine.mailbox cimport (
     COMMAND_APPLY, COMMAND_DRAIN, COMMAND_STOP, COMMAND_TAP_CLOSE, COMMAND_TAP_OPEN, Command, mailbox_post,
@@ -23,7 +25,8 @@ from meshcore.engine.slab cimport SLAB_NONE, slab_at, slab_free, slab_init
 from meshcore.engine.snapshot cimport Limits
 from meshcore.engine.stack cimport Stack, StackNode, stack_push, stack_take
 from meshcore.engine.state cimport (
-    MAX_TAPS, READ_LARGE_BYTES, SCRATCH_BYTES, Conn, Exchange, Hook, ListenerState, RouteState, Stream, TapSession, Worker,
+    DESTINATION_BUCKETS, MAX_DESTINATIONS, MAX_TAPS, READ_LARGE_BYTES, SCRATCH_BYTES, Conn, Exchange, Hook, ListenerState,
+    RouteState, Stream, TapSession, Worker,
 )
 from meshcore.engine.sys cimport (
     EFD_CLOEXEC, EFD_NONBLOCK, EPOLL_CLOEXEC, EPOLLET, EPOLLIN, atomic_load_u32, epoll_create1, eventfd, sys_close,
@@ -103,6 +106,9 @@ cdef class Engine:
         worker.clusters = <ClusterState**>calloc(MAX_CLUSTERS, sizeof(void*))
         worker.routes = <RouteState**>calloc(MAX_ROUTES, sizeof(void*))
         worker.listeners = <ListenerState**>calloc(MAX_LISTENERS, sizeof(void*))
+        worker.destinations.entries = <Destination**>calloc(MAX_DESTINATIONS, sizeof(void*))
+        worker.destinations.buckets = <Destination**>calloc(DESTINATION_BUCKETS, sizeof(void*))
+        worker.destinations.seed = rng_next(&worker.rng)
         worker.run_head = worker.run_tail = SLAB_NONE
         worker.downstream_head = SLAB_NONE
         worker.filter_stack = &self.filter_stack
@@ -112,7 +118,8 @@ cdef class Engine:
                 or not slab_init(&worker.streams, sizeof(Stream), MAX_CONNS) or not session_worker_init(worker) \
                 or worker.parser == NULL or worker.head == NULL or worker.read_buffer == NULL \
                 or worker.scratch == NULL or worker.endpoints == NULL or worker.clusters == NULL \
-                or worker.routes == NULL or worker.listeners == NULL or not batch_init(&worker.batch):
+                or worker.routes == NULL or worker.listeners == NULL or worker.destinations.entries == NULL \
+                or worker.destinations.buckets == NULL or not batch_init(&worker.batch):
             raise MemoryError
         worker.read_buffer += READ_MARGIN
         return worker
@@ -306,7 +313,7 @@ cdef class Engine:
             "memory_bytes": worker.buffers.in_use_bytes + worker.conns.n_chunks * 256 * sizeof(Conn)
             + worker.exchanges.n_chunks * 256 * sizeof(Exchange) + worker.streams.n_chunks * 256 * sizeof(Stream)
             + sizeof(Worker) + READ_LARGE_BYTES + SCRATCH_BYTES
-            + BATCH_MEMORY_BYTES,
+            + BATCH_MEMORY_BYTES + worker.destinations.n_entries * sizeof(Destination),
             "tap_dropped": worker.tap_ring.dropped,
         }
 
@@ -372,15 +379,16 @@ cdef class Engine:
         return out
 
     cdef dict _endpoint_stats(self, address, weight, uint32_t slot):
-        cdef EndpointState* state
+        cdef EndpointState sum
+        cdef EndpointState* state = &sum
         cdef Histogram* total = _new_histogram()
         cdef uint64_t now_ns = sys_now_ns()
         out = {"address": address, "weight": weight, "active": 0, "idle": 0, "open_connections": 0, "requests": 0,
                "successes": 0, "failures": 0, "connects": 0, "connect_failures": 0, "retries": 0, "ejections": 0,
-               "ejected": False, "ewma_ms": 0.0, "bytes_in": 0, "bytes_out": 0}
+               "ejected": False, "ewma_ms": 0.0, "bytes_in": 0, "bytes_out": 0, "destinations": 0}
         measured = 0
         for i in range(self.n_workers):
-            state = self.workers[i].endpoints[slot]
+            out["destinations"] += destination_sum(self.workers[i], slot, state)
             out["active"] += state.active
             out["idle"] += state.n_idle
             out["open_connections"] += state.open_connections
@@ -453,6 +461,10 @@ cdef void _free_worker(Worker* worker):
     free(worker.clusters)
     free(worker.routes)
     free(worker.listeners)
+    for i in range(worker.destinations.n_entries):
+        free(worker.destinations.entries[i])
+    free(worker.destinations.entries)
+    free(worker.destinations.buckets)
     ring_free(&worker.tap_ring)
     batch_free(&worker.batch)
     slab_free(&worker.conns)

@@ -424,7 +424,7 @@ cdef class TapDoor:
         exchange.method = method
         exchange.listener = &listener
         exchange.down = &down
-        exchange.endpoint_index = -1
+        exchange.address = NULL
         listener.secure = secure
         if source_ipv6 is None:
             down.peer_text_len = <uint8_t>len(source)
@@ -440,8 +440,7 @@ cdef class TapDoor:
         if to is not None:
             endpoint.address.text.at = PyBytes_AS_STRING(to)
             endpoint.address.text.len = <uint32_t>len(to)
-            cluster.endpoints = &endpoint
-            exchange.endpoint_index = 0
+            exchange.address = &endpoint.address
         by_request = bool(tap_matches(&self.session, exchange, head))
         by_endpoint = bool(tap_matches_endpoint(&self.session, exchange))
         free(exchange)

@@ -7,6 +7,7 @@ from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset
 
 from meshcore.engine.rng cimport Rng, rng_below, rng_next, rng_seed
+from meshcore.engine.silence cimport Silences, silence_broken, silence_note, silence_streak
 from meshcore.engine.histogram cimport HISTOGRAM_BUCKETS, Histogram, histogram_index, histogram_lower_bound_ns
 from meshcore.engine.histogram cimport histogram_merge as histogram_merge_into
 from meshcore.engine.histogram cimport histogram_quantile_ns, histogram_record, histogram_upper_bound_ns
@@ -144,6 +145,20 @@ cdef class EwmaDoor:
 
     def cost_ns(self, uint64_t now_ns) -> float:
         return ewma_cost(&self.ewma, now_ns, self.decay_ns)
+
+
+cdef class SilencesDoor:
+    """One worker's memory of clients that waited in silence."""
+    cdef Silences silences
+
+    def streak(self, uint64_t key) -> int:
+        return silence_streak(&self.silences, key)
+
+    def note(self, uint64_t key) -> None:
+        silence_note(&self.silences, key)
+
+    def broken(self, uint64_t key) -> None:
+        silence_broken(&self.silences, key)
 
 
 cdef class BreakerDoor:

@@ -114,7 +114,9 @@ cdef Text _text(Arena* arena, value) except *:
 
 cdef int _fill_address(Arena* arena, Address* out, family, sockaddr, address) except -1:
     cdef bytes raw
-    if family == _socket.AF_UNIX:
+    if family == _socket.AF_UNSPEC:
+        raw = b""
+    elif family == _socket.AF_UNIX:
         raw = _struct.pack("=H", family) + _os.fsencode(sockaddr) + b"\0"
     elif family == _socket.AF_INET6:
         raw = (_struct.pack("=H", family) + _struct.pack("!HI", sockaddr[1], 0)
@@ -135,6 +137,12 @@ cdef int _fill_cluster(Arena* arena, ClusterConf* out, dict plan, SnapshotHandle
     cdef uint32_t i = 0
     cdef list endpoints = plan["endpoints"]
     cdef list rows = []
+    if plan["is_original_destination"]:
+        # No endpoint is known yet: one row for the numbers of all that will be.
+        endpoints = [{"address": "original_destination", "weight": 1, "family": _socket.AF_UNSPEC, "sockaddr": None}]
+        out.is_original_destination = 1
+        out.is_to_loopback = plan["is_to_loopback"]
+        out.to_port = plan["to_port"]
     cdef EndpointConf* endpoint
     slot = _hold(handle, slots, "clusters", plan["name"])
     out.slot = slot
@@ -170,7 +178,7 @@ cdef int _fill_cluster(Arena* arena, ClusterConf* out, dict plan, SnapshotHandle
     out.idle_timeout_ns = plan["idle_timeout_ns"]
     out.max_requests_per_connection = plan["max_requests_per_connection"]
     out.proxy_version = plan["proxy_version"]
-    out.http2 = plan.get("http2", False)
+    out.speaks = plan["speaks"]
     breaker = plan["breaker"]
     out.breaker.consecutive_failures = breaker["consecutive_failures"]
     out.breaker.backoff_ns = breaker["backoff_ns"]
@@ -323,6 +331,9 @@ cdef SnapshotHandle _build_snapshot(dict plan, dict slots, uint64_t seed, uint32
             snapshot.listeners[i].proxy_versions = row["proxy_versions"]
             snapshot.listeners[i].http2 = row.get("http2", True)
             snapshot.listeners[i].detect_timeout_ns = row["detect_timeout_ns"]
+            snapshot.listeners[i].interception = row["interception"]
+            if row["opaque_ports"]:
+                snapshot.listeners[i].opaque_ports = _port_bits(&arena, row["opaque_ports"])
             if row["tcp_route"] is not None:
                 snapshot.listeners[i].tcp_route = &snapshot.routes[<uint32_t>routes[row["tcp_route"]][0]]
             handle.listeners.append((row["name"], row["address"], snapshot.listeners[i].slot))
@@ -340,6 +351,14 @@ cdef SnapshotHandle _build_snapshot(dict plan, dict slots, uint64_t seed, uint32
         handle.refs[i].snapshot = snapshot
         handle.refs[i].workers_left = &handle.workers_left
     return handle
+
+
+cdef uint32_t* _port_bits(Arena* arena, list ports) except NULL:
+    cdef uint32_t* bits = <uint32_t*>_alloc(arena, 65536 // 8)
+    cdef uint16_t port
+    for port in ports:
+        bits[port >> 5] |= <uint32_t>1 << (port & 31)
+    return bits
 
 
 cdef int _fill_limits(Limits* out, dict limits) except -1:
@@ -366,6 +385,7 @@ cdef int _fill_limits(Limits* out, dict limits) except -1:
     out.http2_max_streams = limits.get("http2_max_streams", 100)
     out.http2_stream_window_bytes = limits.get("http2_stream_window_bytes", 65536)
     out.http2_max_resets = limits.get("http2_max_resets", 200)
+    out.max_original_destinations = limits.get("max_original_destinations", 1024)
 
 
 def method_bit(str method not None) -> int:

@@ -66,6 +66,17 @@ cdef inline int32_t balance_pick(const ClusterConf* cluster, EndpointState** sta
     return chosen
 
 
+cdef inline int balance_admits_only(const ClusterConf* cluster, EndpointState* endpoint, uint64_t now_ns) noexcept nogil:
+    """May a request go to the one endpoint it can go to? Its breaker is told if so.
+
+    As in a cluster of one endpoint: with nobody to stand in, ejection counts only where panic is switched off.
+    """
+    if not breaker_admits(&endpoint.breaker, now_ns) and cluster.breaker.panic_percent == 0:
+        return 0
+    breaker_on_pick(&endpoint.breaker, now_ns)
+    return 1
+
+
 cdef inline int32_t balance_choose(Pick* pick) noexcept nogil:
     cdef int32_t first, second
     if pick.cluster.n_endpoints == 1:

@@ -89,6 +89,7 @@ cdef inline void conn_clear(Conn* conn, int fd, uint8_t kind, uint8_t state) noe
     conn.owner = NULL
     conn.pool_next = conn.pool_prev = SLAB_NONE
     conn.peer_text_len = 0
+    conn.original_family = 0
     conn.received_slot = conn.send_slot = 0
     conn.transport = TRANSPORT_SOCKET
     conn.channel = NULL

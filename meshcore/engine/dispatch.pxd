@@ -8,17 +8,18 @@
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t, int32_t
 
-from meshcore.engine.balance cimport balance_pick
+from meshcore.engine.balance cimport balance_admits_only, balance_pick
 from meshcore.engine.breaker cimport BREAKER_HALF_OPEN
 from meshcore.engine.budget cimport budget_deposit, budget_withdraw
 from meshcore.engine.buffer cimport Buffer, buffer_return
 from meshcore.engine.conn cimport (
     conn_deadline, conn_end, conn_is_stream, conn_open, conn_run_later, conn_send_request,
 )
-from meshcore.engine.endpoint cimport ClusterState, EndpointState
+from meshcore.engine.destination cimport destination_find
+from meshcore.engine.endpoint cimport ClusterState, Destination, EndpointState
 from meshcore.engine.exchange cimport (
     ATTEMPT_ABANDONED, ATTEMPT_FAILED, exchange_earlier, exchange_idle_deadline, exchange_note_attempt,
-    exchange_release_upstream,
+    exchange_release_upstream, exchange_speaks_http2,
 )
 from meshcore.engine.flow cimport (
     FLOW_AWAIT_INPUT, FLOW_AWAIT_OUTPUT, FLOW_FINISHED, FLOW_MALFORMED, FLOW_RECEIVER_FAILED, FLOW_SENDER_CLOSED,
@@ -66,16 +67,13 @@ cdef inline void dispatch_attempt(Worker* worker, Exchange* exchange) noexcept n
     cdef const ClusterConf* cluster = exchange.cluster
     cdef EndpointState* endpoint
     cdef Conn* up
-    cdef int32_t index
     cdef int fd
-    index = balance_pick(cluster, worker.endpoints, exchange.cluster_state, &worker.rng, worker.now_ns,
-                         &exchange.excluded)
-    if index < 0:
-        respond_reason(worker, exchange, REASON_NO_ENDPOINT if index == -1 else REASON_ALL_EJECTED)
+    cdef int is_http2
+    cdef uint8_t reason = dispatch_pick(worker, exchange)
+    if reason:
+        respond_reason(worker, exchange, reason)
         return
-    endpoint = worker.endpoints[cluster.endpoints[index].slot]
-    exchange.endpoint_index = index
-    exchange.endpoint = endpoint
+    endpoint = exchange.endpoint
     exchange.flags |= EXCHANGE_ACTIVE
     if endpoint.breaker.state == BREAKER_HALF_OPEN:
         exchange.flags |= EXCHANGE_PROBE
@@ -84,7 +82,8 @@ cdef inline void dispatch_attempt(Worker* worker, Exchange* exchange) noexcept n
     exchange.attempt_ns = worker.now_ns
     endpoint.active += 1
     up = NULL
-    if cluster.http2:
+    is_http2 = exchange_speaks_http2(exchange)
+    if is_http2:
         up = session_lease(worker, endpoint)
     elif not exchange.flags & EXCHANGE_FRESH_CONNECTION:
         up = pool_lease(worker, endpoint, not exchange.flags & EXCHANGE_IDEMPOTENT)
@@ -94,13 +93,13 @@ cdef inline void dispatch_attempt(Worker* worker, Exchange* exchange) noexcept n
         pool_discard(worker, endpoint, up)
         up = NULL
     if up == NULL:
-        if endpoint.open_connections >= cluster.max_connections or (cluster.http2 and session_is_refusing(endpoint)):
+        if endpoint.open_connections >= cluster.max_connections or (is_http2 and session_is_refusing(endpoint)):
             exchange_note_attempt(worker, exchange, ATTEMPT_ABANDONED, worker.now_ns)
             endpoint.requests -= 1
             exchange.attempts -= 1
             dispatch_queue(worker, exchange)
             return
-        fd = sys_connect(cluster.endpoints[index].address.sockaddr, cluster.endpoints[index].address.sockaddr_len)
+        fd = sys_connect(exchange.address.sockaddr, exchange.address.sockaddr_len)
         if fd >= 0:
             up = conn_open(worker, fd, CONN_UPSTREAM, CONN_AWAIT_CONNECT)
         endpoint.connects += 1
@@ -111,7 +110,7 @@ cdef inline void dispatch_attempt(Worker* worker, Exchange* exchange) noexcept n
         up.owner = endpoint
         endpoint.open_connections += 1
         worker.n_upstream += 1
-        if cluster.http2:
+        if is_http2:
             up = dispatch_open_session(worker, exchange, up)
             if up == NULL:
                 dispatch_failed(worker, exchange, REASON_UPSTREAM_CONNECT_FAILED)
@@ -142,6 +141,31 @@ cdef inline Conn* dispatch_open_session(Worker* worker, Exchange* exchange, Conn
     session.max_requests = cluster.max_requests_per_connection
     conn_deadline(worker, conn, worker.now_ns + cluster.connect_timeout_ns)
     return session_request(worker, session)
+
+
+cdef inline uint8_t dispatch_pick(Worker* worker, Exchange* exchange) noexcept nogil:
+    """Choose the endpoint of the next attempt. Returns the reason why there is none, or 0."""
+    cdef const ClusterConf* cluster = exchange.cluster
+    cdef Destination* destination
+    cdef uint8_t reason = 0
+    cdef int32_t index = 0
+    if cluster.is_original_destination:
+        destination = destination_find(worker, exchange, &reason)
+        if destination == NULL:
+            return reason
+        if not balance_admits_only(cluster, &destination.state, worker.now_ns):
+            return REASON_ALL_EJECTED
+        exchange.endpoint = &destination.state
+        exchange.address = &destination.address
+    else:
+        index = balance_pick(cluster, worker.endpoints, exchange.cluster_state, &worker.rng, worker.now_ns,
+                             &exchange.excluded)
+        if index < 0:
+            return REASON_NO_ENDPOINT if index == -1 else REASON_ALL_EJECTED
+        exchange.endpoint = worker.endpoints[cluster.endpoints[index].slot]
+        exchange.address = &cluster.endpoints[index].address
+    exchange.endpoint_index = index
+    return 0
 
 
 cdef inline void dispatch_connected(Worker* worker, Exchange* exchange) noexcept nogil:
@@ -331,6 +355,7 @@ cdef inline void dispatch_queue(Worker* worker, Exchange* exchange) noexcept nog
     cdef ClusterState* state = exchange.cluster_state
     cdef Exchange* last
     exchange.endpoint = NULL
+    exchange.address = NULL
     exchange.endpoint_index = -1
     if state.queue_len >= exchange.cluster.max_queue:
         state.queue_overflow += 1
@@ -372,11 +397,14 @@ cdef inline void dispatch_serve(Worker* worker, ClusterState* state) noexcept no
     """A connection of this cluster may be free: let those who wait try, oldest first, until one queues again."""
     cdef uint32_t tries = state.queue_len
     cdef Exchange* exchange
+    cdef int is_one_for_all
     while tries and state.queue_len:
         tries -= 1
         exchange = <Exchange*>slab_at(&worker.exchanges, state.queue_head)
+        # Of an original destination, each waits for its own: that the first found nothing says nothing of the next.
+        is_one_for_all = not exchange.cluster.is_original_destination
         dispatch_unqueue(worker, exchange)
         conn_deadline(worker, exchange.down, exchange.total_deadline_ns)
         dispatch_attempt(worker, exchange)
-        if state.queue_len and state.queue_tail == exchange.item.index:
+        if is_one_for_all and state.queue_len and state.queue_tail == exchange.item.index:
             return                      # it found nothing and went to the back: nothing is free

@@ -1,13 +1,17 @@
 # What one worker knows about an endpoint and its cluster at run time: structs only, every verb on them lives elsewhere.
 #
+# An endpoint is named by a snapshot, or is where an intercepted connection was going: a Destination. What picks, pools,
+# ejects and counts does not see the difference.
+#
 # One per worker and slot, zeroed when a snapshot first names it, kept across configurations that still do
 # (keeps UNCHANGED_UNTOUCHED). Plain counters: only the owning worker writes (keeps ONE_OWNER), readers sum over workers.
 
-from libc.stdint cimport int64_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from meshcore.engine.histogram cimport Histogram
 from meshcore.engine.ewma cimport Ewma
 from meshcore.engine.breaker cimport Breaker
 from meshcore.engine.budget cimport Budget
+from meshcore.engine.snapshot cimport Address
 
 
 cdef enum:
@@ -36,6 +40,34 @@ cdef struct EndpointState:
     uint64_t bytes_out
     Histogram* latency
     uint64_t slot_version               # snapshot version that last named this slot
+
+
+cdef struct Destination:                # an endpoint found at run time; see destination
+    EndpointState state                 # first: what exchanges and connections point at
+    Address address                     # its text is `text`
+    char text[64]
+    uint8_t host[16]
+    uint16_t port
+    uint8_t family
+    uint8_t is_known                    # in its bucket; else spare, or let go and still in use
+    uint32_t row_slot                   # the cluster's endpoint state that has the sums: with the address, its key
+    uint32_t bucket
+    Destination* bucket_next            # or the next spare or parting one
+    Destination* newer                  # by last use
+    Destination* older
+
+
+cdef struct Destinations:
+    Destination** entries               # all that were ever made: never freed before the worker, so readers may look
+    uint32_t n_entries
+    uint32_t n_known
+    Destination** buckets
+    Destination* newest
+    Destination* oldest
+    Destination* spare
+    Destination* parting                # let go of, perhaps still in use
+    uint64_t seed                       # of the hash: clients choose the keys
+    uint64_t changing                   # odd while numbers move from an entry to its row: readers look again
 
 
 cdef struct ClusterState:

@@ -21,7 +21,9 @@ from meshcore.engine.exchange cimport ATTEMPT_SUCCEEDED, exchange_end, exchange_
 from meshcore.engine.hook cimport hook_abandon
 from meshcore.engine.listener cimport listener_accept
 from meshcore.engine.pool cimport pool_discard, pool_remove
-from meshcore.engine.preface cimport preface_await_protocol, preface_detect, preface_note_silence, preface_read
+from meshcore.engine.preface cimport (
+    preface_await_protocol, preface_detect, preface_is_looked_at, preface_note_silence, preface_read,
+)
 from meshcore.engine.reasons cimport (
     REASON_BODY_TIMEOUT, REASON_DEADLINE_EXCEEDED, REASON_DOWNSTREAM_CLOSED, REASON_DOWNSTREAM_STALLED,
     REASON_FILTER_TIMEOUT, REASON_HEAD_TIMEOUT, REASON_QUEUE_TIMEOUT, REASON_TOTAL_TIMEOUT, REASON_TUNNEL_TIMEOUT,
@@ -131,7 +133,7 @@ cdef inline void event_downstream(Worker* worker, Conn* conn) noexcept nogil:
 cdef inline void event_begin(Worker* worker, Conn* conn) noexcept nogil:
     # The PROXY header is taken: from here on as any connection. preface_read has seen that the listener is there.
     cdef ListenerConf* conf = &worker.current.snapshot.listeners[(<ListenerState*>conn.owner).conf_index]
-    if conf.detect_timeout_ns:
+    if preface_is_looked_at(conn, conf):
         preface_await_protocol(worker, conn, conf)
         event_begin_detected(worker, conn, preface_detect(worker, conn))
     elif conf.tcp_route != NULL:
@@ -526,7 +528,7 @@ cdef inline void event_timeout(Worker* worker, Conn* conn) noexcept nogil:
         elif conn.state == CONN_AWAIT_HEAD and conn.in_buffer != NULL and conn.out_buffer == NULL:
             respond_unparsed(worker, conn, REASON_HEAD_TIMEOUT)
         elif conn.state == CONN_AWAIT_PROTOCOL:
-            preface_note_silence(conn)
+            preface_note_silence(worker, conn)
             tcp_begin(worker, conn)
         else:
             downstream_close(worker, conn)            # idle, lingering or not reading for too long

@@ -12,6 +12,7 @@ from libc.string cimport memset
 
 from meshcore.engine.breaker cimport BREAKER_CLOSED, breaker_on_abandoned, breaker_on_failure, breaker_on_success
 from meshcore.engine.buffer cimport buffer_return
+from meshcore.engine.conn cimport conn_is_stream
 from meshcore.engine.endpoint cimport ClusterState, EndpointState
 from meshcore.engine.ewma cimport ewma_observe
 from meshcore.engine.flow cimport flow_close
@@ -20,10 +21,10 @@ from meshcore.engine.histogram cimport Histogram, histogram_record
 from meshcore.engine.pool cimport pool_discard, pool_return
 from meshcore.engine.reasons cimport REASON_NONE, reason_status
 from meshcore.engine.slab cimport slab_return, slab_take
-from meshcore.engine.snapshot cimport BALANCER_PEAK_EWMA
+from meshcore.engine.snapshot cimport BALANCER_PEAK_EWMA, UPSTREAM_HTTP1, UPSTREAM_HTTP2
 from meshcore.engine.state cimport (
     EXCHANGE_ACTIVE, EXCHANGE_COUNTED, EXCHANGE_GRPC, EXCHANGE_KEEP_UPSTREAM, EXCHANGE_PROBE, EXCHANGE_TAPPED,
-    FLOW_DONE, FLOW_EMPTY, Conn, Exchange, SnapshotRef, Worker,
+    EXCHANGE_TCP, FLOW_DONE, FLOW_EMPTY, Conn, Exchange, SnapshotRef, Worker,
 )
 from meshcore.engine.sys cimport atomic_add_u32, sys_now_ns
 from meshcore.engine.tap cimport TAP_END, TAP_RESPONSE, tap_release, tap_request, tap_write
@@ -50,6 +51,7 @@ cdef inline Exchange* exchange_begin(Worker* worker, Conn* down, uint64_t now_ns
     exchange.cluster = NULL
     exchange.cluster_state = NULL
     exchange.endpoint = NULL
+    exchange.address = NULL
     exchange.route_state = NULL
     exchange.request_buffer = NULL
     exchange.head_buffer = NULL
@@ -230,6 +232,13 @@ cdef inline void exchange_observe_latency(Exchange* exchange, uint64_t now_ns) n
     if exchange.cluster.balancer == BALANCER_PEAK_EWMA:
         ewma_observe(&exchange.endpoint.ewma, <double>(now_ns - exchange.attempt_ns), now_ns,
                      exchange.cluster.ewma_decay_ns)
+
+
+cdef inline int exchange_speaks_http2(const Exchange* exchange) noexcept nogil:
+    """Is its endpoint to be spoken to in HTTP/2?"""
+    if exchange.flags & EXCHANGE_TCP or exchange.cluster.speaks == UPSTREAM_HTTP1:
+        return 0
+    return exchange.cluster.speaks == UPSTREAM_HTTP2 or conn_is_stream(exchange.down)
 
 
 cdef inline uint64_t exchange_earlier(uint64_t a_ns, uint64_t b_ns) noexcept nogil:

@@ -267,6 +267,9 @@ cdef inline void http2_on_request(Session* session, int32_t id, int ends, uint8_
     down.peer_text_len = session.conn.peer_text_len
     memcpy(down.peer_text, session.conn.peer_text, 16)
     memcpy(down.peer_address, session.conn.peer_address, 16)
+    down.original_family = session.conn.original_family
+    down.original_port = session.conn.original_port
+    memcpy(down.original_address, session.conn.original_address, 16)
     session.conn.requests += 1
     if session.conn.requests == worker.current.snapshot.limits.max_requests_per_connection or id == LAST_STREAM_ID:
         session.wants_drain = 1

@@ -10,8 +10,9 @@ from libc.string cimport memcpy
 
 from meshcore.engine.conn cimport conn_close, conn_deadline, conn_list_add, conn_open, conn_token
 from meshcore.engine.grpc cimport GRPC_NONE
-from meshcore.engine.preface cimport preface_await_protocol
-from meshcore.engine.reasons cimport REASON_LOAD_SHED, reason_name, reason_status, reason_text
+from meshcore.engine.intercept cimport intercept_take
+from meshcore.engine.preface cimport preface_await_protocol, preface_is_looked_at
+from meshcore.engine.reasons cimport REASON_INTERCEPT_LOOP, REASON_LOAD_SHED, reason_name, reason_status, reason_text
 from meshcore.engine.respond cimport respond_refusal_text
 from meshcore.engine.slab cimport slab_take
 from meshcore.engine.snapshot cimport ListenerConf
@@ -21,9 +22,10 @@ from meshcore.engine.state cimport (
 )
 from meshcore.engine.sys cimport (
     ECONNABORTED, EINTR, EMFILE, ENFILE, EPOLLIN, sockaddr_storage, sys_accept, sys_close, sys_dup, sys_epoll_add,
-    sys_ipv4_text, sys_is_loopback, sys_peer_raw, sys_reset_on_close, sys_send, sys_tune_listener, sys_tune_loopback,
+    sys_ipv4_text, sys_is_loopback, sys_own_address, sys_peer_raw, sys_reset_on_close, sys_send, sys_tune_listener,
+    sys_tune_loopback,
 )
-from meshcore.engine.tcp cimport tcp_begin
+from meshcore.engine.tcp cimport tcp_begin, tcp_refuse
 from meshcore.engine.timer cimport timer_node_init
 
 cdef enum:
@@ -42,6 +44,7 @@ cdef inline int listener_open(Worker* worker, ListenerState* listener) noexcept 
     conn.io = 0
     conn.flags = 0
     conn.received_slot = conn.send_slot = 0
+    conn.original_family = 0
     conn.transport = TRANSPORT_SOCKET
     conn.channel = NULL
     conn.exchange = NULL
@@ -53,8 +56,23 @@ cdef inline int listener_open(Worker* worker, ListenerState* listener) noexcept 
         conn_close(worker, conn)
         return 0
     listener.conn = conn
+    listener_note_address(listener, conn.fd)
     listener.is_loopback = <uint8_t>sys_tune_listener(conn.fd)
     return 1
+
+
+cdef inline void listener_note_address(ListenerState* listener, int fd) noexcept nogil:
+    # As bound: the configuration may have asked for any port.
+    cdef sockaddr_storage own
+    cdef uint32_t i
+    listener.family = 0
+    if sys_own_address(fd, &own):
+        listener.family = <uint8_t>own.ss_family
+        sys_peer_raw(&own, listener.host, &listener.port)
+        listener.is_any_host = 1
+        for i in range(16):
+            if listener.host[i]:
+                listener.is_any_host = 0
 
 
 cdef inline void listener_close(Worker* worker, ListenerState* listener) noexcept nogil:
@@ -111,9 +129,11 @@ cdef inline int listener_accept(Worker* worker, Conn* conn) noexcept nogil:
 
 cdef inline void listener_greet(Worker* worker, Conn* down, const ListenerConf* conf) noexcept nogil:
     """What comes first on a new connection that may not begin with a request."""
-    if conf.proxy_versions:
+    if conf.interception and not intercept_take(worker, down, conf):
+        tcp_refuse(worker, down, REASON_INTERCEPT_LOOP)
+    elif conf.proxy_versions:
         down.state = CONN_AWAIT_PREFACE
-    elif conf.detect_timeout_ns:
+    elif preface_is_looked_at(down, conf):
         preface_await_protocol(worker, down, conf)
     elif conf.tcp_route != NULL:
         tcp_begin(worker, down)

@@ -10,6 +10,7 @@ from libc.stdlib cimport free
 from meshcore.engine.batch cimport batch_add_read, batch_begin, batch_close, batch_open, batch_read
 from meshcore.engine.buffer cimport buffer_return
 from meshcore.engine.conn cimport conn_close, conn_deadline, conn_keep_input, conn_run_later
+from meshcore.engine.destination cimport destination_apply
 from meshcore.engine.dispatch cimport dispatch_serve
 from meshcore.engine.downstream cimport downstream_part
 from meshcore.engine.endpoint cimport ClusterState, EndpointState
@@ -252,6 +253,7 @@ cdef inline void loop_apply(Worker* worker, SnapshotRef* following) noexcept nog
             if endpoint.slot_version != snapshot.version:
                 pool_close_idle(worker, endpoint)
                 session_retire(worker, endpoint)
+    destination_apply(worker, old.snapshot.version)
     if old.exchanges == 0:
         atomic_add_u32(old.workers_left, <uint32_t>-1)
     worker.serve_queues = 1

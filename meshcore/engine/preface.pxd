@@ -4,12 +4,13 @@
 # Octets are looked at without taking them (MSG_PEEK), so that exactly a header's are taken once it is whole, and all
 # else is read as on any connection. A listener that expects a header serves nobody without it: guessing would let any
 # client name itself. A client that says nothing may wait for the server's first word: the wait for it is bounded, and
-# shorter where clients before it did the same.
+# shorter where clients to the same address did the same before. Ports that are known to be waited at are not looked at.
 
-from libc.stdint cimport uint8_t, uint32_t
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
 from meshcore.engine.conn cimport conn_deadline
+from meshcore.engine.intercept cimport intercept_hash
 from meshcore.engine.detect cimport DETECT_MAX_BYTES, DETECT_MORE, DETECT_OTHER, detect_read
 from meshcore.engine.downstream cimport downstream_abort, downstream_close
 from meshcore.engine.proxy_protocol cimport (
@@ -17,6 +18,8 @@ from meshcore.engine.proxy_protocol cimport (
     proxy_header_write_v2,
 )
 from meshcore.engine.reasons cimport REASON_BAD_PROXY_HEADER
+from meshcore.engine.rng cimport rng_splitmix
+from meshcore.engine.silence cimport silence_broken, silence_note, silence_streak
 from meshcore.engine.snapshot cimport ListenerConf
 from meshcore.engine.state cimport (
     CONN_AWAIT_HEAD, CONN_AWAIT_PROTOCOL, IO_PEER_CLOSED, IO_READABLE, LISTENER_REMOVED, Conn, ListenerState, Worker,
@@ -25,9 +28,6 @@ from meshcore.engine.sys cimport (
     AF_INET, AF_INET6, EAGAIN, EINTR, MSG_PEEK, sockaddr_storage, sys_ipv4_text, sys_make_address, sys_own_address,
     sys_peer_raw, sys_recv,
 )
-
-cdef enum:
-    MAX_SILENT_STREAK = 6               # 1/64 of the wait
 
 
 cdef inline int preface_read(Worker* worker, Conn* conn) noexcept nogil:
@@ -73,14 +73,29 @@ cdef inline void preface_adopt(Conn* conn, const ProxyHeader* header) noexcept n
 cdef inline void preface_await_protocol(Worker* worker, Conn* conn, const ListenerConf* conf) noexcept nogil:
     conn.state = CONN_AWAIT_PROTOCOL
     conn_deadline(worker, conn,
-                  worker.now_ns + (conf.detect_timeout_ns >> (<ListenerState*>conn.owner).silent_streak))
+                  worker.now_ns + (conf.detect_timeout_ns >> silence_streak(&worker.silences, preface_goal(worker, conn))))
 
 
-cdef inline void preface_note_silence(Conn* conn) noexcept nogil:
-    cdef ListenerState* listener = <ListenerState*>conn.owner
+cdef inline int preface_is_looked_at(const Conn* conn, const ListenerConf* conf) noexcept nogil:
+    """Do its first octets decide what this connection is?"""
+    if conf.detect_timeout_ns == 0:
+        return 0
+    return conf.opaque_ports == NULL or conn.original_family == 0 \
+        or not conf.opaque_ports[conn.original_port >> 5] >> (conn.original_port & 31) & 1
+
+
+cdef inline uint64_t preface_goal(Worker* worker, Conn* conn) noexcept nogil:
+    """The key under which silence is remembered: where it was going, or the listener."""
+    cdef uint32_t slot = (<ListenerState*>conn.owner).slot
+    if conn.original_family == 0:
+        return rng_splitmix(worker.destinations.seed + slot)
+    return intercept_hash(worker.destinations.seed, slot, conn.original_family, conn.original_port,
+                          conn.original_address)
+
+
+cdef inline void preface_note_silence(Worker* worker, Conn* conn) noexcept nogil:
     conn.io |= IO_READABLE              # the beginning of a word may lie there, its edge used up by the look at it
-    if listener.silent_streak < MAX_SILENT_STREAK:
-        listener.silent_streak += 1
+    silence_note(&worker.silences, preface_goal(worker, conn))
 
 
 cdef inline int preface_detect(Worker* worker, Conn* conn) noexcept nogil:
@@ -100,7 +115,7 @@ cdef inline int preface_detect(Worker* worker, Conn* conn) noexcept nogil:
                 return DETECT_OTHER
             conn.io &= <uint8_t>~IO_READABLE
             return DETECT_MORE
-        (<ListenerState*>conn.owner).silent_streak >>= 1
+        silence_broken(&worker.silences, preface_goal(worker, conn))
     return code
 
 
@@ -112,7 +127,12 @@ cdef inline uint32_t preface_write(char* out, Conn* down, uint8_t version) noexc
     cdef int is_ipv4 = down.peer_text_len != 0
     header.version = version
     # Unless both ends are known in one family there is nothing true to say: LOCAL, or UNKNOWN.
-    header.is_local = not sys_own_address(down.fd, &own) or (sys_ipv4_text(&own, text) != 0) != is_ipv4
+    if down.original_family:
+        sys_make_address(down.original_family, down.original_address, down.original_port, &own)
+        header.is_local = 0
+    else:
+        header.is_local = not sys_own_address(down.fd, &own)
+    header.is_local |= (sys_ipv4_text(&own, text) != 0) != is_ipv4
     header.family = AF_INET if is_ipv4 else AF_INET6
     memcpy(header.source_address, down.peer_address, 16)
     header.source_port = down.peer_port

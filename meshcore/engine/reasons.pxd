@@ -44,6 +44,9 @@ cdef extern from * nogil:
       X(DRAINING,                   503, 2, "the proxy is shutting down") \\
       X(OUT_OF_MEMORY,              503, 2, "memory limit reached") \\
       X(TUNNEL_TIMEOUT,             504, 2, "the tunnel was idle for too long") \\
+      X(INTERCEPT_LOOP,             508, 2, "the connection was on its way to the proxy itself") \\
+      X(NO_ORIGINAL_DESTINATION,    503, 2, "nobody knows where the connection was going") \\
+      X(TOO_MANY_DESTINATIONS,      503, 2, "too many original destinations at a time") \\
       X(NO_ENDPOINT,                503, 3, "the cluster has no endpoint") \\
       X(ALL_EJECTED,                504, 3, "every endpoint of the cluster is ejected") \\
       X(QUEUE_FULL,                 503, 3, "the cluster's queue is full") \\
@@ -121,6 +124,9 @@ cdef extern from * nogil:
         REASON_DRAINING "MC_REASON_DRAINING"
         REASON_OUT_OF_MEMORY "MC_REASON_OUT_OF_MEMORY"
         REASON_TUNNEL_TIMEOUT "MC_REASON_TUNNEL_TIMEOUT"
+        REASON_INTERCEPT_LOOP "MC_REASON_INTERCEPT_LOOP"
+        REASON_NO_ORIGINAL_DESTINATION "MC_REASON_NO_ORIGINAL_DESTINATION"
+        REASON_TOO_MANY_DESTINATIONS "MC_REASON_TOO_MANY_DESTINATIONS"
         REASON_NO_ENDPOINT "MC_REASON_NO_ENDPOINT"
         REASON_ALL_EJECTED "MC_REASON_ALL_EJECTED"
         REASON_QUEUE_FULL "MC_REASON_QUEUE_FULL"

@@ -9,7 +9,7 @@ from meshcore.engine.buffer cimport Buffer, buffer_return, buffer_take
 from meshcore.engine.conn cimport conn_deadline, conn_drop_input, conn_is_stream, conn_keep_input, conn_run_later
 from meshcore.engine.dispatch cimport dispatch
 from meshcore.engine.downstream cimport downstream_close
-from meshcore.engine.exchange cimport exchange_begin
+from meshcore.engine.exchange cimport exchange_begin, exchange_speaks_http2
 from meshcore.engine.flow cimport (
     FLOW_AWAIT_INPUT, FLOW_FINISHED, FLOW_MALFORMED, flow_open, flow_stream_is_whole, flow_take, flow_trailers,
 )
@@ -305,7 +305,7 @@ cdef inline uint8_t request_edit(Worker* worker, Exchange* exchange, Head* head,
     cdef char address[48]
     cdef uint32_t room = head.size_bytes + EDIT_ROOM_BYTES
     cdef uint32_t n = 0
-    if exchange.cluster.http2 and exchange.request.framing_out == FLOW_CHUNKED:
+    if exchange_speaks_http2(exchange) and exchange.request.framing_out == FLOW_CHUNKED:
         exchange.request.framing_out = FLOW_STREAM
     request_forward_info(worker, exchange, head, &info, address)
     buffer = buffer_take(&worker.buffers, room + body_len + 64)
@@ -372,6 +372,6 @@ cdef inline void request_forward_info(Worker* worker, Exchange* exchange, const 
     info.rng = &worker.rng
     info.wall_ms = (worker.now_ns + worker.wall_offset_ns) // 1000000
     info.allow_upgrade = 0
-    if exchange.route.allow_upgrade and not exchange.cluster.http2 and (head.upgrade == UPGRADE_WEBSOCKET or head.upgrade == UPGRADE_OTHER):
+    if exchange.route.allow_upgrade and not exchange_speaks_http2(exchange) and (head.upgrade == UPGRADE_WEBSOCKET or head.upgrade == UPGRADE_OTHER):
         info.allow_upgrade = 1
         exchange.flags |= EXCHANGE_UPGRADE

@@ -60,6 +60,12 @@ cdef struct EndpointConf:
     Address address
 
 
+cdef enum UpstreamProtocol:
+    UPSTREAM_HTTP1 = 0
+    UPSTREAM_HTTP2 = 1
+    UPSTREAM_SAME = 2                   # as the client of each request
+
+
 cdef struct ClusterConf:
     uint32_t slot                       # index into the worker's cluster states
     Text name
@@ -79,7 +85,10 @@ cdef struct ClusterConf:
     uint64_t idle_timeout_ns
     uint32_t max_requests_per_connection
     uint8_t proxy_version               # PROXY header sent first: 1, 2, or 0 for none; TCP only
-    uint8_t http2                       # its endpoints are spoken to in HTTP/2
+    uint8_t speaks                      # UpstreamProtocol
+    uint8_t is_original_destination     # the endpoint is where the client was going; endpoints[0] is its row of numbers
+    uint8_t is_to_loopback              # then: at the loopback address of its family
+    uint16_t to_port                    # then: at this port; 0: its own
     BreakerConf breaker
     BudgetConf budget
 
@@ -172,6 +181,7 @@ cdef struct Limits:
     uint32_t http2_max_streams          # per downstream session
     uint32_t http2_stream_window_bytes  # body octets a peer may send ahead, per stream
     uint32_t http2_max_resets           # per downstream session, forgotten in 6 s
+    uint32_t max_original_destinations  # addresses per worker that clients were on their way to, all clusters together
 
 
 cdef struct Forwarding:
@@ -179,6 +189,12 @@ cdef struct Forwarding:
     uint8_t x_forwarded                 # 0 off, 1 append, 2 replace
     uint8_t request_id
     uint8_t traceparent
+
+
+cdef enum Interception:
+    INTERCEPTION_OFF = 0
+    INTERCEPTION_REDIRECT = 1           # the kernel rewrote the address, and tells the original when asked
+    INTERCEPTION_TPROXY = 2             # the connection's own address is the original
 
 
 cdef struct ListenerConf:
@@ -190,6 +206,8 @@ cdef struct ListenerConf:
     uint8_t trust_mesh_headers          # keep l5d-* and XFCC fields of callers
     uint8_t proxy_versions              # PROXY protocol bits a client must begin with; 0: none
     uint8_t http2                       # clients may speak HTTP/2 by prior knowledge
+    uint8_t interception                # Interception: how connections got here that were going elsewhere
+    uint32_t* opaque_ports              # one bit a port: these are not looked at; NULL: no such port
     uint8_t secure                      # scheme for X-Forwarded-Proto: 0 http, 1 https
 
 

@@ -9,7 +9,7 @@ from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t, int32_t
 
 from meshcore.engine.buffer cimport Buffer, BufferPool
 from meshcore.engine.cells cimport Cells
-from meshcore.engine.endpoint cimport EndpointState, ClusterState
+from meshcore.engine.endpoint cimport ClusterState, Destinations, EndpointState
 from meshcore.engine.framing cimport ChunkDecoder
 from meshcore.engine.histogram cimport Histogram
 from meshcore.engine.http2_head cimport HeadBlock
@@ -18,7 +18,8 @@ from meshcore.engine.llhttp cimport Llhttp
 from meshcore.engine.ring cimport Ring
 from meshcore.engine.rng cimport Rng
 from meshcore.engine.slab cimport Slab, SlabItem
-from meshcore.engine.snapshot cimport Snapshot, RouteConf, ClusterConf, ListenerConf
+from meshcore.engine.silence cimport Silences
+from meshcore.engine.snapshot cimport Address, Snapshot, RouteConf, ClusterConf, ListenerConf
 from meshcore.engine.stack cimport Stack, StackNode
 from meshcore.engine.timer cimport TimerNode, TimerWheel
 from meshcore.engine.uring cimport Uring
@@ -29,6 +30,8 @@ cdef enum:
     MAX_CLUSTERS = 65536
     MAX_ROUTES = 65536
     MAX_LISTENERS = 1024
+    MAX_DESTINATIONS = 65536            # most that limits.max_original_destinations may ask for
+    DESTINATION_BUCKETS = 16384
     MAX_IDLE_PIPES = 64
     LISTENER_REMOVED = 0xFFFFFFFF
     READ_BYTES = 65536                  # one read of ordinary traffic
@@ -122,6 +125,9 @@ cdef struct Conn:
     uint8_t peer_text_len               # 0: not IPv4, see peer_address
     char peer_text[16]
     uint8_t peer_address[16]
+    uint8_t original_family             # downstream: where an intercepted one was going; 0: not intercepted
+    uint16_t original_port
+    uint8_t original_address[16]        # IPv4 in the first four
 
 
 # --- HTTP/2 (see session, stream) ------------------------------------------------------------------------------------
@@ -294,6 +300,7 @@ cdef struct Exchange:
     ClusterConf* cluster
     ClusterState* cluster_state
     EndpointState* endpoint
+    const Address* address              # of `endpoint`: the snapshot's, or of a Destination
     RouteState* route_state
     Buffer* request_buffer              # edited head and first body bytes, kept until a response arrives
     Buffer* head_buffer                 # what a tap or a filter may still want of the request head
@@ -377,7 +384,10 @@ cdef struct ListenerState:
     uint64_t version                    # of the snapshot that last named it
     int32_t fd                          # to adopt at the next configuration; -1 when adopted
     uint8_t is_loopback                 # only this machine can connect
-    uint8_t silent_streak               # clients in a row, as it were, that waited for the server to speak
+    uint8_t is_any_host                 # bound to every address of its family
+    uint8_t family
+    uint16_t port                       # as bound
+    uint8_t host[16]
     Conn* conn                          # NULL once closed
 
 
@@ -486,6 +496,8 @@ cdef struct Worker:
     uint32_t n_idle_pipes
     TapSession* taps[8]
     uint32_t tap_bits                   # which entries are in use
+    Destinations destinations
+    Silences silences
     uint64_t next_stream
     Ring tap_ring
     Session* dirty_sessions

@@ -169,6 +169,30 @@ cdef extern from * nogil:
         socklen_t n = sizeof *out;
         return getsockname(fd, (struct sockaddr*)out, &n) == 0;
     }
+    /* Where netfilter's REDIRECT took this connection from: 1; 0 when it took it from nowhere. */
+    static inline int mc_redirected_from(int fd, struct sockaddr_storage* out) {
+        socklen_t n = sizeof *out;
+        if (getsockname(fd, (struct sockaddr*)out, &n) != 0) return 0;
+        n = sizeof *out;                                 /* 80: SO_ORIGINAL_DST and IP6T_SO_ORIGINAL_DST */
+        return getsockopt(fd, out->ss_family == AF_INET6 ? IPPROTO_IPV6 : IPPROTO_IP, 80, out, &n) == 0;
+    }
+    /* Is it an address of this machine (or namespace)? Only those can be bound to. */
+    static inline int mc_is_own_host(int family, const unsigned char* address) {
+        struct sockaddr_storage probe;
+        int fd = socket(family, SOCK_DGRAM | SOCK_CLOEXEC, 0), own;
+        if (fd < 0) return 0;
+        memset(&probe, 0, sizeof probe);
+        probe.ss_family = (sa_family_t)family;
+        if (family == AF_INET) memcpy(&((struct sockaddr_in*)&probe)->sin_addr, address, 4);
+        else memcpy(&((struct sockaddr_in6*)&probe)->sin6_addr, address, 16);
+        own = bind(fd, (struct sockaddr*)&probe,
+                   family == AF_INET ? sizeof(struct sockaddr_in) : sizeof(struct sockaddr_in6)) == 0;
+        close(fd);
+        return own;
+    }
+    static inline unsigned mc_sockaddr_len(int family) {
+        return family == AF_INET ? sizeof(struct sockaddr_in) : sizeof(struct sockaddr_in6);
+    }
     static inline void mc_pause_us(unsigned us) { usleep(us); }
     #define mc_load(p) __atomic_load_n((p), __ATOMIC_ACQUIRE)
     #define mc_store(p, v) __atomic_store_n((p), (v), __ATOMIC_RELEASE)
@@ -236,6 +260,9 @@ cdef extern from * nogil:
     void sys_peer_raw "mc_peer_raw"(const sockaddr_storage* peer, unsigned char* address, uint16_t* port)
     void sys_make_address "mc_make_address"(int family, const unsigned char* address, uint16_t port, sockaddr_storage* out)
     int sys_own_address "mc_own_address"(int fd, sockaddr_storage* out)
+    int sys_redirected_from "mc_redirected_from"(int fd, sockaddr_storage* out)
+    int sys_is_own_host "mc_is_own_host"(int family, const unsigned char* address)
+    unsigned int sys_sockaddr_len "mc_sockaddr_len"(int family)
     void sys_pause_us "mc_pause_us"(unsigned int us)
     uint32_t atomic_load_u32 "mc_load"(uint32_t* p)
     uint64_t atomic_load_u64 "mc_load"(uint64_t* p)

@@ -125,11 +125,9 @@ cdef inline void tap_write(Worker* worker, Exchange* exchange, uint8_t kind, uin
         else:
             record.src_len = <uint8_t>sys_ipv6_text(down.peer_address, record.src)
     record.dst_len = 0
-    if exchange.endpoint_index >= 0:
-        record.dst_len = <uint8_t>exchange.cluster.endpoints[exchange.endpoint_index].address.text.len
-        if record.dst_len > 64:
-            record.dst_len = 64
-        memcpy(record.dst, exchange.cluster.endpoints[exchange.endpoint_index].address.text.at, record.dst_len)
+    if exchange.address != NULL:
+        record.dst_len = <uint8_t>min(exchange.address.text.len, <uint32_t>64)
+        memcpy(record.dst, exchange.address.text.at, record.dst_len)
     if kind == TAP_REQUEST and exchange.head_buffer != NULL:
         record.text = (<TapText*>exchange.head_buffer.data)[0]
     else:
@@ -192,11 +190,8 @@ cdef inline int tap_matches_endpoint(const TapSession* session, const Exchange* 
         return 0
     if session.dst_len == 0:
         return 1
-    if exchange.endpoint_index < 0:
-        return 0
-    return exchange.cluster.endpoints[exchange.endpoint_index].address.text.len == session.dst_len \
-        and memcmp(exchange.cluster.endpoints[exchange.endpoint_index].address.text.at, session.dst,
-                   session.dst_len) == 0
+    return exchange.address != NULL and exchange.address.text.len == session.dst_len \
+        and memcmp(exchange.address.text.at, session.dst, session.dst_len) == 0
 
 
 cdef inline int tap_admits(TapSession* session, uint64_t second) noexcept nogil:

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import assume, HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from meshcore.config import ConfigError, Route, compile_plan, load, loads, read
+from meshcore.config import ConfigError, Route, check, compile_plan, load, loads, read
 from meshcore.config.section import specs
 from meshcore.config.suggest import ELSEWHERE, distance, nearest
 from meshcore.config.types import SECTIONS
@@ -460,3 +460,11 @@ def test_any_dict_gives_a_config_or_a_config_error(value):
         read(value)
     except ConfigError as error:
         assert error.problems and str(error)
+
+
+def test_two_listeners_may_each_have_a_route_that_takes_everything():
+    config = loads(
+        "listeners: [{name: a, address: ':1', routes: [x]}, {name: b, address: ':2', routes: [y]}]\n"
+        "routes: [{name: x, to: c}, {name: y, to: c}]\nclusters: [{name: c, endpoints: ['127.0.0.1:1']}]\n"
+    )
+    assert check(config) == []

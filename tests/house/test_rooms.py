@@ -23,10 +23,10 @@ LEVELS = {
     "bytes, sans-io": ["llhttp", "octets", "fields", "authority", "head", "target", "hop", "http1_request",
                        "http1_response", "http1", "framing", "trace", "rewrite", "ip_text", "proxy_protocol",
                        "detect", "status", "nghttp2", "http2_head", "http2_fields", "grpc"],
-    "policy, sans-io": ["breaker", "budget", "endpoint", "balance", "routes"],
-    "edge": ["state", "batch", "socket", "stream", "conn", "pipe", "pool"],
+    "policy, sans-io": ["breaker", "budget", "endpoint", "balance", "routes", "silence"],
+    "edge": ["state", "batch", "socket", "stream", "conn", "pipe", "pool", "intercept"],
     "exchange": ["flow", "input", "tap", "exchange", "downstream", "respond", "hook", "dispatch", "request", "response", "preface", "tcp", "http2_in", "http2_out",
-                 "session"],
+                 "session", "destination"],
     "loop": ["mailbox", "listener", "resume", "event", "loop"],
 }
 LEVEL_OF = {room: level for level, rooms in enumerate(LEVELS.values()) for room in rooms}
