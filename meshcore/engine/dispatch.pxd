@@ -11,7 +11,7 @@ from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t, int32_t
 from meshcore.engine.balance cimport balance_admits_only, balance_pick
 from meshcore.engine.breaker cimport BREAKER_HALF_OPEN
 from meshcore.engine.budget cimport budget_deposit, budget_withdraw
-from meshcore.engine.buffer cimport Buffer, buffer_return
+from meshcore.engine.buffer cimport Buffer, buffer_append, buffer_return
 from meshcore.engine.conn cimport (
     conn_deadline, conn_end, conn_is_stream, conn_open, conn_run_later, conn_send_request,
 )
@@ -23,12 +23,13 @@ from meshcore.engine.exchange cimport (
 )
 from meshcore.engine.flow cimport (
     FLOW_AWAIT_INPUT, FLOW_AWAIT_OUTPUT, FLOW_FINISHED, FLOW_MALFORMED, FLOW_RECEIVER_FAILED, FLOW_SENDER_CLOSED,
-    FLOW_SENDER_FAILED, flow_pump, flow_trailers,
+    FLOW_SENDER_FAILED, flow_pump, flow_stream_is_whole, flow_take, flow_trailers,
 )
 from meshcore.engine.pool cimport pool_discard, pool_lease, pool_remove
 from meshcore.engine.reasons cimport (
-    REASON_ALL_EJECTED, REASON_BODY_INCOMPLETE, REASON_DOWNSTREAM_CLOSED, REASON_LOAD_SHED, REASON_NO_ENDPOINT,
-    REASON_QUEUE_FULL, REASON_UPSTREAM_CONNECT_FAILED, REASON_UPSTREAM_CONNECT_TIMEOUT, REASON_UPSTREAM_RESET,
+    REASON_ALL_EJECTED, REASON_BODY_INCOMPLETE, REASON_BODY_TOO_LARGE, REASON_DOWNSTREAM_CLOSED, REASON_LOAD_SHED,
+    REASON_NO_ENDPOINT, REASON_OUT_OF_MEMORY, REASON_QUEUE_FULL, REASON_UPSTREAM_CONNECT_FAILED,
+    REASON_UPSTREAM_CONNECT_TIMEOUT, REASON_UPSTREAM_RESET,
 )
 from meshcore.engine.respond cimport respond_gone, respond_reason
 from meshcore.engine.session cimport session_adopt, session_is_refusing, session_lease, session_open, session_request
@@ -39,15 +40,17 @@ from meshcore.engine.state cimport (
     EXCHANGE_AWAIT_CONNECT, EXCHANGE_AWAIT_CONNECTION, EXCHANGE_AWAIT_RESPONSE, EXCHANGE_BODY_ABORTED,
     EXCHANGE_CONNECT, EXCHANGE_COUNTED, EXCHANGE_FRESH_CONNECTION, EXCHANGE_GRPC, EXCHANGE_IDEMPOTENT,
     EXCHANGE_MAY_REPLAY, EXCHANGE_PROBE, EXCHANGE_RELAY, EXCHANGE_RESPONSE_STARTED, EXCHANGE_STALE_REPLAYED,
-    EXCHANGE_TAPPED, FLOW_DONE, FLOW_OPEN, IO_PEER_CLOSED, IO_READABLE, IO_WRITABLE, STREAM_LEFT_BEHIND,
-    STREAM_UNPROCESSED, Conn, Exchange, Session, Stream, Worker,
+    EXCHANGE_TAPPED, FLOW_DONE, FLOW_OPEN, IO_FAILED, IO_PEER_CLOSED, IO_READABLE, IO_WRITABLE, STREAM_ENDED_IN,
+    STREAM_LEFT_BEHIND, STREAM_UNPROCESSED, Conn, Exchange, Session, Stream, Worker,
 )
+from meshcore.engine.stream cimport stream_take
 from meshcore.engine.sys cimport EAGAIN, EINTR, sys_connect
 from meshcore.engine.tap cimport tap_request
 
 
 cdef enum:
     BODY_ABORTED_WAIT_NS = 1000000000   # for an answer of an endpoint that stopped reading
+    KEEP_BODY_BYTES = 32768             # of a request, head included, kept to be sent again
     MAX_LEFT_BEHIND = 8                 # sessions that may end under one request, each taking its turn with it
 
 
@@ -239,11 +242,12 @@ cdef inline void dispatch_pump(Worker* worker, Exchange* exchange) noexcept nogi
     cdef Buffer* buffer = exchange.request_buffer
     cdef Conn* down = exchange.down
     cdef uint64_t moved_before = exchange.request.moved_bytes
-    cdef uint64_t slowest_ns
     cdef int code
     if buffer != NULL:
         if exchange.up == NULL or exchange.request_sent < buffer.end - buffer.start:
             return                      # the head is not out yet: the body waits in the kernel
+        if conn_is_stream(exchange.up) and conn_is_stream(down) and dispatch_keep_body(worker, exchange):
+            return
         # From here the endpoint gets bytes that are kept nowhere else: this request cannot be sent again.
         exchange.flags &= ~<uint32_t>EXCHANGE_MAY_REPLAY
         if exchange.request.state == FLOW_OPEN:
@@ -260,16 +264,7 @@ cdef inline void dispatch_pump(Worker* worker, Exchange* exchange) noexcept nogi
         if exchange.request.moved_bytes != moved_before:
             conn_deadline(worker, exchange.up, exchange_idle_deadline(worker, exchange))
     elif code == FLOW_AWAIT_INPUT:
-        slowest_ns = 0
-        if limits.body_min_rate_bytes_per_s and not exchange.flags & EXCHANGE_GRPC:
-            # A trickle must not hold a request open: so many bytes a second on average, after a grace.
-            slowest_ns = exchange.body_start_ns + limits.body_min_rate_grace_ns \
-                + exchange.request.moved_bytes * 1000000000 // limits.body_min_rate_bytes_per_s
-        if exchange.request.moved_bytes != moved_before or down.timer.deadline_ns == 0 or slowest_ns:
-            conn_deadline(worker, down, exchange_earlier(
-                exchange_earlier(exchange_idle_deadline(worker, exchange), slowest_ns),
-                exchange.total_deadline_ns))
-        conn_deadline(worker, exchange.up, 0)
+        dispatch_await_body(worker, exchange, moved_before)
     elif code == FLOW_AWAIT_OUTPUT:
         conn_deadline(worker, exchange.up, exchange_idle_deadline(worker, exchange))
         conn_deadline(worker, down, exchange.total_deadline_ns)
@@ -281,6 +276,65 @@ cdef inline void dispatch_pump(Worker* worker, Exchange* exchange) noexcept nogi
         dispatch_abort_body(worker, exchange)
     else:
         respond_reason(worker, exchange, <uint8_t>(code - FLOW_MALFORMED))
+
+
+cdef inline void dispatch_await_body(Worker* worker, Exchange* exchange, uint64_t moved_before) noexcept nogil:
+    # The client has the clock.
+    cdef const Limits* limits = &exchange.snapshot.snapshot.limits
+    cdef Conn* down = exchange.down
+    cdef uint64_t slowest_ns = 0
+    if limits.body_min_rate_bytes_per_s and not exchange.flags & EXCHANGE_GRPC:
+        # A trickle must not hold a request open: so many bytes a second on average, after a grace.
+        slowest_ns = exchange.body_start_ns + limits.body_min_rate_grace_ns \
+            + exchange.request.moved_bytes * 1000000000 // limits.body_min_rate_bytes_per_s
+    if exchange.request.moved_bytes != moved_before or down.timer.deadline_ns == 0 or slowest_ns:
+        conn_deadline(worker, down, exchange_earlier(
+            exchange_earlier(exchange_idle_deadline(worker, exchange), slowest_ns),
+            exchange.total_deadline_ns))
+    conn_deadline(worker, exchange.up, 0)
+
+
+cdef inline int dispatch_keep_body(Worker* worker, Exchange* exchange) noexcept nogil:
+    """Add what came of a body, from one stream to another, to the request buffer, and send that: as long as it is small
+    the request can be sent again when the endpoint refuses it (RFC 9113 8.7). 1, or 0: it is not small, nothing was done."""
+    cdef Stream* stream = <Stream*>exchange.down.channel
+    cdef Buffer* buffer = exchange.request_buffer
+    cdef uint64_t moved_before = exchange.request.moved_bytes
+    cdef char* body
+    cdef uint32_t body_len = 0
+    cdef uint32_t used
+    cdef int code = FLOW_AWAIT_INPUT
+    if not exchange.flags & EXCHANGE_MAY_REPLAY or exchange.state != EXCHANGE_AWAIT_RESPONSE \
+            or exchange.down.in_buffer != NULL:
+        return 0
+    if stream.data != NULL:
+        if buffer.end + stream.data.end - stream.data.start > KEEP_BODY_BYTES:
+            return 0
+        code = flow_take(&exchange.request, stream.data.data + stream.data.start, stream.data.end - stream.data.start,
+                         &used, &body, &body_len, &exchange.snapshot.snapshot.limits)
+        if code >= FLOW_MALFORMED:
+            respond_reason(worker, exchange, <uint8_t>(code - FLOW_MALFORMED))
+            return 1
+        if exchange.route.max_body_bytes and exchange.request.moved_bytes > exchange.route.max_body_bytes:
+            respond_reason(worker, exchange, REASON_BODY_TOO_LARGE)
+            return 1
+        buffer = buffer_append(&worker.buffers, buffer, body, body_len)
+        if buffer == NULL:
+            respond_reason(worker, exchange, REASON_OUT_OF_MEMORY)
+            return 1
+        exchange.request_buffer = buffer
+        stream_take(worker, stream, body_len)
+    if stream.flags & STREAM_ENDED_IN:
+        if not flow_stream_is_whole(&exchange.request):
+            respond_reason(worker, exchange, REASON_BODY_INCOMPLETE)
+            return 1
+        exchange.request.state = FLOW_DONE
+    elif exchange.down.io & IO_FAILED:
+        return 0
+    dispatch_await_body(worker, exchange, moved_before)
+    if body_len or exchange.request.state == FLOW_DONE:
+        dispatch_send(worker, exchange)
+    return 1
 
 
 cdef inline void dispatch_abort_body(Worker* worker, Exchange* exchange) noexcept nogil:

@@ -18,12 +18,14 @@ def tunnelling(connection):
 
 
 def tunnelling_h2(connection):
-    """Echo a CONNECT stream octet by octet, until the client ends it."""
+    """Echo a CONNECT stream octet by octet, until the client ends it, or the connection goes with the proxy."""
     request = connection.next_request(complete=False)
     connection.send_headers(request.stream, [(":status", "200")])
     done = 0
     while not request.complete:
-        connection.wait(lambda: len(request.body) > done or request.complete, "octets of the tunnel")  # noqa: B023
+        connection.wait(lambda: len(request.body) > done or request.complete or connection.end, "octets of the tunnel")  # noqa: B023
+        if connection.end:
+            return
         part, done = bytes(request.body[done:]), len(request.body)
         if part:
             connection.queue_body(request.stream, part, end_stream=False)
