@@ -52,7 +52,8 @@ missing_packages() {
     command -v make >/dev/null || echo make
     find_python >/dev/null || echo python3 python3-venv python3-dev
     case $GROUP in
-        test) have nginx || echo nginx-light; have curl || echo curl ;;
+        test) have nginx || echo nginx-light; have curl || echo curl
+              have openssl || echo openssl; have etcd || echo etcd-server ;;
         bench) have nginx || echo nginx-light; have haproxy || echo haproxy; have strace || echo strace ;;
     esac
 }
@@ -141,7 +142,10 @@ python_packages() {
         "$VENV/bin/python" - "$extras" >"$VENV/.wants" <<'PY'
 import sys, tomllib
 with open("pyproject.toml", "rb") as file:
-    print(*tomllib.load(file)["project"]["optional-dependencies"][sys.argv[1]], sep="\n")
+    extras = tomllib.load(file)["project"]["optional-dependencies"]
+# The tests run the control plane too.
+for name in {"test": ("test", "mesh")}.get(sys.argv[1], (sys.argv[1],)):
+    print(*extras[name], sep="\n")
 PY
         pip_install -r "$VENV/.wants"
         stamp "$extras" "$wanted"
