@@ -6,7 +6,7 @@ that one record written by a newer version, or by hand, does not stall everybody
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Collection, Sequence
 from typing import TypeVar
 
 import msgspec
@@ -73,7 +73,7 @@ class Catalogue:
             raise
         return lease
 
-    async def _apply(self, event: str, by: str, operations: list[Operation]) -> Position:
+    async def _apply(self, event: str, by: str, operations: Sequence[Operation]) -> Position:
         what = [f"{operation.kind} {operation.key}" for operation in operations]
         try:
             position = await self.store.apply(*operations)

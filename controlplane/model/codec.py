@@ -70,10 +70,9 @@ def decode(kind: str, key: str, data: bytes) -> Named:
 
 def named(kind: str, plain: Any) -> str:
     """How messages name a value that may be anything: `service 'default/web'`."""
-    parts = [plain.get(field) for field in ("namespace", "name")] if isinstance(plain, dict) else []
-    if len(parts) == 2 and all(isinstance(part, str) and len(part) <= 253 and part.isprintable() for part in parts):
-        return f"{kind} '{'/'.join(parts)}'"
-    return kind
+    found = [plain.get(field) for field in ("namespace", "name")] if isinstance(plain, dict) else []
+    parts = [part for part in found if isinstance(part, str) and len(part) <= 253 and part.isprintable()]
+    return f"{kind} '{'/'.join(parts)}'" if len(parts) == 2 else kind
 
 
 def problem_of(message: str) -> Problem:

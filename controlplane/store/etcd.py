@@ -23,7 +23,6 @@ from ..errors import Conflict, LeaseExpired, StoreUnavailable
 from ..model.change import NO_MARK, Change, Changes, Entry, Position, Snapshot
 from .etcd_client import INVALID_ARGUMENT, NOT_FOUND, OUT_OF_RANGE, EtcdClient, EtcdError, decoded, encoded
 from .interface import (
-    MAX_PENDING,
     Delete,
     Lease,
     Operation,
@@ -33,7 +32,7 @@ from .interface import (
     check_query,
     check_ttl,
 )
-from .watching import Hub, Watch
+from .watching import MAX_PENDING, Hub, Watch
 
 PAGE = 1_000  # entries per answer: a page of the largest ones stays below the client's bound
 RETRY_S = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0)  # waits before the stream is opened again; the last one stays

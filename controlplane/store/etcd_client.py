@@ -168,9 +168,9 @@ def _understood(data: bytes, status: int) -> dict[str, Any]:
         raise StoreUnavailable(f"etcd answered with status {status} and no JSON")
     trouble = answer.get("error")
     if isinstance(trouble, dict):  # an error inside a stream
-        raise EtcdError(int(trouble.get("grpc_code", trouble.get("code", 2))), str(trouble.get("message", ""))[:300])
+        raise EtcdError(int(trouble.get("grpc_code") or trouble.get("code") or 2), str(trouble.get("message", ""))[:300])
     if status != 200 or trouble:
-        raise EtcdError(int(answer.get("code", 2)), str(answer.get("message") or trouble)[:300])
+        raise EtcdError(int(answer.get("code") or 2), str(answer.get("message") or trouble)[:300])
     return answer
 
 

@@ -25,7 +25,6 @@ import msgspec
 from ..errors import Conflict, LeaseExpired, StoreUnavailable
 from ..model.change import NO_MARK, Change, Changes, Entry, Position, Snapshot
 from .interface import (
-    MAX_PENDING,
     Delete,
     Expect,
     Lease,
@@ -37,7 +36,7 @@ from .interface import (
     check_ttl,
 )
 from .sqlite_thread import SqliteThread
-from .watching import Hub, Watch
+from .watching import MAX_PENDING, Hub, Watch
 
 SCHEMA_VERSION = 1
 APPLICATION_ID = 0x6D657368  # "mesh", so that `file` and a stray path tell what it is

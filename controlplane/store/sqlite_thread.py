@@ -56,11 +56,13 @@ class SqliteThread:
 
     async def read(self, job: Callable[[sqlite3.Connection], T]) -> T:
         """Runs it outside of a transaction, behind every write that was asked for before."""
-        return await self._submit(job, is_write=False)
+        result: T = await self._submit(job, is_write=False)
+        return result
 
     async def write(self, job: Callable[[sqlite3.Connection], T]) -> T:
         """Runs it in a transaction; returns when that is on disk. What it raises undoes it, and only it."""
-        return await self._submit(job, is_write=True)
+        result: T = await self._submit(job, is_write=True)
+        return result
 
     async def stop(self) -> None:
         """Finishes what was asked for, closes the connection."""
