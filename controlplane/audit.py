@@ -1,7 +1,8 @@
 """The audit: one record for each decision about identity and each change of the model. Writes lines; decides nothing.
 
 A record never holds a secret: callers pass names, serial numbers and hashes, and fields whose name says that they are
-secrets are refused here. A record that cannot be written is an error of the operation it belongs to: no log, no certificate.
+secrets are refused here. A record that cannot be written is an error of the operation it belongs to: no log, no
+certificate.
 """
 
 from __future__ import annotations
@@ -56,7 +57,8 @@ def _bounded(value: Any) -> Any:
 
 
 class AuditFile:
-    """Records as JSON lines at the end of a file, mode 0600. Each line is one write, so several processes may share it."""
+    """Records as JSON lines at the end of a file, mode 0600. Each line is one write, so several processes may share
+    it."""
 
     def __init__(self, path: str | Path, clock: Callable[[], float] = time.time) -> None:
         self._path = Path(path)

@@ -1,7 +1,8 @@
 """The model in a store: typed values in, typed values out, every write checked. Owns no storage and no rule of a kind.
 
-Reading never fails as a whole for one bad record: what this version cannot read is passed over and named in `unreadable`, so
-that one record written by a newer version, or by hand, does not stall everybody (linkerd/linkerd#1759).
+Reading never fails as a whole for one bad record: what this version cannot read is passed over and named in
+`unreadable`, so that one record written by a newer version, or by hand, does not stall everybody
+(linkerd/linkerd#1759).
 """
 
 from __future__ import annotations

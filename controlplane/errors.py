@@ -50,7 +50,9 @@ class Conflict(MeshError):
         self.kind, self.key, self.expected, self.actual = kind, key, expected, actual
         wanted = f"revision {expected}" if expected else "no entry"
         found = f"revision {actual}" if actual else "no entry"
-        super().__init__(f"{kind} '{key}' was changed by someone else: expected {wanted}, found {found}", retryable=True)
+        super().__init__(
+            f"{kind} '{key}' was changed by someone else: expected {wanted}, found {found}", retryable=True
+        )
 
 
 class LeaseExpired(MeshError):

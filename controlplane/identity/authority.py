@@ -1,9 +1,10 @@
-"""One signing authority: a root of our own, or an intermediate that was handed in. Signs; decides nothing about who may ask.
+"""One signing authority: a root of our own, or an intermediate that was handed in. Signs; judges nobody.
 
-What we sign is the same for everybody: P-256 or what the request brings, one URI SAN and no other name, client and server use, 24 hours.
-Authorities we make may not vouch for host names or addresses at all (name constraints), so a stolen key of the mesh imitates
-no web site, even where someone put its root into a system's store. They are not limited to URIs of the trust domain: half of
-today's verifiers (webpki, cryptography) refuse every chain with a URI constraint. Trust domains are compared by whoever verifies.
+What we sign is the same for everybody: P-256 or what the request brings, one URI SAN and no other name, client and
+server use, 24 hours. Authorities we make may not vouch for host names or addresses at all (name constraints), so a
+stolen key of the mesh imitates no web site, even where someone put its root into a system's store. They are not
+limited to URIs of the trust domain: half of today's verifiers (webpki, cryptography) refuse every chain with a URI
+constraint. Trust domains are compared by whoever verifies.
 """
 
 from __future__ import annotations
@@ -71,7 +72,9 @@ class Authority:
             raise AuthorityError("the chain does not end with a root: append it, it is what proxies will trust")
         # What matters is whether leaves hold: so one is made, and judged by the verifier that will judge all others.
         try:
-            probe = self.issue(PrivateKey.generate().public, SpiffeId(trust_domain, "probe", "probe"), now_s, MIN_LEAF_S)
+            probe = self.issue(
+                PrivateKey.generate().public, SpiffeId(trust_domain, "probe", "probe"), now_s, MIN_LEAF_S
+            )
             certificates.verified_identity(probe.chain, [self.root], trust_domain, now_s)
         except Denied as denied:
             raise AuthorityError(f"what this authority signs would not be trusted: {denied.why}") from None
@@ -85,7 +88,8 @@ class Authority:
         return cls(trust_domain, key, [builder.sign(key.signer, hashes.SHA256())], now_s)
 
     def new_intermediate(self, now_s: float, lifetime_s: int = INTERMEDIATE_S) -> Authority:
-        """An authority below this one, which signs leaves only: for one replica, so that the root's key can stay away."""
+        """An authority below this one, which signs leaves only: for one replica, so that the root's key can stay
+        away."""
         key = PrivateKey.generate()
         serial = f"{x509.random_serial_number() >> 96:x}"
         name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"meshcore {serial} of {self.trust_domain}"[:64])])
@@ -110,7 +114,8 @@ class Authority:
         return min(one.not_valid_after_utc.timestamp() for one in self.chain)
 
     def issue(self, public_key: PublicKey, identity: SpiffeId, now_s: float, lifetime_s: int = LEAF_S) -> Leaf:
-        """A leaf for a key whose owner was proved to be `identity`. Denied when it would not live long enough to be renewed."""
+        """A leaf for a key whose owner was proved to be `identity`. Denied when it would not live long enough to be
+        renewed."""
         if identity.trust_domain != self.trust_domain:
             raise Denied("not_yours", f"{identity} is not of {self.trust_domain}")
         lifetime_s = max(MIN_LEAF_S, min(lifetime_s, MAX_LEAF_S))
@@ -130,12 +135,11 @@ class Authority:
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
             .add_extension(_usage(digital_signature=True), critical=True)
             .add_extension(
-                x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]), critical=False
+                x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]),
+                critical=False,
             )
             # RFC 5280 4.2.1.6: critical, because there is no other name.
-            .add_extension(
-                x509.SubjectAlternativeName([x509.UniformResourceIdentifier(str(identity))]), critical=True
-            )
+            .add_extension(x509.SubjectAlternativeName([x509.UniformResourceIdentifier(str(identity))]), critical=True)
             .add_extension(x509.SubjectKeyIdentifier.from_public_key(public_key), critical=False)
             .add_extension(self._issuer(), critical=False)
             .sign(self._key.signer, hashes.SHA256())
@@ -154,8 +158,13 @@ class Authority:
 
 
 def _authority(
-    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey, trust_domain: str, now_s: float,
-    lifetime_s: float, path_length: int,
+    subject: x509.Name,
+    issuer: x509.Name,
+    key: ec.EllipticCurvePublicKey,
+    trust_domain: str,
+    now_s: float,
+    lifetime_s: float,
+    path_length: int,
 ) -> x509.CertificateBuilder:
     everywhere = [x509.IPAddress(ipaddress.ip_network(network)) for network in ("0.0.0.0/0", "::/0")]
     return (
@@ -179,8 +188,15 @@ def _authority(
 
 def _usage(*, digital_signature: bool = False, key_cert_sign: bool = False, crl_sign: bool = False) -> x509.KeyUsage:
     return x509.KeyUsage(
-        digital_signature=digital_signature, content_commitment=False, key_encipherment=False, data_encipherment=False,
-        key_agreement=False, key_cert_sign=key_cert_sign, crl_sign=crl_sign, encipher_only=False, decipher_only=False,
+        digital_signature=digital_signature,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        key_cert_sign=key_cert_sign,
+        crl_sign=crl_sign,
+        encipher_only=False,
+        decipher_only=False,
     )
 
 

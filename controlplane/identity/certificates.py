@@ -18,8 +18,15 @@ MAX_CHAIN_BYTES = 65_536
 MAX_BUNDLE = 16
 
 # Malformed extensions surface late in this library, each in its own way.
-READING_ERRORS = (ValueError, TypeError, UnsupportedAlgorithm, x509.DuplicateExtension, x509.UnsupportedGeneralNameType,
-                  x509.InvalidVersion, OverflowError)
+READING_ERRORS = (
+    ValueError,
+    TypeError,
+    UnsupportedAlgorithm,
+    x509.DuplicateExtension,
+    x509.UnsupportedGeneralNameType,
+    x509.InvalidVersion,
+    OverflowError,
+)
 
 
 def chain_of_pem(data: bytes, most: int = MAX_CHAIN) -> tuple[x509.Certificate, ...]:

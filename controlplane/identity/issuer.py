@@ -1,7 +1,10 @@
-"""The way from a request to a certificate: limit, request, proof, policy, signature, spending the proof, audit. In this order.
+"""The way from a request to a certificate: every check, in order. Judges no proof itself.
 
-Nothing leaves before it is in the audit, and a proof is spent only by a certificate that was made: a request that fails for
-another reason does not cost a machine its only token. Two that use one token at the same time get one certificate.
+The order is: limit, request, proof, policy, signature, spending the proof, audit.
+
+Nothing leaves before it is in the audit, and a proof is spent only by a certificate that was made: a request that
+fails for another reason does not cost a machine its only token. Two that use one token at the same time get one
+certificate.
 """
 
 from __future__ import annotations
@@ -46,14 +49,20 @@ class Issuer:
     """Issues certificates for one trust domain."""
 
     def __init__(
-        self, trust: Trust, verifiers: Mapping[type, Verifier], audit: Audit, *, policy: IssuingPolicy = IssuingPolicy(),
-        attempts: Attempts | None = None, clock: Callable[[], float] = time.time,
+        self,
+        trust: Trust,
+        verifiers: Mapping[type, Verifier],
+        audit: Audit,
+        *,
+        policy: IssuingPolicy | None = None,
+        attempts: Attempts | None = None,
+        clock: Callable[[], float] = time.time,
         ticks: Callable[[], float] = time.monotonic,
     ) -> None:
         self._trust = trust
         self._verifiers = dict(verifiers)
         self._audit = audit
-        self._policy = policy
+        self._policy = policy or IssuingPolicy()
         self._attempts = attempts or Attempts()
         self._clock = clock
         self._ticks = ticks
@@ -61,23 +70,37 @@ class Issuer:
     async def certify(self, request: bytes, proof: Proof, *, peer: str, wanted: str = "") -> Issued:
         """A certificate for the key of a request. `wanted` is the identity asked for, when one was asked for by name.
 
-        Denied tells the peer one word and the audit why; Throttled when it comes too often; StoreUnavailable when whoever
-        should have judged the proof gave no answer.
+        Denied tells the peer one word and the audit why; Throttled when it comes too often; StoreUnavailable when
+        whoever should have judged the proof gave no answer.
         """
         try:
             issued, by = await self._certify(request, proof, peer, wanted)
         except Denied as denied:
             self._audit.record(
-                "certificate_issue", outcome="denied", actor=peer, reason=denied.reason, why=denied.why, wanted=wanted,
-                proof=type(proof).__name__)
+                "certificate_issue",
+                outcome="denied",
+                actor=peer,
+                reason=denied.reason,
+                why=denied.why,
+                wanted=wanted,
+                proof=type(proof).__name__,
+            )
             raise
         except StoreUnavailable as error:
             self._audit.record("certificate_issue", outcome="failed", actor=peer, why=str(error), wanted=wanted)
             raise
         leaf = issued.leaf
         self._audit.record(
-            "certificate_issue", outcome="done", actor=peer, identity=str(leaf.identity), by=by, serial=f"{leaf.serial:x}",
-            not_after_s=leaf.not_after_s, root=fingerprint(self._trust.authority().root), wanted=wanted)
+            "certificate_issue",
+            outcome="done",
+            actor=peer,
+            identity=str(leaf.identity),
+            by=by,
+            serial=f"{leaf.serial:x}",
+            not_after_s=leaf.not_after_s,
+            root=fingerprint(self._trust.authority().root),
+            wanted=wanted,
+        )
         return issued
 
     async def _certify(self, request: bytes, proof: Proof, peer: str, wanted: str) -> tuple[Issued, str]:

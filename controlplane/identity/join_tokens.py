@@ -1,8 +1,9 @@
-"""Join tokens: made once, kept as hashes, good for one certificate. Owns their records in the store, not who may make them.
+"""Join tokens: made once, kept as hashes, good for one certificate. Owns their records; not who may make them.
 
-A token is `mesh1.<id>.<secret>`: the id finds the record and may be logged, the secret (256 random bits) is kept only as SHA-256;
-a slow hash would protect nothing, for there is nothing to guess. A spent record stays until its lease ends, so that the audit
-can tell a token that was used twice, which somebody should know about, from one that never was.
+A token is `mesh1.<id>.<secret>`: the id finds the record and may be logged, the secret (256 random bits) is kept only
+as SHA-256; a slow hash would protect nothing, for there is nothing to guess. A spent record stays until its lease
+ends, so that the audit can tell a token that was used twice, which somebody should know about, from one that never
+was.
 """
 
 from __future__ import annotations
@@ -51,7 +52,9 @@ class JoinTokens:
     async def make(self, identity: SpiffeId, now_s: float, *, by: str, ttl_s: int = DEFAULT_TOKEN_S) -> JoinToken:
         """A token for one identity. Its text is shown to the caller and to nobody else, now and never again."""
         if not 1 <= ttl_s <= MAX_TOKEN_S:
-            raise Invalid("join token", [Problem(message=f"got {ttl_s} s", path=("ttl_s",), expected=f"1 to {MAX_TOKEN_S}")])
+            raise Invalid(
+                "join token", [Problem(message=f"got {ttl_s} s", path=("ttl_s",), expected=f"1 to {MAX_TOKEN_S}")]
+            )
         number, secret = secrets.token_hex(8), secrets.token_bytes(32)
         record = TokenRecord(hashlib.sha256(secret).hexdigest(), str(identity), now_s + ttl_s, by)
         lease = await self._store.grant(ttl_s + REMEMBERED_S)

@@ -1,6 +1,7 @@
 """Private keys: made, kept in files of mode 0600, never shown. Signs nothing by itself.
 
-P-256 for everything we make: the one curve that every TLS stack of the last ten years speaks, with the cheapest handshakes.
+P-256 for everything we make: the one curve that every TLS stack of the last ten years speaks, with the cheapest
+handshakes.
 """
 
 from __future__ import annotations
@@ -46,7 +47,9 @@ class PrivateKey:
             with open(os.open(path, os.O_RDONLY | os.O_CLOEXEC), "rb") as file:
                 mode = os.fstat(file.fileno()).st_mode
                 if not stat.S_ISREG(mode) or mode & 0o077:
-                    raise KeyFileError(f"{path}: mode {stat.S_IMODE(mode):04o} lets others read the key; chmod 600 {path}")
+                    raise KeyFileError(
+                        f"{path}: mode {stat.S_IMODE(mode):04o} lets others read the key; chmod 600 {path}"
+                    )
                 data = file.read(MAX_KEY_FILE_BYTES + 1)
         except OSError as error:
             raise KeyFileError(f"{path}: {error.strerror}") from None
@@ -83,7 +86,8 @@ class PrivateKey:
     def pem(self) -> bytes:
         """PKCS#8, unencrypted: for the file, and for a TLS context of this process."""
         return self._key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
 
     @property
     def signer(self) -> ec.EllipticCurvePrivateKey:

@@ -1,7 +1,7 @@
 """Kubernetes service-account tokens, judged by the API server itself (TokenReview). Keeps no token, and reads none.
 
-The audience matters: without one, any token that a pod ever sent to some service would open the mesh to that service. The API
-server must confirm ours; one that ignores audiences confirms none, and is refused.
+The audience matters: without one, any token that a pod ever sent to some service would open the mesh to that service.
+The API server must confirm ours; one that ignores audiences confirms none, and is refused.
 """
 
 from __future__ import annotations
@@ -28,8 +28,14 @@ class KubernetesTokens:
     """Asks one API server. `own_token_file` is read again each time: Kubernetes renews it in place."""
 
     def __init__(
-        self, api_url: str, trust_domain: str, *, own_token_file: str | Path, tls: ssl.SSLContext | None = None,
-        audience: str = AUDIENCE, timeout_s: float = TIMEOUT_S,
+        self,
+        api_url: str,
+        trust_domain: str,
+        *,
+        own_token_file: str | Path,
+        tls: ssl.SSLContext | None = None,
+        audience: str = AUDIENCE,
+        timeout_s: float = TIMEOUT_S,
     ) -> None:
         self._url = api_url.rstrip("/") + PATH
         self._trust_domain = trust_domain
@@ -54,7 +60,10 @@ class KubernetesTokens:
 
     def _judge(self, status: dict[str, Any]) -> Proved:
         if status.get("authenticated") is not True:
-            raise Denied("bad_proof", f"the API server does not accept the token: {str(status.get('error') or 'no reason')[:200]}")
+            raise Denied(
+                "bad_proof",
+                f"the API server does not accept the token: {str(status.get('error') or 'no reason')[:200]}",
+            )
         audiences = status.get("audiences")
         if not isinstance(audiences, list) or self._audience not in audiences:
             raise Denied("bad_proof", f"the token is not meant for {self._audience!r}")
@@ -73,15 +82,27 @@ class KubernetesTokens:
         try:
             own_token = self._own_token_file.read_text().strip()
             tls: ssl.SSLContext | bool = self._tls if self._tls is not None else True
-            async with aiohttp.ClientSession(timeout=self._timeout) as session, session.post(
-                self._url, data=msgspec.json.encode(review), ssl=tls, allow_redirects=False,
-                headers={"Authorization": f"Bearer {own_token}", "Content-Type": "application/json", "Accept": "application/json"},
-            ) as answer:
+            async with (
+                aiohttp.ClientSession(timeout=self._timeout) as session,
+                session.post(
+                    self._url,
+                    data=msgspec.json.encode(review),
+                    ssl=tls,
+                    allow_redirects=False,
+                    headers={
+                        "Authorization": f"Bearer {own_token}",
+                        "Content-Type": "application/json",
+                        "Accept": "application/json",
+                    },
+                ) as answer,
+            ):
                 data = await answer.content.read(MAX_ANSWER_BYTES + 1)
                 while len(data) <= MAX_ANSWER_BYTES and (part := await answer.content.read(MAX_ANSWER_BYTES)):
                     data += part
                 if answer.status not in (200, 201):
-                    raise StoreUnavailable(f"the API server answered a TokenReview with {answer.status}", is_unsent=True)
+                    raise StoreUnavailable(
+                        f"the API server answered a TokenReview with {answer.status}", is_unsent=True
+                    )
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
             # The type alone: the text may hold the URL's credentials or a header.
             raise StoreUnavailable(f"no answer from the API server: {type(error).__name__}", is_unsent=True) from None

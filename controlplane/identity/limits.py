@@ -10,7 +10,9 @@ MAX_PEERS = 10_000  # buckets kept; beyond it the ones used longest ago begin an
 class Attempts:
     """At most `burst` at once, `per_s` in the long run, for each peer; `all_factor` times that for all together."""
 
-    def __init__(self, per_s: float = 1.0, burst: int = 20, *, all_factor: float = 100.0, most_peers: int = MAX_PEERS) -> None:
+    def __init__(
+        self, per_s: float = 1.0, burst: int = 20, *, all_factor: float = 100.0, most_peers: int = MAX_PEERS
+    ) -> None:
         self._per_s, self._burst = per_s, float(burst)
         self._all_factor = all_factor
         self._most_peers = most_peers
@@ -23,7 +25,8 @@ class Attempts:
         if wait == 0.0:
             # A peer that is throttled already does not use up what all share.
             everybody, wait = _taken(
-                self._everybody, now_s, self._per_s * self._all_factor, self._burst * self._all_factor)
+                self._everybody, now_s, self._per_s * self._all_factor, self._burst * self._all_factor
+            )
             self._everybody = (everybody, now_s)
             if wait > 0.0:
                 level += 1.0

@@ -1,4 +1,4 @@
-"""What a workload may show to prove who it is, and what a verifier answers. Values only; nothing secret is ever shown."""
+"""What a workload may show to prove who it is, and what a verifier answers. Values only; they show no secret."""
 
 from __future__ import annotations
 
@@ -48,7 +48,8 @@ async def nothing_to_spend() -> None:
 
 
 class Proved(msgspec.Struct, frozen=True):
-    """An identity that holds. `spend` is called before anything is handed out; Denied there means: used up meanwhile."""
+    """An identity that holds. `spend` is called before anything is handed out; Denied there means: used up
+    meanwhile."""
 
     identity: SpiffeId
     by: str

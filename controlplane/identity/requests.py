@@ -1,7 +1,8 @@
 """Certificate signing requests: which ones are accepted, and what is taken from them. The key, and nothing else.
 
-A request is signed with the key it asks a certificate for (proof of possession). Names in it are wishes: DNS names, subjects and
-extensions are ignored, but a URI it asks for must be the identity that was proved, or someone is confused about who he is.
+A request is signed with the key it asks a certificate for (proof of possession). Names in it are wishes: DNS names,
+subjects and extensions are ignored, but a URI it asks for must be the identity that was proved, or someone is
+confused about who he is.
 """
 
 from __future__ import annotations
@@ -52,7 +53,9 @@ def _accepted(key: object) -> PublicKey:
     except UnsupportedAlgorithm:
         pass
     size = getattr(key, "key_size", "")
-    raise Denied("bad_request", f"a key of kind {type(key).__name__} {size}; expected P-256, P-384, Ed25519, RSA 2048 to 4096")
+    raise Denied(
+        "bad_request", f"a key of kind {type(key).__name__} {size}; expected P-256, P-384, Ed25519, RSA 2048 to 4096"
+    )
 
 
 def _wishes(request: x509.CertificateSigningRequest) -> tuple[str, ...]:

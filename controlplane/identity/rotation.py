@@ -1,13 +1,13 @@
-"""The plan by which one root follows another. Pure decisions over one record; the clock is an argument, nothing is stored here.
+"""The plan by which one root follows another. Pure decisions over one record; stores nothing.
 
     steady        one root: it is trusted, and signs
     distributing  two roots are trusted, the old one signs: proxies learn the new one
     retiring      two roots are trusted, the new one signs: leaves of the old one run out
     steady        one root again, the new one
 
-A leaf is verified wherever it may be shown at every moment of it. Proxies must trust the new root before the first leaf of it
-appears, so nothing is signed with it until all have confirmed the bundle, or until those that have not can have no valid leaf any
-more. The old root is trusted until its last leaf has run out. Neither wait can be skipped.
+A leaf is verified wherever it may be shown at every moment of it. Proxies must trust the new root before the first
+leaf of it appears, so nothing is signed with it until all have confirmed the bundle, or until those that have not can
+have no valid leaf any more. The old root is trusted until its last leaf has run out. Neither wait can be skipped.
 """
 
 from __future__ import annotations
@@ -95,7 +95,8 @@ def may_switch_at_s(state: TrustState) -> float:
 
 
 def switch(state: TrustState, now_s: float, *, unconfirmed: int) -> TrustState:
-    """Signs with the new root. `unconfirmed` counts members with a valid leaf that have not confirmed the bundle with both."""
+    """Signs with the new root. `unconfirmed` counts members with a valid leaf that have not confirmed the bundle with
+    both."""
     if state.phase != DISTRIBUTING:
         raise RotationError(f"no new root is being distributed (phase {state.phase})")
     if unconfirmed > 0 and now_s < may_switch_at_s(state):

@@ -1,8 +1,8 @@
-"""The trust of one mesh as its replicas share it: loads, follows and steps the record of the rotation. Holds this replica's authorities.
+"""The trust of one mesh as its replicas share it: the record of the rotation. Decides no step.
 
-A replica signs only with an authority whose root the record names; one that lacks it signs nothing and says so. Every step is a
-write that expects the record as it was read, so two operators cannot rotate at once, and every replica follows by its watch: no
-restart.
+A replica signs only with an authority whose root the record names; one that lacks it signs nothing and says so. Every
+step is a write that expects the record as it was read, so two operators cannot rotate at once, and every replica
+follows by its watch: no restart.
 """
 
 from __future__ import annotations
@@ -37,7 +37,8 @@ class Trust:
         self._roots: tuple[x509.Certificate, ...] = ()
 
     async def open(self, now_s: float, *, leaf_s: float = 0.0) -> None:
-        """Reads the record; a mesh without one begins with the first of our authorities. `leaf_s`: how long leaves will live."""
+        """Reads the record; a mesh without one begins with the first of our authorities. `leaf_s`: how long leaves
+        will live."""
         entry = await self._store.get(KIND, self.trust_domain)
         if entry is None:
             authority = next(iter(self._authorities.values()), None)
@@ -69,8 +70,11 @@ class Trust:
                     found = [(one.value, one.revision) for one in event.entries if one.key == self.trust_domain]
                 else:
                     assert isinstance(event, Changes)
-                    found = [(one.value, one.revision) for one in event.changes
-                             if one.key == self.trust_domain and one.value is not None]
+                    found = [
+                        (one.value, one.revision)
+                        for one in event.changes
+                        if one.key == self.trust_domain and one.value is not None
+                    ]
                 # A record that was deleted changes nothing: who trusts nobody is cut off.
                 for value, revision in found[-1:]:
                     self._take(value, revision)
@@ -99,7 +103,9 @@ class Trust:
         """The one that signs now; Denied when this replica does not have it."""
         found = self._authorities.get(self.state.signing)
         if found is None:
-            raise Denied("unavailable", f"this replica has no authority below the signing root {self.state.signing[:16]}")
+            raise Denied(
+                "unavailable", f"this replica has no authority below the signing root {self.state.signing[:16]}"
+            )
         return found
 
     # -- rotation ---------------------------------------------------------------------------------------------------
@@ -139,9 +145,11 @@ class Trust:
 
 
 class PeerCertificates:
-    """A certificate that is still valid proves who its owner is: for the next one, and for machines of a PKI one trusts.
+    """A certificate that is still valid proves who its owner is: for the next one, and for machines of a PKI one
+    trusts.
 
-    `also` are roots besides those of the mesh whose certificates are accepted, if they carry an identity of our trust domain.
+    `also` are roots besides those of the mesh whose certificates are accepted, if they carry an identity of our trust
+    domain.
     """
 
     def __init__(self, trust: Trust, also: Collection[x509.Certificate] = ()) -> None:

@@ -1,9 +1,10 @@
 """What happened, and where in history: entries, changes, positions. Plain values; no store and no kind is known here.
 
 A revision counts the transactions of a store; all changes of one transaction have the same revision. An epoch names a
-store's life. A mark is random, made anew by each transaction, so a position (epoch, revision, mark) can only be found in a history that
-really contains it: a store that was restored from a backup, or began again, does not have the positions it lost, and says
-so by sending a snapshot instead of pretending to continue. Revisions of two epochs cannot be compared.
+store's life. A mark is random, made anew by each transaction, so a position (epoch, revision, mark) can only be found
+in a history that really contains it: a store that was restored from a backup, or began again, does not have the
+positions it lost, and says so by sending a snapshot instead of pretending to continue. Revisions of two epochs cannot
+be compared.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Collecting what is wrong with one value, with its place. Holds the rules that several structs share, and no struct."""
+"""Collecting what is wrong with one value, with its place. Holds shared rules, and no struct."""
 
 from __future__ import annotations
 

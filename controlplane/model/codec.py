@@ -1,7 +1,7 @@
 """Values to bytes, and back, with every rule checked. The one place that knows all kinds; it stores nothing.
 
-Writing is strict: types, names and bounds, all problems at once. Reading is lenient in one thing: fields this version does not
-know are passed over, so that replicas of two neighbouring versions can share a store.
+Writing is strict: types, names and bounds, all problems at once. Reading is lenient in one thing: fields this version
+does not know are passed over, so that replicas of two neighbouring versions can share a store.
 """
 
 from __future__ import annotations
@@ -41,7 +41,9 @@ def read(kind: str, plain: Any) -> Named:
     """A value from plain dicts and lists, as a file or a request has them. Unknown fields are a mistake here."""
     struct = KINDS.get(kind)
     if struct is None:
-        raise Invalid(f"kind {kind[:40]!r}", [Problem(message="unknown", expected="one of " + ", ".join(KINDS), got=kind)])
+        raise Invalid(
+            f"kind {kind[:40]!r}", [Problem(message="unknown", expected="one of " + ", ".join(KINDS), got=kind)]
+        )
     try:
         value = msgspec.convert(plain, struct)
     except (msgspec.ValidationError, RecursionError) as error:

@@ -1,7 +1,7 @@
 """What names may look like: namespaces, names, labels, zones, addresses. Judges text; knows no struct.
 
-Sources: RFC 1123 2.1 for host names, and the syntax of Kubernetes for labels, so that what is registered there and what is
-registered here can be one thing. Every rule is anchored at both ends and bounded in length.
+Sources: RFC 1123 2.1 for host names, and the syntax of Kubernetes for labels, so that what is registered there and
+what is registered here can be one thing. Every rule is anchored at both ends and bounded in length.
 """
 
 from __future__ import annotations
@@ -17,7 +17,9 @@ ADDRESS_WHAT = "an IPv4 or IPv6 address without brackets, zone or port"
 
 _LABEL = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 _PLAIN = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?")
-_HOST = re.compile(r"(?=.{1,253}\Z)(?:\*\.)?[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?(?:\.[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?)*")
+_HOST = re.compile(
+    r"(?=.{1,253}\Z)(?:\*\.)?[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?(?:\.[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?)*"
+)
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,256}")
 
 

@@ -1,4 +1,4 @@
-"""Policies on a service: which requests go where, and how its endpoints are treated. Owns fields and rules, applies nothing."""
+"""Policies on a service: which requests go where, and how its endpoints are treated. Applies nothing."""
 
 from __future__ import annotations
 
@@ -58,7 +58,9 @@ class Match(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         for field in ("path", "prefix"):
             text = getattr(self, field)
             sound = text == "" or (text.startswith("/") and len(text) <= 2048 and text.isascii() and text.isprintable())
-            found.at(field).unless(sound and "?" not in text and "#" not in text, text, "an absolute path without query")
+            found.at(field).unless(
+                sound and "?" not in text and "#" not in text, text, "an absolute path without query"
+            )
         found.at("methods").count(self.methods, 16)
         for index, method in enumerate(self.methods):
             found.at("methods").at(index).unless(names.is_token(method), method, "a method, as in RFC 9110 9")
@@ -113,7 +115,9 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         if self.timeout_ms and self.retries.per_try_timeout_ms > self.timeout_ms:
             found.at("retries", "per_try_timeout_ms").wrong(
                 f"got {self.retries.per_try_timeout_ms}, longer than the whole request may take",
-                f"at most timeout_ms, {self.timeout_ms}", self.retries.per_try_timeout_ms)
+                f"at most timeout_ms, {self.timeout_ms}",
+                self.retries.per_try_timeout_ms,
+            )
 
 
 class RoutePolicy(Named, frozen=True, kw_only=True, omit_defaults=True):

@@ -1,12 +1,14 @@
 """The store of several control planes: etcd v3. Owns how entries lie in etcd; replicas share epoch and revisions.
 
-Keys: `<prefix>/v/<kind>/<key>` are the entries, `<prefix>/head` holds the mark of the last transaction, `<prefix>/epoch` names the
-life. Every transaction writes the head too, so the mark at any revision can be read back: a cluster that was restored from a
-backup has other marks, or none, at the revisions it lost. (Deletions by a lease's end leave the head as it is: two
-histories that differ in nothing but which lease ended first cannot be told apart by it.)
+Keys: `<prefix>/v/<kind>/<key>` are the entries, `<prefix>/head` holds the mark of the last transaction,
+`<prefix>/epoch` names the life. Every transaction writes the head too, so the mark at any revision can be read back:
+a cluster that was restored from a backup has other marks, or none, at the revisions it lost. (Deletions by a lease's
+end leave the head as it is: two histories that differ in nothing but which lease ended first cannot be told apart by
+it.)
 
-One stream per replica feeds all its readers. A reader that resumes from before this stream began gets a stream of its own until
-it has caught up. etcd's history is bounded by its own compaction (`--auto-compaction-retention`), or by `compact`.
+One stream per replica feeds all its readers. A reader that resumes from before this stream began gets a stream of its
+own until it has caught up. etcd's history is bounded by its own compaction (`--auto-compaction-retention`), or by
+`compact`.
 """
 
 from __future__ import annotations
@@ -42,8 +44,14 @@ class EtcdStore(Store):
     """A store in an etcd cluster, below `prefix`."""
 
     def __init__(
-        self, members: Sequence[str], *, prefix: str = "meshcore", tls: ssl.SSLContext | None = None, user: str = "",
-        password: str = "", timeout_s: float = 5.0,
+        self,
+        members: Sequence[str],
+        *,
+        prefix: str = "meshcore",
+        tls: ssl.SSLContext | None = None,
+        user: str = "",
+        password: str = "",
+        timeout_s: float = 5.0,
     ) -> None:
         self._client = EtcdClient(members, tls=tls, user=user, password=password, timeout_s=timeout_s)
         self._root = prefix.strip("/") + "/"
@@ -136,7 +144,9 @@ class EtcdStore(Store):
         for operation in operations:
             key = encoded(self._key(operation.kind, operation.key))
             if isinstance(operation, Put):
-                actions.append({"request_put": {"key": key, "value": encoded(operation.value), "lease": operation.lease}})
+                actions.append(
+                    {"request_put": {"key": key, "value": encoded(operation.value), "lease": operation.lease}}
+                )
             elif isinstance(operation, Delete):
                 actions.append({"request_delete_range": {"key": key}})
         if actions:
@@ -147,7 +157,9 @@ class EtcdStore(Store):
             answer = await self._client.call("/v3/kv/txn", {"compare": compares, "success": actions, "failure": looks})
         except EtcdError as error:
             if error.code == NOT_FOUND:
-                raise LeaseExpired(next((one.lease for one in operations if isinstance(one, Put) and one.lease), 0)) from None
+                raise LeaseExpired(
+                    next((one.lease for one in operations if isinstance(one, Put) and one.lease), 0)
+                ) from None
             raise
         if not answer.get("succeeded"):
             raise self._conflict(conditions, answer)
@@ -321,7 +333,9 @@ class EtcdStore(Store):
 
     async def _is_compacted(self, revision: int) -> bool:
         try:
-            await self._client.call("/v3/kv/range", {"key": encoded(self._head_key), "revision": revision}, is_read=True)
+            await self._client.call(
+                "/v3/kv/range", {"key": encoded(self._head_key), "revision": revision}, is_read=True
+            )
         except EtcdError as error:
             return error.code == OUT_OF_RANGE and "compacted" in str(error)
         return False

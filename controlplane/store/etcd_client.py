@@ -1,7 +1,8 @@
-"""A thin etcd v3 client over its JSON gateway: calls and streams with bounds, deadlines and several members. Knows no entry.
+"""A thin etcd v3 client over its JSON gateway: calls and streams, bounded. Knows no entry.
 
-Why not gRPC: the gateway is part of every etcd since 3.4 (`/v3/…`), needs no generated code of a third project, and its cost, base64
-and JSON, is small beside the majority's fsync. Why aiohttp: asyncio's best kept HTTP client; it streams, and pools connections.
+Why not gRPC: the gateway is part of every etcd since 3.4 (`/v3/…`), needs no generated code of a third project, and
+its cost, base64 and JSON, is small beside the majority's fsync. Why aiohttp: asyncio's best kept HTTP client; it
+streams, and pools connections.
 """
 
 from __future__ import annotations
@@ -26,7 +27,12 @@ NOT_FOUND, OUT_OF_RANGE, INVALID_ARGUMENT = 5, 11, 3
 UNAVAILABLE = {4, 8, 14}  # deadline exceeded, resource exhausted, unavailable: no leader, or too slow
 
 # A peer that vanished without a word is noticed within half a minute, though a watch may be silent for days.
-KEEPALIVE = ((socket.TCP_KEEPIDLE, 10), (socket.TCP_KEEPINTVL, 5), (socket.TCP_KEEPCNT, 4), (socket.TCP_USER_TIMEOUT, 30_000))
+KEEPALIVE = (
+    (socket.TCP_KEEPIDLE, 10),
+    (socket.TCP_KEEPINTVL, 5),
+    (socket.TCP_KEEPCNT, 4),
+    (socket.TCP_USER_TIMEOUT, 30_000),
+)
 
 
 class EtcdError(MeshError):
@@ -51,7 +57,12 @@ class EtcdClient:
     """Members of one cluster, tried in turn: the one that last answered is asked first."""
 
     def __init__(
-        self, members: Sequence[str], *, tls: ssl.SSLContext | None = None, user: str = "", password: str = "",
+        self,
+        members: Sequence[str],
+        *,
+        tls: ssl.SSLContext | None = None,
+        user: str = "",
+        password: str = "",
         timeout_s: float = TIMEOUT_S,
     ) -> None:
         if not members:
@@ -66,7 +77,8 @@ class EtcdClient:
     async def open(self) -> None:
         """Makes connections possible; opens none yet."""
         connector = aiohttp.TCPConnector(
-            limit=128, ssl=self._tls if self._tls is not None else True, socket_factory=_watchful_socket)
+            limit=128, ssl=self._tls if self._tls is not None else True, socket_factory=_watchful_socket
+        )
         self._session = aiohttp.ClientSession(connector=connector, auto_decompress=False)
         await self._log_in()
 
@@ -79,8 +91,8 @@ class EtcdClient:
     async def call(self, path: str, body: dict[str, Any], *, is_read: bool = False) -> dict[str, Any]:
         """One question, one answer.
 
-        A member that cannot be reached never saw it, so the next one is asked. If the connection broke after that, a read is
-        asked again elsewhere; a write may have happened, and StoreUnavailable says so.
+        A member that cannot be reached never saw it, so the next one is asked. If the connection broke after that, a
+        read is asked again elsewhere; a write may have happened, and StoreUnavailable says so.
         """
         data = msgspec.json.encode(body)
         trouble = ""
@@ -113,7 +125,8 @@ class EtcdClient:
         member = self._members[0]
         try:
             answer = await session.post(
-                member + path, data=msgspec.json.encode(body), timeout=timeout, headers=self._headers())
+                member + path, data=msgspec.json.encode(body), timeout=timeout, headers=self._headers()
+            )
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             self._members.append(self._members.pop(0))
             raise StoreUnavailable(f"{member}: {error or type(error).__name__}", is_unsent=True) from None
@@ -139,7 +152,9 @@ class EtcdClient:
     async def _log_in(self) -> None:
         if self._user:
             self._token = ""
-            answer = await self.call("/v3/auth/authenticate", {"name": self._user, "password": self._password}, is_read=True)
+            answer = await self.call(
+                "/v3/auth/authenticate", {"name": self._user, "password": self._password}, is_read=True
+            )
             self._token = answer.get("token", "")
 
     def _headers(self) -> dict[str, str]:
@@ -168,7 +183,9 @@ def _understood(data: bytes, status: int) -> dict[str, Any]:
         raise StoreUnavailable(f"etcd answered with status {status} and no JSON")
     trouble = answer.get("error")
     if isinstance(trouble, dict):  # an error inside a stream
-        raise EtcdError(int(trouble.get("grpc_code") or trouble.get("code") or 2), str(trouble.get("message", ""))[:300])
+        raise EtcdError(
+            int(trouble.get("grpc_code") or trouble.get("code") or 2), str(trouble.get("message", ""))[:300]
+        )
     if status != 200 or trouble:
         raise EtcdError(int(answer.get("code") or 2), str(answer.get("message") or trouble)[:300])
     return answer
@@ -180,7 +197,9 @@ async def _results(answer: aiohttp.ClientResponse) -> AsyncIterator[dict[str, An
     try:
         async for part in answer.content.iter_any():
             buffer += part
-            while (end := buffer.find(b"\n", max(0, len(buffer) - len(part) - 1))) >= 0 or (end := buffer.find(b"\n")) >= 0:
+            while (end := buffer.find(b"\n", max(0, len(buffer) - len(part) - 1))) >= 0 or (
+                end := buffer.find(b"\n")
+            ) >= 0:
                 line = bytes(buffer[:end])
                 del buffer[: end + 1]
                 if line.strip():

@@ -1,7 +1,7 @@
 """What a store can do: the interface, its operations and bounds. Stores nothing; knows bytes, not what they mean.
 
-Entries are bytes under (kind, key). Every transaction that changes something gets the next revision. Whoever returns from
-`apply` has it on disk (SQLite) or on a majority (etcd): nothing acknowledged is lost by a crash.
+Entries are bytes under (kind, key). Every transaction that changes something gets the next revision. Whoever returns
+from `apply` has it on disk (SQLite) or on a majority (etcd): nothing acknowledged is lost by a crash.
 """
 
 from __future__ import annotations
@@ -92,7 +92,8 @@ class Store(ABC):
 
     @abstractmethod
     async def list(self, kinds: Collection[str] | None = None, prefix: str = "") -> Snapshot[bytes]:
-        """The entries of these kinds (None: all) whose key begins with `prefix`, at one position, ordered by kind and key."""
+        """The entries of these kinds (None: all) whose key begins with `prefix`, at one position, ordered by kind and
+        key."""
 
     @abstractmethod
     async def apply(self, *operations: Operation) -> Position:
@@ -155,9 +156,16 @@ def check_operations(operations: Sequence[Operation]) -> None:
         if not is_kind(operation.kind):
             wrong(index, "kind", f"got {operation.kind[:40]!r}", "a-z, 0-9 and '_', at most 32")
         if not is_key(operation.key):
-            wrong(index, "key", f"got {operation.key[:80]!r}", f"segments of A-Z a-z 0-9 . _ ~ - joined by '/', at most {MAX_KEY_CHARS}")
+            wrong(
+                index,
+                "key",
+                f"got {operation.key[:80]!r}",
+                f"segments of A-Z a-z 0-9 . _ ~ - joined by '/', at most {MAX_KEY_CHARS}",
+            )
         if (operation.kind, operation.key) in seen:
-            wrong(index, "key", f"{operation.kind} {operation.key!r} stands there twice", "each key once in a transaction")
+            wrong(
+                index, "key", f"{operation.kind} {operation.key!r} stands there twice", "each key once in a transaction"
+            )
         seen.add((operation.kind, operation.key))
         if operation.expected is not None and not 0 <= operation.expected < 2**63:
             wrong(index, "expected", f"got {operation.expected}", "a revision, or 0")
@@ -191,7 +199,9 @@ def check_query(kinds: Collection[str] | None, prefix: str = "") -> None:
         if not is_kind(kind)
     ]
     if kinds is not None and len(kinds) > MAX_OPERATIONS:
-        problems.append(Problem(message=f"got {len(kinds)} kinds", path=("kinds",), expected=f"at most {MAX_OPERATIONS}"))
+        problems.append(
+            Problem(message=f"got {len(kinds)} kinds", path=("kinds",), expected=f"at most {MAX_OPERATIONS}")
+        )
     if len(prefix) > MAX_KEY_CHARS or _PREFIX.fullmatch(prefix) is None:
         problems.append(Problem(message=f"got {prefix[:80]!r}", path=("prefix",), expected="the beginning of a key"))
     if problems:
@@ -201,4 +211,6 @@ def check_query(kinds: Collection[str] | None, prefix: str = "") -> None:
 def check_ttl(ttl_s: int) -> None:
     """How long a lease may last."""
     if not MIN_LEASE_S <= ttl_s <= MAX_LEASE_S:
-        raise Invalid("lease", [Problem(message=f"got {ttl_s} s", path=("ttl_s",), expected=f"{MIN_LEASE_S} to {MAX_LEASE_S}")])
+        raise Invalid(
+            "lease", [Problem(message=f"got {ttl_s} s", path=("ttl_s",), expected=f"{MIN_LEASE_S} to {MAX_LEASE_S}")]
+        )

@@ -1,9 +1,10 @@
-"""The store of one control plane on one machine: SQLite in WAL mode. Owns tables and leases; its thread owns the connection.
+"""The store of one control plane on one machine: SQLite in WAL mode. Owns tables and leases; a thread owns the file.
 
-WAL with synchronous=FULL: a commit is on disk before anybody hears of it, and a crash at any moment loses nothing that was
-acknowledged. One process writes (a lock file sees to it); `sqlite3 file .backup` may run beside it.
-Leases count from the last sign of life on the monotonic clock, in memory: a step of the wall clock ends none, keeping one
-alive writes nothing, and after a restart each has its full time again, because nobody could have renewed it meanwhile.
+WAL with synchronous=FULL: a commit is on disk before anybody hears of it, and a crash at any moment loses nothing
+that was acknowledged. One process writes (a lock file sees to it); `sqlite3 file .backup` may run beside it. Leases
+count from the last sign of life on the monotonic clock, in memory: a step of the wall clock ends none, keeping one
+alive writes nothing, and after a restart each has its full time again, because nobody could have renewed it
+meanwhile.
 """
 
 from __future__ import annotations
@@ -159,7 +160,9 @@ class SqliteStore(Store):
     async def get(self, kind: str, key: str) -> Entry[bytes] | None:
         check_query([kind], key)
         row = await self._open_thread().read(
-            lambda db: db.execute("SELECT value, revision, lease FROM entries WHERE kind=? AND key=?", (kind, key)).fetchone()
+            lambda db: db.execute(
+                "SELECT value, revision, lease FROM entries WHERE kind=? AND key=?", (kind, key)
+            ).fetchone()
         )
         return None if row is None else Entry(kind, key, *row)
 
@@ -227,7 +230,9 @@ class SqliteStore(Store):
             self._since_tidied = self._bytes_since_tidied = 0
             most_changes, most_bytes = self._kept_changes, self._kept_bytes
             with contextlib.suppress(StoreUnavailable):  # closed in between: the next life will cut
-                future = asyncio.ensure_future(self._open_thread().write(lambda db: bound(db, most_changes, most_bytes)))
+                future = asyncio.ensure_future(
+                    self._open_thread().write(lambda db: bound(db, most_changes, most_bytes))
+                )
                 future.add_done_callback(lambda done: done.cancelled() or done.exception())
 
     def _open_thread(self) -> SqliteThread:
@@ -281,7 +286,8 @@ class SqliteStore(Store):
                 await asyncio.wait_for(self._lease_came.wait(), wait_s)
 
 
-# -- transactions: each runs in the thread, within one ------------------------------------------------------------------
+# -- transactions: each runs in the thread, within one
+# ------------------------------------------------------------------
 
 
 def meta(db: sqlite3.Connection) -> dict[str, Any]:
@@ -301,7 +307,9 @@ def write(db: sqlite3.Connection, operations: Collection[Operation]) -> Outcome:
     """All operations, or an exception."""
     for operation in operations:
         if operation.expected is not None:
-            row = db.execute("SELECT revision FROM entries WHERE kind=? AND key=?", (operation.kind, operation.key)).fetchone()
+            row = db.execute(
+                "SELECT revision FROM entries WHERE kind=? AND key=?", (operation.kind, operation.key)
+            ).fetchone()
             actual = row[0] if row else 0
             if actual != operation.expected:
                 raise Conflict(operation.kind, operation.key, operation.expected, actual)
@@ -359,7 +367,8 @@ def changes_since(db: sqlite3.Connection, since: Position, most: int) -> Changes
     if mark != since.mark:
         return None
     rows = db.execute(
-        "SELECT revision, kind, key, value FROM history WHERE revision > ? ORDER BY id LIMIT ?", (since.revision, most + 1)
+        "SELECT revision, kind, key, value FROM history WHERE revision > ? ORDER BY id LIMIT ?",
+        (since.revision, most + 1),
     ).fetchall()
     if len(rows) > most:
         return None
@@ -379,9 +388,12 @@ def forget(db: sqlite3.Connection, keep: int) -> None:
 
 def bound(db: sqlite3.Connection, most_changes: int, most_bytes: int) -> None:
     """Cuts history so that neither many small nor a few huge changes fill the disk."""
-    sizes = "SELECT revision, count(*), sum(length(coalesce(value, ''))) FROM history GROUP BY revision ORDER BY revision DESC"
+    sizes = (
+        "SELECT revision, count(*), sum(length(coalesce(value, ''))) FROM history "
+        "GROUP BY revision ORDER BY revision DESC"
+    )
     kept = changes = size = 0
-    for _, count, length in db.execute(sizes):
+    for _, count, length in db.execute(sizes).fetchall():
         changes, size = changes + count, size + length
         if changes > most_changes or size > most_bytes:
             break

@@ -1,7 +1,7 @@
 """One thread that owns one SQLite connection, and commits the writes that wait for it together. Knows no table.
 
-Why not aiosqlite: it is a thread and a queue as well, but with one commit, and so one fsync, for each write. Here all writes
-that wait when a commit ends share the next one: a thousand registrations at once cost a few fsyncs.
+Why not aiosqlite: it is a thread and a queue as well, but with one commit, and so one fsync, for each write. Here all
+writes that wait when a commit ends share the next one: a thousand registrations at once cost a few fsyncs.
 """
 
 from __future__ import annotations
@@ -36,7 +36,8 @@ class Ticket:
 
 
 class SqliteThread:
-    """Runs jobs in the order they came. `committed(result)` is called on the loop for each write, before its caller goes on."""
+    """Runs jobs in the order they came. `committed(result)` is called on the loop for each write, before its caller
+    goes on."""
 
     def __init__(
         self,

@@ -26,7 +26,9 @@ def new_key(curve=ec.SECP256R1):
     return ec.generate_private_key(curve())
 
 
-def request(key=None, uris=(), dns=(), digest=hashes.SHA256, common_name="", encoding=serialization.Encoding.DER) -> bytes:
+def request(
+    key=None, uris=(), dns=(), digest=hashes.SHA256, common_name="", encoding=serialization.Encoding.DER
+) -> bytes:
     """A request signed with its key."""
     key = key or new_key()
     subject = [x509.NameAttribute(NameOID.COMMON_NAME, common_name)] if common_name else []

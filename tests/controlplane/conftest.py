@@ -1,4 +1,5 @@
-"""Fixtures of the control plane's tests: coroutine tests run in a loop of their own; each test of a store runs over both kinds."""
+"""Fixtures of the control plane's tests: coroutine tests run in a loop of their own; each test of a store runs over
+both kinds."""
 
 from __future__ import annotations
 

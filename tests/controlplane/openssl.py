@@ -10,10 +10,19 @@ from controlplane.identity.certificates import pem_of
 
 
 def verify(folder: Path, chain, roots_pem: bytes, *, purpose="sslclient", at_s: float | None = None) -> str:
-    """"OK", or what `openssl verify` complained about."""
+    """ "OK", or what `openssl verify` complained about."""
     (folder / "roots.pem").write_bytes(roots_pem)
     (folder / "leaf.pem").write_bytes(pem_of(chain[:1]))
-    command = ["openssl", "verify", "-x509_strict", "-purpose", purpose, "-CAfile", str(folder / "roots.pem"), "-no-CApath"]
+    command = [
+        "openssl",
+        "verify",
+        "-x509_strict",
+        "-purpose",
+        purpose,
+        "-CAfile",
+        str(folder / "roots.pem"),
+        "-no-CApath",
+    ]
     if len(chain) > 1:
         (folder / "between.pem").write_bytes(pem_of(chain[1:]))
         command += ["-untrusted", str(folder / "between.pem")]
@@ -25,7 +34,9 @@ def verify(folder: Path, chain, roots_pem: bytes, *, purpose="sslclient", at_s: 
 
 def text_of(certificate) -> str:
     """What `openssl x509 -text` says."""
-    done = subprocess.run(["openssl", "x509", "-noout", "-text"], input=pem_of([certificate]), capture_output=True, timeout=20)
+    done = subprocess.run(
+        ["openssl", "x509", "-noout", "-text"], input=pem_of([certificate]), capture_output=True, timeout=20
+    )
     assert done.returncode == 0, done.stderr
     return done.stdout.decode()
 

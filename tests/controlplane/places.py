@@ -40,13 +40,31 @@ class EtcdServer:
     def start(self) -> None:
         with open(self.folder / "etcd.log", "ab") as log:
             self._process = subprocess.Popen(
-                [ETCD, "--data-dir", str(self.folder / "data"), "--log-level", "error",
-                 "--listen-client-urls", self.url, "--advertise-client-urls", self.url,
-                 "--listen-peer-urls", self._peer, "--initial-advertise-peer-urls", self._peer,
-                 "--initial-cluster", f"default={self._peer}",
-                 # Short elections: leases of one second are granted as they are asked for.
-                 "--heartbeat-interval", "10", "--election-timeout", "100"],
-                stdout=log, stderr=log)
+                [
+                    ETCD,
+                    "--data-dir",
+                    str(self.folder / "data"),
+                    "--log-level",
+                    "error",
+                    "--listen-client-urls",
+                    self.url,
+                    "--advertise-client-urls",
+                    self.url,
+                    "--listen-peer-urls",
+                    self._peer,
+                    "--initial-advertise-peer-urls",
+                    self._peer,
+                    "--initial-cluster",
+                    f"default={self._peer}",
+                    # Short elections: leases of one second are granted as they are asked for.
+                    "--heartbeat-interval",
+                    "10",
+                    "--election-timeout",
+                    "100",
+                ],
+                stdout=log,
+                stderr=log,
+            )
         give_up = time.monotonic() + 30
         while not self._is_healthy():
             assert self._process.poll() is None, (self.folder / "etcd.log").read_text()[-2000:]

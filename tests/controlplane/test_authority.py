@@ -39,7 +39,9 @@ def test_openssl_and_python_accept_what_is_issued(tmp_path, depth):
         assert verify(tmp_path, leaf.chain, pem_of([authority.root]), purpose=purpose) == "OK"
     bundle = pem_of([authority.root]).decode()
     other_key, other = leaf_of(authority, SpiffeId(DOMAIN, "shop", "cart"))
-    seen = handshake(Party(tmp_path / "a", key, leaf.chain, bundle), Party(tmp_path / "b", other_key, other.chain, bundle))
+    seen = handshake(
+        Party(tmp_path / "a", key, leaf.chain, bundle), Party(tmp_path / "b", other_key, other.chain, bundle)
+    )
     assert seen == (f"spiffe://{DOMAIN}/ns/shop/sa/cart", str(WEB))
     assert verified_identity(leaf.chain, [authority.root], DOMAIN, NOW_S) == WEB
 
@@ -48,8 +50,15 @@ def test_a_leaf_has_one_name_two_uses_and_a_day():
     authority = Authority.new_root(DOMAIN, NOW_S)
     _, leaf = leaf_of(authority)
     text = text_of(leaf.chain[0])
-    for line in ("X509v3 Subject Alternative Name: critical\n", f"URI:{WEB}\n", "CA:FALSE", "Digital Signature\n",
-                 "TLS Web Server Authentication, TLS Web Client Authentication\n", "NIST CURVE: P-256", "ecdsa-with-SHA256"):
+    for line in (
+        "X509v3 Subject Alternative Name: critical\n",
+        f"URI:{WEB}\n",
+        "CA:FALSE",
+        "Digital Signature\n",
+        "TLS Web Server Authentication, TLS Web Client Authentication\n",
+        "NIST CURVE: P-256",
+        "ecdsa-with-SHA256",
+    ):
         assert line in text, line
     assert "DNS:" not in text and "IP Address" not in text
     assert leaf.not_after_s - int(NOW_S) == DAY_S
@@ -91,12 +100,20 @@ def test_an_intermediate_signs_leaves_and_no_further_authority(tmp_path):
         intermediate.new_intermediate(NOW_S)
 
 
-@pytest.mark.parametrize("names", [
-    [], [x509.UniformResourceIdentifier(str(WEB)), x509.UniformResourceIdentifier(f"spiffe://{DOMAIN}/ns/shop/sa/admin")],
-    [x509.UniformResourceIdentifier("spiffe://other.example.org/ns/shop/sa/web")],
-    [x509.UniformResourceIdentifier(f"spiffe://{DOMAIN}/ns/dev/sa/ns/admin/x")],
-    [x509.UniformResourceIdentifier(f"spiffe://{DOMAIN}")],
-], ids=["none", "two", "other domain", "longer path", "no path"])
+@pytest.mark.parametrize(
+    "names",
+    [
+        [],
+        [
+            x509.UniformResourceIdentifier(str(WEB)),
+            x509.UniformResourceIdentifier(f"spiffe://{DOMAIN}/ns/shop/sa/admin"),
+        ],
+        [x509.UniformResourceIdentifier("spiffe://other.example.org/ns/shop/sa/web")],
+        [x509.UniformResourceIdentifier(f"spiffe://{DOMAIN}/ns/dev/sa/ns/admin/x")],
+        [x509.UniformResourceIdentifier(f"spiffe://{DOMAIN}")],
+    ],
+    ids=["none", "two", "other domain", "longer path", "no path"],
+)
 def test_a_certificate_without_exactly_one_identity_of_ours_proves_nothing(names):
     authority = Authority.new_root(DOMAIN, NOW_S)
     with pytest.raises(Denied):
@@ -127,13 +144,18 @@ def test_a_chain_that_does_not_hold_proves_nothing(change, tmp_path):
 def forged(authority, names, uses=(ExtendedKeyUsageOID.CLIENT_AUTH,)):
     """What the owner of a stolen key might sign."""
     key = PrivateKey.generate()
-    builder = (x509.CertificateBuilder().subject_name(x509.Name([])).issuer_name(authority.chain[0].subject)
-               .public_key(key.public).serial_number(x509.random_serial_number())
-               .not_valid_before(datetime.datetime.fromtimestamp(NOW_S - 60, datetime.UTC))
-               .not_valid_after(datetime.datetime.fromtimestamp(NOW_S + 3600, datetime.UTC))
-               .add_extension(x509.BasicConstraints(False, None), True)
-               .add_extension(x509.ExtendedKeyUsage(list(uses)), False)
-               .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(authority.key.public), False))
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(x509.Name([]))
+        .issuer_name(authority.chain[0].subject)
+        .public_key(key.public)
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(datetime.datetime.fromtimestamp(NOW_S - 60, datetime.UTC))
+        .not_valid_after(datetime.datetime.fromtimestamp(NOW_S + 3600, datetime.UTC))
+        .add_extension(x509.BasicConstraints(False, None), True)
+        .add_extension(x509.ExtendedKeyUsage(list(uses)), False)
+        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(authority.key.public), False)
+    )
     if names:
         builder = builder.add_extension(x509.SubjectAlternativeName(names), True)
     return builder.sign(authority.key.signer, hashes.SHA256())
@@ -147,11 +169,19 @@ def foreign(*, ca=True, sign=True, path_length=0, constraint=None, curve=ec.SECP
     def certificate(name, issuer, public, signer, is_authority, length):
         name, issuer = (x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text)]) for text in (name, issuer))
         usage = x509.KeyUsage(not sign, False, False, False, False, sign, sign, False, False)
-        builder = (x509.CertificateBuilder().subject_name(name).issuer_name(issuer).public_key(public)
-                   .serial_number(x509.random_serial_number()).not_valid_before(start).not_valid_after(end)
-                   .add_extension(x509.BasicConstraints(is_authority, length if is_authority else None), True).add_extension(usage, True)
-                   .add_extension(x509.SubjectKeyIdentifier.from_public_key(public), False)
-                   .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.public_key()), False))
+        builder = (
+            x509.CertificateBuilder()
+            .subject_name(name)
+            .issuer_name(issuer)
+            .public_key(public)
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(start)
+            .not_valid_after(end)
+            .add_extension(x509.BasicConstraints(is_authority, length if is_authority else None), True)
+            .add_extension(usage, True)
+            .add_extension(x509.SubjectKeyIdentifier.from_public_key(public), False)
+            .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.public_key()), False)
+        )
         if constraint is not None and name != issuer:
             builder = builder.add_extension(constraint, True)
         return builder.sign(signer, hashes.SHA256())
@@ -169,9 +199,15 @@ def test_an_intermediate_that_was_handed_in_signs(tmp_path, curve):
     assert verify(tmp_path, leaf.chain, pem_of([chain[-1]])) == "OK"
 
 
-@pytest.mark.parametrize("wrong", [
-    {"ca": False}, {"sign": False}, {"constraint": x509.NameConstraints([x509.UniformResourceIdentifier("other.example.org")], None)},
-], ids=["no authority", "may not sign", "of another domain"])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"ca": False},
+        {"sign": False},
+        {"constraint": x509.NameConstraints([x509.UniformResourceIdentifier("other.example.org")], None)},
+    ],
+    ids=["no authority", "may not sign", "of another domain"],
+)
 def test_a_chain_whose_leaves_would_not_be_trusted_is_refused_when_it_is_handed_in(wrong):
     key, chain = foreign(**wrong)
     with pytest.raises(AuthorityError):
@@ -223,10 +259,28 @@ def test_a_private_key_is_never_shown():
 def test_an_identity_is_read_strictly():
     for text in ("spiffe://a/ns/b/sa/c", "spiffe://cluster.local/ns/kube-system/sa/a.b.c"):
         assert str(SpiffeId.parse(text)) == text
-    for text in ("", "spiffe://a/ns/b/sa/", "spiffe://a/ns//sa/c", "spiffe://A/ns/b/sa/c", "SPIFFE://a/ns/b/sa/c", "spiffe://a/ns/b/sa/c/",
-                 "spiffe://a/ns/b/sa/c/d", "spiffe://a/ns/dev/sa/ns/admin/x", "spiffe://a:1/ns/b/sa/c", "spiffe://u@a/ns/b/sa/c",
-                 "spiffe://a/ns/b/sa/c?x", "spiffe://a/ns/b/sa/c#x", "spiffe://a/ns/%62/sa/c", "spiffe://a/ns/../sa/c", "spiffe://a/ns/b/sa/c\n",
-                 "spiffe://a/sa/b/ns/c", "spiffe://.a/ns/b/sa/c", "spiffe://a/ns/B/sa/c", "spiffe://a/ns/" + "b" * 64 + "/sa/c", "https://a/ns/b/sa/c"):
+    for text in (
+        "",
+        "spiffe://a/ns/b/sa/",
+        "spiffe://a/ns//sa/c",
+        "spiffe://A/ns/b/sa/c",
+        "SPIFFE://a/ns/b/sa/c",
+        "spiffe://a/ns/b/sa/c/",
+        "spiffe://a/ns/b/sa/c/d",
+        "spiffe://a/ns/dev/sa/ns/admin/x",
+        "spiffe://a:1/ns/b/sa/c",
+        "spiffe://u@a/ns/b/sa/c",
+        "spiffe://a/ns/b/sa/c?x",
+        "spiffe://a/ns/b/sa/c#x",
+        "spiffe://a/ns/%62/sa/c",
+        "spiffe://a/ns/../sa/c",
+        "spiffe://a/ns/b/sa/c\n",
+        "spiffe://a/sa/b/ns/c",
+        "spiffe://.a/ns/b/sa/c",
+        "spiffe://a/ns/B/sa/c",
+        "spiffe://a/ns/" + "b" * 64 + "/sa/c",
+        "https://a/ns/b/sa/c",
+    ):
         with pytest.raises(ValueError, match="expected spiffe://"):
             SpiffeId.parse(text)
 

@@ -74,8 +74,17 @@ async def test_a_wrong_secret_is_refused_and_does_not_spend_the_token(place):
         token = await tokens.make(WEB, 1000.0, by="alice")
         head, number, secret = token.text.split(".")
         flipped = ("B" if secret[0] == "A" else "A") + secret[1:]
-        for text in (f"{head}.{number}.{flipped}", f"{head}.{'0' * 16}.{secret}", "", "mesh1..", token.text + "x", token.text + "\n",
-                     token.text.upper(), f"mesh2.{number}.{secret}", "x" * 100_000):
+        for text in (
+            f"{head}.{number}.{flipped}",
+            f"{head}.{'0' * 16}.{secret}",
+            "",
+            "mesh1..",
+            token.text + "x",
+            token.text + "\n",
+            token.text.upper(),
+            f"mesh2.{number}.{secret}",
+            "x" * 100_000,
+        ):
             await denied(tokens, text, 1001.0)
         await (await tokens.prove(token, 1001.0)).spend()
 

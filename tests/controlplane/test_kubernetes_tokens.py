@@ -22,7 +22,7 @@ class ApiServer:
     def __init__(self, tls=None):
         self.accounts = {GOOD: ("system:serviceaccount:shop:web", ["meshcore", "https://kubernetes.default.svc"])}
         self.seen: list[dict] = []
-        self.answer = None      # (status, bytes) instead of a review
+        self.answer = None  # (status, bytes) instead of a review
         self.knows_audiences = True
         outer = self
 
@@ -56,7 +56,10 @@ class ApiServer:
         name, audiences = self.accounts.get(spec["token"], (None, []))
         both = [audience for audience in spec.get("audiences", []) if audience in audiences]
         if name and (both or not self.knows_audiences):
-            status = {"authenticated": True, "user": {"username": name, "uid": "1", "groups": ["system:serviceaccounts"]}}
+            status = {
+                "authenticated": True,
+                "user": {"username": name, "uid": "1", "groups": ["system:serviceaccounts"]},
+            }
             if self.knows_audiences:
                 status["audiences"] = both
         return 201, json.dumps({**body, "status": status}).encode()
@@ -95,7 +98,9 @@ async def test_a_service_account_is_who_the_api_server_says(api, own_token):
     assert proved.identity == SpiffeId(DOMAIN, "shop", "web")
     assert api.seen[0]["path"] == "/apis/authentication.k8s.io/v1/tokenreviews"
     assert api.seen[0]["body"]["spec"] == {"token": GOOD, "audiences": ["meshcore"]}
-    assert api.seen[0]["body"]["kind"] == "TokenReview" and api.seen[0]["body"]["apiVersion"] == "authentication.k8s.io/v1"
+    assert (
+        api.seen[0]["body"]["kind"] == "TokenReview" and api.seen[0]["body"]["apiVersion"] == "authentication.k8s.io/v1"
+    )
     assert GOOD not in proved.by + repr(ServiceAccountToken(GOOD))
 
 
@@ -107,8 +112,20 @@ async def test_a_token_for_another_audience_opens_nothing(api, own_token):
     assert "not meant for" in await denied(tokens_of(api, own_token), GOOD)
 
 
-@pytest.mark.parametrize("name", ["alice", "system:node:n1", "system:serviceaccount:shop", "system:serviceaccount:shop:web:x",
-                                  "system:serviceaccount:shop:../../admin", "system:serviceaccount::web", "", None, 5])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "alice",
+        "system:node:n1",
+        "system:serviceaccount:shop",
+        "system:serviceaccount:shop:web:x",
+        "system:serviceaccount:shop:../../admin",
+        "system:serviceaccount::web",
+        "",
+        None,
+        5,
+    ],
+)
 async def test_who_is_no_service_account_is_nobody(api, own_token, name):
     status = {"authenticated": True, "audiences": ["meshcore"], "user": {"username": name}}
     api.answer = (201, json.dumps({"status": status}).encode())
@@ -123,18 +140,35 @@ async def test_what_is_no_token_is_never_sent(api, own_token, text):
     assert api.seen == []
 
 
-@pytest.mark.parametrize("answer", [
-    (500, b"{}"), (403, b"{}"), (307, b"{}"), (201, b"not json"), (201, b"[]"), (201, b"{}"), (201, b'{"status": "Success"}'),
-    (200, b'{"status":{"authenticated":true}}' + b" " * 400_000),
-])
+@pytest.mark.parametrize(
+    "answer",
+    [
+        (500, b"{}"),
+        (403, b"{}"),
+        (307, b"{}"),
+        (201, b"not json"),
+        (201, b"[]"),
+        (201, b"{}"),
+        (201, b'{"status": "Success"}'),
+        (200, b'{"status":{"authenticated":true}}' + b" " * 400_000),
+    ],
+)
 async def test_an_api_server_that_does_not_say_is_no_yes(api, own_token, answer):
     api.answer = answer
     with pytest.raises(StoreUnavailable):
         await tokens_of(api, own_token).prove(ServiceAccountToken(GOOD), time.time())
 
 
-@pytest.mark.parametrize("status", [{"authenticated": "true"}, {"authenticated": 1}, {"authenticated": True}, {},
-                                    {"authenticated": True, "audiences": "meshcore", "user": {"username": "system:serviceaccount:a:b"}}])
+@pytest.mark.parametrize(
+    "status",
+    [
+        {"authenticated": "true"},
+        {"authenticated": 1},
+        {"authenticated": True},
+        {},
+        {"authenticated": True, "audiences": "meshcore", "user": {"username": "system:serviceaccount:a:b"}},
+    ],
+)
 async def test_a_yes_is_exactly_true(api, own_token, status):
     api.answer = (201, json.dumps({"status": status}).encode())
     await denied(tokens_of(api, own_token), GOOD)
@@ -162,9 +196,32 @@ async def test_the_api_server_must_show_the_certificate_we_expect(tmp_path, own_
     import subprocess
 
     for name in ("right", "wrong"):
-        subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout", f"{name}.key",
-                        "-out", f"{name}.pem", "-subj", "/CN=api", "-addext", "subjectAltName=IP:127.0.0.1", "-days", "1"],
-                       cwd=tmp_path, check=True, capture_output=True, timeout=20)
+        subprocess.run(
+            [
+                "openssl",
+                "req",
+                "-x509",
+                "-newkey",
+                "ec",
+                "-pkeyopt",
+                "ec_paramgen_curve:P-256",
+                "-nodes",
+                "-keyout",
+                f"{name}.key",
+                "-out",
+                f"{name}.pem",
+                "-subj",
+                "/CN=api",
+                "-addext",
+                "subjectAltName=IP:127.0.0.1",
+                "-days",
+                "1",
+            ],
+            cwd=tmp_path,
+            check=True,
+            capture_output=True,
+            timeout=20,
+        )
     server_tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     server_tls.load_cert_chain(tmp_path / "right.pem", tmp_path / "right.key")
     server = ApiServer(server_tls)

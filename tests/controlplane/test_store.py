@@ -21,15 +21,28 @@ async def test_what_was_put_is_read_back_with_its_revision(place):
 
 async def test_a_list_has_the_kinds_and_the_prefix_asked_for_in_order(place):
     async with place.store() as store:
-        for kind, key in [("service", "b/x"), ("service", "a/y"), ("service", "a/x"), ("service", "ab/x"), ("endpoint", "a/x/1"),
-                          ("service_x", "a/x")]:
+        for kind, key in [
+            ("service", "b/x"),
+            ("service", "a/y"),
+            ("service", "a/x"),
+            ("service", "ab/x"),
+            ("endpoint", "a/x/1"),
+            ("service_x", "a/x"),
+        ]:
             await store.put(kind, key, key.encode())
         keys = [(entry.kind, entry.key) for entry in (await store.list(["service"], "a/")).entries]
         assert keys == [("service", "a/x"), ("service", "a/y")]
         everything = (await store.list()).entries
-        assert [(entry.kind, entry.key) for entry in everything] == sorted((entry.kind, entry.key) for entry in everything)
+        assert [(entry.kind, entry.key) for entry in everything] == sorted(
+            (entry.kind, entry.key) for entry in everything
+        )
         assert len(everything) == 6
-        assert [entry.kind for entry in (await store.list(None, "a/")).entries] == ["endpoint", "service", "service", "service_x"]
+        assert [entry.kind for entry in (await store.list(None, "a/")).entries] == [
+            "endpoint",
+            "service",
+            "service",
+            "service_x",
+        ]
         assert (await store.list([])).entries == ()
         assert (await store.list(["endpoint", "service_x"], "a/x")).entries[0].value == b"a/x/1"
 
@@ -73,11 +86,18 @@ async def test_a_write_that_expects_another_revision_changes_nothing(place):
 async def test_a_transaction_is_done_whole_or_not_at_all(place):
     async with place.store() as store:
         await store.put("service", "a/old", b"x")
-        position = await store.apply(Put("service", "a/one", b"1"), Put("endpoint", "a/one/1", b"2"), Delete("service", "a/old"))
+        position = await store.apply(
+            Put("service", "a/one", b"1"), Put("endpoint", "a/one/1", b"2"), Delete("service", "a/old")
+        )
         snapshot = await store.list()
-        assert {entry.key: entry.revision for entry in snapshot.entries} == {"a/one": position.revision, "a/one/1": position.revision}
+        assert {entry.key: entry.revision for entry in snapshot.entries} == {
+            "a/one": position.revision,
+            "a/one/1": position.revision,
+        }
         with pytest.raises(Conflict):
-            await store.apply(Put("service", "a/two", b"1"), Delete("service", "a/one"), Put("service", "a/three", b"", expected=5))
+            await store.apply(
+                Put("service", "a/two", b"1"), Delete("service", "a/one"), Put("service", "a/three", b"", expected=5)
+            )
         assert (await store.list()).entries == snapshot.entries
 
 
@@ -90,22 +110,26 @@ async def test_deleting_what_is_not_there_does_nothing(place):
         assert await store.get("service", "a/some") is None
 
 
-@pytest.mark.parametrize("operations", [
-    [],
-    [Put("Service", "a/x", b"")],
-    [Put("service", "", b"")],
-    [Put("service", "a//x", b"")],
-    [Put("service", "a/x/", b"")],
-    [Put("service", "a/ü", b"")],
-    [Put("service", "a/x\0y", b"")],
-    [Put("service", "a/" + "x" * 700, b"")],
-    [Put("service", "a/x", b"x" * 300_000)],
-    [Put("service", f"a/{n}", b"x" * 250_000) for n in range(5)],
-    [Put("service", f"a/{n}", b"") for n in range(101)],
-    [Put("service", "a/x", b""), Delete("service", "a/x")],
-    [Put("service", "a/x", b"", expected=-1)],
-    [Put("service", "a/x", b"", lease=2**63)],
-], ids=range(14))
+@pytest.mark.parametrize(
+    "operations",
+    [
+        [],
+        [Put("Service", "a/x", b"")],
+        [Put("service", "", b"")],
+        [Put("service", "a//x", b"")],
+        [Put("service", "a/x/", b"")],
+        [Put("service", "a/ü", b"")],
+        [Put("service", "a/x\0y", b"")],
+        [Put("service", "a/" + "x" * 700, b"")],
+        [Put("service", "a/x", b"x" * 300_000)],
+        [Put("service", f"a/{n}", b"x" * 250_000) for n in range(5)],
+        [Put("service", f"a/{n}", b"") for n in range(101)],
+        [Put("service", "a/x", b""), Delete("service", "a/x")],
+        [Put("service", "a/x", b"", expected=-1)],
+        [Put("service", "a/x", b"", lease=2**63)],
+    ],
+    ids=range(14),
+)
 async def test_what_a_store_cannot_hold_is_refused_with_a_reason(place, operations):
     async with place.store() as store:
         with pytest.raises(Invalid) as caught:
@@ -124,7 +148,9 @@ async def test_of_concurrent_writers_with_one_expectation_exactly_one_wins(place
                 while True:
                     entry = await store.get("service", "a/counter")
                     try:
-                        await store.put("service", "a/counter", str(int(entry.value) + 1).encode(), expected=entry.revision)
+                        await store.put(
+                            "service", "a/counter", str(int(entry.value) + 1).encode(), expected=entry.revision
+                        )
                         break
                     except Conflict:
                         lost += 1
@@ -138,8 +164,11 @@ async def test_of_concurrent_writers_with_one_expectation_exactly_one_wins(place
 async def test_what_was_written_under_a_lease_vanishes_with_it_and_a_watch_is_told(place):
     async with place.store() as store:
         lease = await store.grant(1)
-        await store.apply(Put("endpoint", "a/web/1", b"x", lease=lease.id), Put("endpoint", "a/web/2", b"y", lease=lease.id),
-                          Put("endpoint", "a/web/3", b"z"))
+        await store.apply(
+            Put("endpoint", "a/web/1", b"x", lease=lease.id),
+            Put("endpoint", "a/web/2", b"y", lease=lease.id),
+            Put("endpoint", "a/web/3", b"z"),
+        )
         assert (await store.get("endpoint", "a/web/1")).lease == lease.id
         async with await store.watch((await store.list()).position) as watch:
             gone = set()
@@ -159,7 +188,9 @@ async def test_what_was_written_under_a_lease_vanishes_with_it_and_a_watch_is_to
 async def test_a_lease_that_is_kept_alive_outlives_one_that_is_not(place):
     async with place.store() as store:
         kept, left = await store.grant(1), await store.grant(1)
-        await store.apply(Put("endpoint", "a/web/kept", b"", lease=kept.id), Put("endpoint", "a/web/left", b"", lease=left.id))
+        await store.apply(
+            Put("endpoint", "a/web/kept", b"", lease=kept.id), Put("endpoint", "a/web/left", b"", lease=left.id)
+        )
 
         async def live():
             while True:

@@ -24,8 +24,12 @@ def test_kill_9_during_writes_loses_nothing_that_was_acknowledged(own_place):
     acknowledged: set[int] = set()
     for _ in range(ROUNDS):
         last_seen = len(acknowledged) + random.randrange(20, 200)
-        writer = subprocess.Popen([sys.executable, "-m", "tests.controlplane.writer", *own_place.writer_words()],
-                                  stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+        writer = subprocess.Popen(
+            [sys.executable, "-m", "tests.controlplane.writer", *own_place.writer_words()],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )
         seen = 0
         for line in writer.stdout:
             acknowledged.add(int(line))
@@ -231,8 +235,12 @@ async def test_a_write_that_cannot_be_done_does_not_fail_those_that_share_its_co
             db.execute("INSERT INTO entries VALUES ('service', 'a/poison', 'x', 1, 0)")
             db.execute("INSERT INTO no_such_table VALUES (1)")
 
-        written = await asyncio.gather(store.put("service", "a/0", b"x"), store._thread.write(poison), store.put("service", "a/2", b"x"),
-                                       return_exceptions=True)
+        written = await asyncio.gather(
+            store.put("service", "a/0", b"x"),
+            store._thread.write(poison),
+            store.put("service", "a/2", b"x"),
+            return_exceptions=True,
+        )
         assert [isinstance(one, StoreUnavailable) for one in written] == [False, True, False]
         assert [entry.key for entry in (await store.list()).entries] == ["a/0", "a/2"]
 
@@ -240,6 +248,14 @@ async def test_a_write_that_cannot_be_done_does_not_fail_those_that_share_its_co
 def test_a_position_is_read_back_from_its_text_and_nothing_else_is():
     position = Position("0123456789abcdef", 42, "fedcba9876543210")
     assert Position.parse(str(position)) == position
-    for text in ("", "x", "0123456789abcdef:42", "0123456789abcdef:-1:fedcba9876543210", "0123456789abcdef:042:fedcba9876543210",
-                 "0123456789ABCDEF:42:fedcba9876543210", str(position) + "\n", "0123456789abcdef:9999999999999999999:fedcba9876543210"):
+    for text in (
+        "",
+        "x",
+        "0123456789abcdef:42",
+        "0123456789abcdef:-1:fedcba9876543210",
+        "0123456789abcdef:042:fedcba9876543210",
+        "0123456789ABCDEF:42:fedcba9876543210",
+        str(position) + "\n",
+        "0123456789abcdef:9999999999999999999:fedcba9876543210",
+    ):
         assert Position.parse(text) is None, text

@@ -18,8 +18,12 @@ KEYS = [(kind, key) for kind in ("service", "endpoint") for key in ("a/x", "a/y"
 WHICH = st.sampled_from(KEYS)
 VALUE = st.binary(max_size=8)
 EXPECTED = st.sampled_from(["any", "right", "wrong", "none"])
-SEVERAL = st.lists(st.tuples(WHICH, VALUE, EXPECTED, st.sampled_from(["put", "delete", "expect"])), min_size=1, max_size=4,
-                   unique_by=lambda one: one[0])
+SEVERAL = st.lists(
+    st.tuples(WHICH, VALUE, EXPECTED, st.sampled_from(["put", "delete", "expect"])),
+    min_size=1,
+    max_size=4,
+    unique_by=lambda one: one[0],
+)
 
 
 class StoreMachine(RuleBasedStateMachine):
@@ -56,13 +60,21 @@ class StoreMachine(RuleBasedStateMachine):
         wanted = {"any": None, "right": actual, "wrong": actual + 1, "none": 0}[expected]
         if verb == "put":
             return Put(kind, key, value, wanted)
-        return Delete(kind, key, wanted) if verb == "delete" else Expect(kind, key, actual if wanted is None else wanted)
+        return (
+            Delete(kind, key, wanted) if verb == "delete" else Expect(kind, key, actual if wanted is None else wanted)
+        )
 
     @rule(several=SEVERAL)
     def apply(self, several):
         operations = [self.operation(*one) for one in several]
-        conflict = next((one for one in operations
-                         if one.expected is not None and one.expected != self.revisions.get((one.kind, one.key), 0)), None)
+        conflict = next(
+            (
+                one
+                for one in operations
+                if one.expected is not None and one.expected != self.revisions.get((one.kind, one.key), 0)
+            ),
+            None,
+        )
         try:
             position = self.run(self.store.apply(*operations))
         except Conflict as caught:
@@ -119,7 +131,8 @@ class StoreMachine(RuleBasedStateMachine):
             snapshot = self.run(self.store.list())
             assert isinstance(snapshot, Snapshot)
             assert {(one.kind, one.key): (one.value, one.revision) for one in snapshot.entries} == {
-                which: (value, self.revisions[which]) for which, value in self.entries.items()}
+                which: (value, self.revisions[which]) for which, value in self.entries.items()
+            }
 
     def teardown(self):
         if self.store is not None:
@@ -139,6 +152,12 @@ def test_any_sequence_of_operations_gives_what_a_dict_gives(kind, tmp_path, requ
         return SqlitePlace(folder)
 
     machine = type("Machine", (StoreMachine,), {"make_place": staticmethod(make_place)})
-    run_state_machine_as_test(machine, settings=settings(
-        max_examples=30, stateful_step_count=25, deadline=None,
-        suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]))
+    run_state_machine_as_test(
+        machine,
+        settings=settings(
+            max_examples=30,
+            stateful_step_count=25,
+            deadline=None,
+            suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much],
+        ),
+    )

@@ -15,7 +15,11 @@ async def told(watch, until: bytes) -> list:
     events = []
     async for event in watch:
         events.append(event)
-        values = [change.value for change in event.changes] if isinstance(event, Changes) else [e.value for e in event.entries]
+        values = (
+            [change.value for change in event.changes]
+            if isinstance(event, Changes)
+            else [e.value for e in event.entries]
+        )
         if until in values:
             return events
     raise AssertionError("the watch ended")
@@ -75,7 +79,10 @@ async def test_the_changes_of_one_transaction_come_together(place):
         async with await store.watch((await store.list()).position) as watch:
             await store.apply(Put("service", "a/x", b"1"), Put("endpoint", "a/x/1", b"2"), Delete("service", "a/none"))
             event = await anext(watch)
-            assert {(change.kind, change.key) for change in event.changes} == {("service", "a/x"), ("endpoint", "a/x/1")}
+            assert {(change.kind, change.key) for change in event.changes} == {
+                ("service", "a/x"),
+                ("endpoint", "a/x/1"),
+            }
             assert len({change.revision for change in event.changes}) == 1
 
 
@@ -118,13 +125,17 @@ async def test_a_reader_resumes_across_a_restart(own_place):
         assert changes_of(await told(watch, b"three")) == [("a/x", b"two"), ("a/x", None), ("a/x", b"three")]
 
 
-@pytest.mark.parametrize("forge", [
-    lambda position: Position("0" * 16, position.revision, position.mark),
-    lambda position: Position(position.epoch, position.revision + 1_000_000, position.mark),
-    lambda position: Position(position.epoch, position.revision, "f" * 16),
-    lambda position: Position(position.epoch, 0, position.mark),
-    lambda position: Position(position.epoch, 2**62, "0" * 16),
-], ids=["another life", "the future", "another history", "before everything", "the far future"])
+@pytest.mark.parametrize(
+    "forge",
+    [
+        lambda position: Position("0" * 16, position.revision, position.mark),
+        lambda position: Position(position.epoch, position.revision + 1_000_000, position.mark),
+        lambda position: Position(position.epoch, position.revision, "f" * 16),
+        lambda position: Position(position.epoch, 0, position.mark),
+        lambda position: Position(position.epoch, 2**62, "0" * 16),
+    ],
+    ids=["another life", "the future", "another history", "before everything", "the far future"],
+)
 async def test_a_position_that_history_does_not_hold_begins_with_a_snapshot(place, forge):
     async with place.store() as store:
         position = await store.put("service", "a/x", b"one")
@@ -150,7 +161,11 @@ async def test_what_was_compacted_away_becomes_a_snapshot_and_goes_on_from_there
             assert changes_of(await told(watch, b"end")) == [("a/end", b"end")]
         async with await store.watch(positions[28]) as watch:
             await store.put("service", "a/end", b"again")
-            assert changes_of(await told(watch, b"again"))[:3] == [("a/s29", b"x"), ("a/s0", b"caught up"), ("a/s0", None)]
+            assert changes_of(await told(watch, b"again"))[:3] == [
+                ("a/s29", b"x"),
+                ("a/s0", b"caught up"),
+                ("a/s0", None),
+            ]
 
 
 async def test_a_slow_reader_gets_a_snapshot_and_nobody_else_notices(place):
@@ -234,7 +249,9 @@ async def test_many_readers_of_different_speed_end_with_what_the_store_has(place
         async def write(number):
             for n in range(60):
                 key = f"a/s{(n * 7 + number) % 20}"
-                await store.apply(Delete("service", key) if n % 5 == 4 else Put("service", key, f"{number}.{n}".encode()))
+                await store.apply(
+                    Delete("service", key) if n % 5 == 4 else Put("service", key, f"{number}.{n}".encode())
+                )
 
         async def read(pause_every, leave_every, max_pending):
             mirror, count = Mirror(), 0
@@ -250,7 +267,9 @@ async def test_many_readers_of_different_speed_end_with_what_the_store_has(place
                         if leave_every and count % leave_every == 0:
                             break
 
-        readers = [asyncio.create_task(read(*how)) for how in [(0, 0, 4096), (3, 0, 8), (2, 5, 16), (0, 3, 4096), (1, 1, 4)]]
+        readers = [
+            asyncio.create_task(read(*how)) for how in [(0, 0, 4096), (3, 0, 8), (2, 5, 16), (0, 3, 4096), (1, 1, 4)]
+        ]
         await asyncio.gather(*(write(number) for number in range(4)))
         await store.put("service", "a/end", b"end")
         done.set()

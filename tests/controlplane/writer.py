@@ -1,4 +1,5 @@
-"""A program that writes one entry after the other, and prints the number of each that was acknowledged. To be killed."""
+"""A program that writes one entry after the other, and prints the number of each that was acknowledged. To be
+killed."""
 
 import asyncio
 import sys
