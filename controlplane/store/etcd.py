@@ -1,10 +1,8 @@
-"""The store of several control planes: etcd v3. Owns how entries lie in etcd; replicas share epoch and revisions.
+"""The store of several control planes: etcd v3. Replicas share epoch and revisions. Reads no JSON.
 
-Keys: `<prefix>/v/<kind>/<key>` are the entries, `<prefix>/head` holds the mark of the last transaction,
-`<prefix>/epoch` names the life. Every transaction writes the head too, so the mark at any revision can be read back:
-a cluster that was restored from a backup has other marks, or none, at the revisions it lost. (Deletions by a lease's
-end leave the head as it is: two histories that differ in nothing but which lease ended first cannot be told apart by
-it.)
+Every transaction writes the head too, so the mark at any revision can be read back: a cluster that was restored from
+a backup has other marks, or none, at the revisions it lost. (Deletions by a lease's end leave the head as it is: two
+histories that differ in nothing but which lease ended first cannot be told apart by it.)
 
 One stream per replica feeds all its readers. A reader that resumes from before this stream began gets a stream of its
 own until it has caught up. etcd's history is bounded by its own compaction (`--auto-compaction-retention`), or by
@@ -18,12 +16,13 @@ import contextlib
 import random
 import secrets
 import ssl
-from collections.abc import AsyncIterator, Collection, Iterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from typing import Any
 
-from ..errors import Conflict, LeaseExpired, StoreUnavailable
+from ..errors import LeaseExpired, StoreUnavailable
 from ..model.change import NO_MARK, Change, Changes, Entry, Position, Snapshot
 from .etcd_client import INVALID_ARGUMENT, NOT_FOUND, OUT_OF_RANGE, EtcdClient, EtcdError, decoded, encoded
+from .etcd_layout import Layout, conflict_of, range_of, value_of
 from .interface import (
     Delete,
     Lease,
@@ -37,6 +36,8 @@ from .interface import (
 from .watching import MAX_PENDING, Hub, Watch
 
 PAGE = 1_000  # entries per answer: a page of the largest ones stays below the client's bound
+CATCHING_UP = 16  # streams at once: a thousand proxies that come back together wait in line, not on etcd
+CATCH_UP_S = 10.0  # longer than that, and a snapshot is faster
 RETRY_S = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0)  # waits before the stream is opened again; the last one stays
 
 
@@ -54,14 +55,12 @@ class EtcdStore(Store):
         timeout_s: float = 5.0,
     ) -> None:
         self._client = EtcdClient(members, tls=tls, user=user, password=password, timeout_s=timeout_s)
-        self._root = prefix.strip("/") + "/"
-        self._entries = self._root + "v/"
-        self._head_key = self._root + "head"
-        self._epoch_key = self._root + "epoch"
+        self._layout = Layout(prefix)
         self._hub = Hub(self.list)
         self._epoch = ""
         self._told = Position("", 0)  # up to where the stream has told; an event of ours lies at exactly this revision
         self._stream: asyncio.Task[None] | None = None
+        self._catching_up = asyncio.Semaphore(CATCHING_UP)
 
     # -- life -------------------------------------------------------------------------------------------------------
 
@@ -85,12 +84,12 @@ class EtcdStore(Store):
 
     async def _begin(self) -> None:
         """Reads the epoch, or makes it, and puts an event of our own where the stream is to begin."""
-        fresh = {"request_put": {"key": encoded(self._epoch_key), "value": encoded(secrets.token_hex(8))}}
-        read = {"request_range": {"key": encoded(self._epoch_key)}}
-        missing = {"key": encoded(self._epoch_key), "target": "CREATE", "result": "EQUAL", "create_revision": 0}
+        fresh = {"request_put": {"key": encoded(self._layout.epoch_key), "value": encoded(secrets.token_hex(8))}}
+        read = {"request_range": {"key": encoded(self._layout.epoch_key)}}
+        missing = {"key": encoded(self._layout.epoch_key), "target": "CREATE", "result": "EQUAL", "create_revision": 0}
         await self._client.call("/v3/kv/txn", {"compare": [missing], "success": [fresh]})
         mark = secrets.token_hex(8)
-        answer = await self._client.call("/v3/kv/txn", {"success": [self._head(mark), read]})
+        answer = await self._client.call("/v3/kv/txn", {"success": [self._layout.put_head(mark), read]})
         self._epoch = value_of(answer["responses"][1]["response_range"]).decode()
         self._told = Position(self._epoch, int(answer["header"]["revision"]), mark)
 
@@ -98,37 +97,31 @@ class EtcdStore(Store):
 
     async def get(self, kind: str, key: str) -> Entry[bytes] | None:
         check_query([kind], key)
-        answer = await self._client.call("/v3/kv/range", {"key": encoded(self._key(kind, key))}, is_read=True)
-        return next(self._read(answer), None)
+        answer = await self._client.call("/v3/kv/range", {"key": encoded(self._layout.key(kind, key))}, is_read=True)
+        return next(self._layout.read(answer), None)
 
     async def list(self, kinds: Collection[str] | None = None, prefix: str = "") -> Snapshot[bytes]:
         check_query(kinds, prefix)
-        starts = [self._entries] if kinds is None else [self._key(kind, prefix) for kind in sorted(set(kinds))]
+        starts = (
+            [self._layout.entries] if kinds is None else [self._layout.key(kind, prefix) for kind in sorted(set(kinds))]
+        )
         ranges = [{"request_range": {**range_of(start), "limit": PAGE}} for start in starts]
-        meta = [{"request_range": {"key": encoded(key)}} for key in (self._epoch_key, self._head_key)]
+        meta = [{"request_range": {"key": encoded(key)}} for key in (self._layout.epoch_key, self._layout.head_key)]
         answer = await self._client.call("/v3/kv/txn", {"success": meta + ranges}, is_read=True)
         epoch, head, *pages = (response["response_range"] for response in answer["responses"])
         revision = int(answer["header"]["revision"])
         entries: list[Entry[bytes]] = []
         for start, page in zip(starts, pages, strict=True):
-            entries += self._read(page)
+            entries += self._layout.read(page)
             while page.get("more"):
                 last = decoded(page["kvs"][-1]["key"]) + b"\0"
                 question = {**range_of(start), "key": encoded(last), "limit": PAGE, "revision": revision}
                 page = await self._client.call("/v3/kv/range", question, is_read=True)
-                entries += self._read(page)
+                entries += self._layout.read(page)
         if kinds is None and prefix:
             entries = [entry for entry in entries if entry.key.startswith(prefix)]
         position = Position(value_of(epoch).decode(), revision, value_of(head).decode() or NO_MARK)
         return Snapshot(position, tuple(entries))
-
-    def _read(self, answer: dict[str, Any]) -> Iterator[Entry[bytes]]:
-        for item in answer.get("kvs", ()):
-            kind, _, key = decoded(item["key"]).decode()[len(self._entries) :].partition("/")
-            yield Entry(kind, key, decoded(item.get("value")), int(item["mod_revision"]), int(item.get("lease", 0)))
-
-    def _key(self, kind: str, key: str) -> str:
-        return f"{self._entries}{kind}/{key}"
 
     # -- writing ----------------------------------------------------------------------------------------------------
 
@@ -138,11 +131,11 @@ class EtcdStore(Store):
         compares, actions, looks = [], [], []
         conditions = [operation for operation in operations if operation.expected is not None]
         for operation in conditions:
-            key = encoded(self._key(operation.kind, operation.key))
+            key = encoded(self._layout.key(operation.kind, operation.key))
             compares.append({"key": key, "target": "MOD", "result": "EQUAL", "mod_revision": operation.expected})
             looks.append({"request_range": {"key": key, "keys_only": True}})
         for operation in operations:
-            key = encoded(self._key(operation.kind, operation.key))
+            key = encoded(self._layout.key(operation.kind, operation.key))
             if isinstance(operation, Put):
                 actions.append(
                     {"request_put": {"key": key, "value": encoded(operation.value), "lease": operation.lease}}
@@ -150,9 +143,9 @@ class EtcdStore(Store):
             elif isinstance(operation, Delete):
                 actions.append({"request_delete_range": {"key": key}})
         if actions:
-            actions.append(self._head(mark))
+            actions.append(self._layout.put_head(mark))
         else:
-            actions.append({"request_range": {"key": encoded(self._head_key)}})
+            actions.append({"request_range": {"key": encoded(self._layout.head_key)}})
         try:
             answer = await self._client.call("/v3/kv/txn", {"compare": compares, "success": actions, "failure": looks})
         except EtcdError as error:
@@ -162,24 +155,13 @@ class EtcdStore(Store):
                 ) from None
             raise
         if not answer.get("succeeded"):
-            raise self._conflict(conditions, answer)
+            raise conflict_of(conditions, answer)
         if "request_range" in actions[-1]:
             mark = value_of(answer["responses"][-1]["response_range"]).decode()
         return Position(self._epoch, int(answer["header"]["revision"]), mark)
 
-    def _conflict(self, conditions: Sequence[Operation], answer: dict[str, Any]) -> Conflict:
-        for operation, found in zip(conditions, answer["responses"], strict=True):
-            items = found["response_range"].get("kvs", ())
-            actual = int(items[0]["mod_revision"]) if items else 0
-            if actual != operation.expected:
-                return Conflict(operation.kind, operation.key, operation.expected or 0, actual)
-        raise StoreUnavailable("etcd refused a transaction all of whose conditions hold")
-
-    def _head(self, mark: str) -> dict[str, Any]:
-        return {"request_put": {"key": encoded(self._head_key), "value": encoded(mark)}}
-
     async def compact(self, keep: int) -> None:
-        answer = await self._client.call("/v3/kv/range", {"key": encoded(self._head_key)}, is_read=True)
+        answer = await self._client.call("/v3/kv/range", {"key": encoded(self._layout.head_key)}, is_read=True)
         revision = int(answer["header"]["revision"]) - max(0, keep)
         if revision > 0:
             with contextlib.suppress(EtcdError):  # somebody compacted further already
@@ -192,10 +174,12 @@ class EtcdStore(Store):
         """A new epoch; with `old` only if another replica has not made one already."""
         compares = []
         if old is not None:
-            compares = [{"key": encoded(self._epoch_key), "target": "VALUE", "result": "EQUAL", "value": encoded(old)}]
-        fresh = {"request_put": {"key": encoded(self._epoch_key), "value": encoded(secrets.token_hex(8))}}
+            compares = [
+                {"key": encoded(self._layout.epoch_key), "target": "VALUE", "result": "EQUAL", "value": encoded(old)}
+            ]
+        fresh = {"request_put": {"key": encoded(self._layout.epoch_key), "value": encoded(secrets.token_hex(8))}}
         await self._client.call("/v3/kv/txn", {"compare": compares, "success": [fresh]})
-        answer = await self._client.call("/v3/kv/range", {"key": encoded(self._epoch_key)}, is_read=True)
+        answer = await self._client.call("/v3/kv/range", {"key": encoded(self._layout.epoch_key)}, is_read=True)
         self._enter(value_of(answer).decode())
 
     def _enter(self, epoch: str) -> None:
@@ -248,8 +232,8 @@ class EtcdStore(Store):
         if since.revision >= told.revision:
             return Changes(since, ())
         changes: list[Change[bytes]] = []
-        with contextlib.suppress(StoreUnavailable):
-            async with self._events(since) as batches:
+        with contextlib.suppress(StoreUnavailable, TimeoutError):
+            async with self._catching_up, asyncio.timeout(CATCH_UP_S), self._events(since) as batches:
                 async for batch in batches:
                     changes += batch.changes
                     if len(changes) > most:
@@ -260,7 +244,7 @@ class EtcdStore(Store):
 
     async def _holds(self, position: Position) -> bool:
         """Whether this position is part of history: the head at its revision must bear its mark."""
-        question = {"key": encoded(self._head_key), "revision": position.revision}
+        question = {"key": encoded(self._layout.head_key), "revision": position.revision}
         if position.revision < 1:
             return False
         try:
@@ -274,7 +258,7 @@ class EtcdStore(Store):
     @contextlib.asynccontextmanager
     async def _events(self, since: Position, *, is_live: bool = False) -> AsyncIterator[AsyncIterator[Changes[bytes]]]:
         """A stream of batches, one per revision, after a position. Only the live one may learn of a new epoch."""
-        question = {**range_of(self._root), "start_revision": since.revision + 1}
+        question = {**range_of(self._layout.root), "start_revision": since.revision + 1}
         async with self._client.stream("/v3/watch", {"create_request": question}) as results:
             yield self._batches(results, since, is_live)
 
@@ -283,28 +267,12 @@ class EtcdStore(Store):
     ) -> AsyncIterator[Changes[bytes]]:
         mark = since.mark
         async for result in results:
-            if result.get("canceled") or int(result.get("compact_revision", 0)):
-                raise StoreUnavailable("history is compacted beyond this revision", is_unsent=True)
-            changes: dict[int, list[Change[bytes]]] = {}
-            marks: dict[int, str] = {}
-            epoch = ""
-            for event in result.get("events", ()):
-                item = event["kv"]
-                name, revision = decoded(item["key"]).decode(), int(item["mod_revision"])
-                batch = changes.setdefault(revision, [])
-                is_deleted = event.get("type") == "DELETE"
-                if name.startswith(self._entries):
-                    kind, _, key = name[len(self._entries) :].partition("/")
-                    batch.append(Change(revision, kind, key, None if is_deleted else decoded(item.get("value"))))
-                elif name == self._head_key:
-                    marks[revision] = decoded(item.get("value")).decode()
-                elif name == self._epoch_key:
-                    epoch = decoded(item.get("value")).decode()
-            for revision, batch in changes.items():
-                mark = marks.get(revision, mark)
-                yield Changes(Position(self._epoch, revision, mark), tuple(batch))
-            if epoch and is_live:
-                self._enter(epoch)
+            told = self._layout.read_events(result)
+            for revision, changes, new_mark in told.batches:
+                mark = new_mark or mark
+                yield Changes(Position(self._epoch, revision, mark), changes)
+            if told.epoch and is_live:
+                self._enter(told.epoch)
 
     async def _follow(self) -> None:
         """Feeds the hub for as long as the store is open, through every outage."""
@@ -334,19 +302,8 @@ class EtcdStore(Store):
     async def _is_compacted(self, revision: int) -> bool:
         try:
             await self._client.call(
-                "/v3/kv/range", {"key": encoded(self._head_key), "revision": revision}, is_read=True
+                "/v3/kv/range", {"key": encoded(self._layout.head_key), "revision": revision}, is_read=True
             )
         except EtcdError as error:
             return error.code == OUT_OF_RANGE and "compacted" in str(error)
         return False
-
-
-def range_of(prefix: str) -> dict[str, str]:
-    """Every key that begins with a prefix; ours end in a byte that has a next one."""
-    return {"key": encoded(prefix), "range_end": encoded(prefix[:-1] + chr(ord(prefix[-1]) + 1))}
-
-
-def value_of(answer: dict[str, Any]) -> bytes:
-    """The value of a range over one key; b"" when there is none."""
-    items = answer.get("kvs", ())
-    return decoded(items[0].get("value")) if items else b""

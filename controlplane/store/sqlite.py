@@ -21,13 +21,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
-from ..errors import Conflict, LeaseExpired, StoreUnavailable
-from ..model.change import NO_MARK, Change, Changes, Entry, Position, Snapshot
+from ..errors import LeaseExpired, StoreUnavailable
+from ..model.change import Changes, Entry, Position, Snapshot
+from . import sqlite_tables as tables
 from .interface import (
-    Delete,
-    Expect,
     Lease,
     Operation,
     Put,
@@ -39,29 +36,8 @@ from .interface import (
 from .sqlite_thread import SqliteThread
 from .watching import MAX_PENDING, Hub, Watch
 
-SCHEMA_VERSION = 1
-APPLICATION_ID = 0x6D657368  # "mesh", so that `file` and a stray path tell what it is
 KEPT_CHANGES = 20_000  # a proxy that was away for a while resumes; one that was away longer reads a snapshot
 KEPT_BYTES = 67_108_864
-PREFIX_END = "\x7f"  # behind every byte a key may have
-
-SCHEMA = """
-CREATE TABLE meta (name TEXT PRIMARY KEY, value NOT NULL) WITHOUT ROWID;
-CREATE TABLE entries (kind TEXT NOT NULL, key TEXT NOT NULL, value BLOB NOT NULL, revision INTEGER NOT NULL,
-                      lease INTEGER NOT NULL, PRIMARY KEY (kind, key));
-CREATE INDEX entries_lease ON entries (lease) WHERE lease != 0;
-CREATE TABLE history (id INTEGER PRIMARY KEY, revision INTEGER NOT NULL, mark TEXT NOT NULL, kind TEXT NOT NULL,
-                      key TEXT NOT NULL, value BLOB);
-CREATE INDEX history_revision ON history (revision);
-CREATE TABLE leases (id INTEGER PRIMARY KEY, ttl_s INTEGER NOT NULL);
-"""
-
-
-class Outcome(msgspec.Struct, frozen=True):
-    """What a transaction came to: where history now ends, and what readers are to be told."""
-
-    position: Position
-    batch: Changes[bytes] | None = None
 
 
 class SqliteStore(Store):
@@ -135,25 +111,16 @@ class SqliteStore(Store):
             db.execute("PRAGMA trusted_schema=OFF")
             version = db.execute("PRAGMA user_version").fetchone()[0]
             if version == 0:
-                self._create(db)
-            elif version != SCHEMA_VERSION or db.execute("PRAGMA application_id").fetchone()[0] != APPLICATION_ID:
+                tables.create(db, self.path)
+            elif (
+                version != tables.SCHEMA_VERSION
+                or db.execute("PRAGMA application_id").fetchone()[0] != tables.APPLICATION_ID
+            ):
                 raise StoreUnavailable(f"{self.path} is not a store of this version (schema {version})", is_unsent=True)
         except BaseException:
             db.close()
             raise
         return db
-
-    def _create(self, db: sqlite3.Connection) -> None:
-        if db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
-            raise StoreUnavailable(f"{self.path} is a database of something else", is_unsent=True)
-        db.execute("BEGIN IMMEDIATE")
-        for statement in SCHEMA.split(";"):
-            db.execute(statement)
-        values = {"epoch": secrets.token_hex(8), "revision": 0, "mark": NO_MARK, "floor": 0, "floor_mark": NO_MARK}
-        db.executemany("INSERT INTO meta VALUES (?, ?)", values.items())
-        db.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
-        db.execute(f"PRAGMA application_id={APPLICATION_ID}")
-        db.execute("COMMIT")
 
     # -- reading ----------------------------------------------------------------------------------------------------
 
@@ -169,16 +136,7 @@ class SqliteStore(Store):
     async def list(self, kinds: Collection[str] | None = None, prefix: str = "") -> Snapshot[bytes]:
         check_query(kinds, prefix)
 
-        def job(db: sqlite3.Connection) -> Snapshot[bytes]:
-            query = "SELECT kind, key, value, revision, lease FROM entries WHERE key >= ? AND key < ?"
-            values: list[Any] = [prefix, prefix + PREFIX_END]
-            if kinds is not None:
-                query += f" AND kind IN ({', '.join('?' * len(kinds))})"
-                values += kinds
-            rows = db.execute(query + " ORDER BY kind, key", values)
-            return Snapshot(position_of(db), tuple(Entry(*row) for row in rows))
-
-        return await self._open_thread().read(job)
+        return await self._open_thread().read(partial(tables.read, kinds=kinds, prefix=prefix))
 
     async def watch(
         self, since: Position | None = None, kinds: Collection[str] | None = None, max_pending: int = MAX_PENDING
@@ -187,7 +145,7 @@ class SqliteStore(Store):
         watch = self._hub.add(kinds, max_pending)
         past = None
         if since is not None:
-            past = await self._open_thread().read(lambda db: changes_since(db, since, max_pending))
+            past = await self._open_thread().read(lambda db: tables.changes_since(db, since, max_pending))
         if since is None or past is None:
             watch.collapse()
         else:
@@ -201,21 +159,21 @@ class SqliteStore(Store):
         for operation in operations:
             if isinstance(operation, Put) and operation.lease and operation.lease not in self._deadlines:
                 raise LeaseExpired(operation.lease)
-        outcome = await self._open_thread().write(lambda db: write(db, operations))
+        outcome = await self._open_thread().write(lambda db: tables.write(db, operations))
         return outcome.position
 
     async def compact(self, keep: int) -> None:
-        await self._open_thread().write(lambda db: forget(db, keep))
+        await self._open_thread().write(lambda db: tables.forget(db, keep))
 
     async def begin_epoch(self) -> None:
         def job(db: sqlite3.Connection) -> None:
-            put_meta(db, epoch=secrets.token_hex(8))
+            tables.put_meta(db, epoch=secrets.token_hex(8))
 
         await self._open_thread().write(job)
         self._hub.lose()
 
     def _committed(self, result: Any) -> None:
-        if isinstance(result, Outcome) and result.batch is not None:
+        if isinstance(result, tables.Outcome) and result.batch is not None:
             self._hub.publish(result.batch)
             self._tidy(result.batch)
 
@@ -231,7 +189,7 @@ class SqliteStore(Store):
             most_changes, most_bytes = self._kept_changes, self._kept_bytes
             with contextlib.suppress(StoreUnavailable):  # closed in between: the next life will cut
                 future = asyncio.ensure_future(
-                    self._open_thread().write(lambda db: bound(db, most_changes, most_bytes))
+                    self._open_thread().write(lambda db: tables.bound(db, most_changes, most_bytes))
                 )
                 future.add_done_callback(lambda done: done.cancelled() or done.exception())
 
@@ -264,7 +222,7 @@ class SqliteStore(Store):
 
     async def revoke(self, lease: int) -> None:
         self._deadlines.pop(lease, None)
-        await self._open_thread().write(lambda db: end_lease(db, lease))
+        await self._open_thread().write(lambda db: tables.end_lease(db, lease))
 
     async def expire_due(self) -> float | None:
         """Ends the leases whose time is over; returns the seconds until the next one ends, None when there is none."""
@@ -272,7 +230,7 @@ class SqliteStore(Store):
         for lease in [lease for lease, (deadline, _) in self._deadlines.items() if deadline <= now]:
             ttl_s = self._deadlines.pop(lease)[1]
             try:
-                await self._open_thread().write(partial(end_lease, lease=lease))
+                await self._open_thread().write(partial(tables.end_lease, lease=lease))
             except StoreUnavailable:
                 self._deadlines[lease] = (now + 1.0, ttl_s)  # the disk is full: its entries stay until it is not
         next_deadline = min((deadline for deadline, _ in self._deadlines.values()), default=None)
@@ -284,118 +242,3 @@ class SqliteStore(Store):
             wait_s = await self.expire_due()
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._lease_came.wait(), wait_s)
-
-
-# -- transactions: each runs in the thread, within one
-# ------------------------------------------------------------------
-
-
-def meta(db: sqlite3.Connection) -> dict[str, Any]:
-    return dict(db.execute("SELECT name, value FROM meta").fetchall())
-
-
-def put_meta(db: sqlite3.Connection, **values: Any) -> None:
-    db.executemany("UPDATE meta SET value=? WHERE name=?", [(value, name) for name, value in values.items()])
-
-
-def position_of(db: sqlite3.Connection) -> Position:
-    known = meta(db)
-    return Position(known["epoch"], known["revision"], known["mark"])
-
-
-def write(db: sqlite3.Connection, operations: Collection[Operation]) -> Outcome:
-    """All operations, or an exception."""
-    for operation in operations:
-        if operation.expected is not None:
-            row = db.execute(
-                "SELECT revision FROM entries WHERE kind=? AND key=?", (operation.kind, operation.key)
-            ).fetchone()
-            actual = row[0] if row else 0
-            if actual != operation.expected:
-                raise Conflict(operation.kind, operation.key, operation.expected, actual)
-    before = position_of(db)
-    revision = before.revision + 1
-    changes: list[Change[bytes]] = []
-    for operation in operations:
-        if isinstance(operation, Put):
-            if operation.lease and not db.execute("SELECT 1 FROM leases WHERE id=?", (operation.lease,)).fetchone():
-                raise LeaseExpired(operation.lease)
-            row = (operation.kind, operation.key, operation.value, revision, operation.lease)
-            db.execute("INSERT OR REPLACE INTO entries VALUES (?, ?, ?, ?, ?)", row)
-            changes.append(Change(revision, operation.kind, operation.key, operation.value))
-        elif isinstance(operation, Delete):
-            done = db.execute("DELETE FROM entries WHERE kind=? AND key=?", (operation.kind, operation.key))
-            if done.rowcount:
-                changes.append(Change(revision, operation.kind, operation.key, None))
-        else:
-            assert isinstance(operation, Expect)
-    return record(db, before, changes)
-
-
-def end_lease(db: sqlite3.Connection, lease: int) -> Outcome:
-    """Deletes a lease with its entries."""
-    before = position_of(db)
-    rows = db.execute("SELECT kind, key FROM entries WHERE lease=? ORDER BY kind, key", (lease,)).fetchall()
-    db.execute("DELETE FROM entries WHERE lease=?", (lease,))
-    db.execute("DELETE FROM leases WHERE id=?", (lease,))
-    return record(db, before, [Change(before.revision + 1, kind, key, None) for kind, key in rows])
-
-
-def record(db: sqlite3.Connection, before: Position, changes: list[Change[bytes]]) -> Outcome:
-    """Puts changes into history as the next revision."""
-    if not changes:
-        return Outcome(before)
-    after = Position(before.epoch, before.revision + 1, secrets.token_hex(8))
-    db.executemany(
-        "INSERT INTO history (revision, mark, kind, key, value) VALUES (?, ?, ?, ?, ?)",
-        [(after.revision, after.mark, change.kind, change.key, change.value) for change in changes],
-    )
-    put_meta(db, revision=after.revision, mark=after.mark)
-    return Outcome(after, Changes(after, tuple(changes)))
-
-
-def changes_since(db: sqlite3.Connection, since: Position, most: int) -> Changes[bytes] | None:
-    """What followed a position; None when history does not hold it, or holds more than `most` changes since."""
-    known = meta(db)
-    if since.epoch != known["epoch"] or not known["floor"] <= since.revision <= known["revision"]:
-        return None
-    if since.revision == known["floor"]:
-        mark = known["floor_mark"]
-    else:
-        row = db.execute("SELECT mark FROM history WHERE revision=? LIMIT 1", (since.revision,)).fetchone()
-        mark = row[0] if row else None
-    if mark != since.mark:
-        return None
-    rows = db.execute(
-        "SELECT revision, kind, key, value FROM history WHERE revision > ? ORDER BY id LIMIT ?",
-        (since.revision, most + 1),
-    ).fetchall()
-    if len(rows) > most:
-        return None
-    return Changes(Position(known["epoch"], known["revision"], known["mark"]), tuple(Change(*row) for row in rows))
-
-
-def forget(db: sqlite3.Connection, keep: int) -> None:
-    """Cuts history to the last `keep` revisions."""
-    known = meta(db)
-    floor = min(max(known["floor"], known["revision"] - max(0, keep)), known["revision"])
-    if floor <= known["floor"]:
-        return
-    mark = db.execute("SELECT mark FROM history WHERE revision=? LIMIT 1", (floor,)).fetchone()[0]
-    db.execute("DELETE FROM history WHERE revision <= ?", (floor,))
-    put_meta(db, floor=floor, floor_mark=mark)
-
-
-def bound(db: sqlite3.Connection, most_changes: int, most_bytes: int) -> None:
-    """Cuts history so that neither many small nor a few huge changes fill the disk."""
-    sizes = (
-        "SELECT revision, count(*), sum(length(coalesce(value, ''))) FROM history "
-        "GROUP BY revision ORDER BY revision DESC"
-    )
-    kept = changes = size = 0
-    for _, count, length in db.execute(sizes).fetchall():
-        changes, size = changes + count, size + length
-        if changes > most_changes or size > most_bytes:
-            break
-        kept += 1
-    forget(db, kept)
