@@ -98,6 +98,8 @@ def test_an_intermediate_signs_leaves_and_no_further_authority(tmp_path):
     intermediate = Authority.new_root(DOMAIN, NOW_S).new_intermediate(NOW_S)
     with pytest.raises(AuthorityError):
         intermediate.new_intermediate(NOW_S)
+    assert "CA:TRUE, pathlen:0" in text_of(intermediate.chain[0])
+    assert "CA:TRUE, pathlen:1" in text_of(intermediate.root)
 
 
 @pytest.mark.parametrize(

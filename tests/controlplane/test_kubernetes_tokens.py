@@ -162,8 +162,9 @@ async def test_an_api_server_that_does_not_say_is_no_yes(api, own_token, answer)
 @pytest.mark.parametrize(
     "status",
     [
-        {"authenticated": "true"},
-        {"authenticated": 1},
+        {"authenticated": "true", "audiences": ["meshcore"], "user": {"username": "system:serviceaccount:a:b"}},
+        {"authenticated": 1, "audiences": ["meshcore"], "user": {"username": "system:serviceaccount:a:b"}},
+        {"authenticated": True, "audiences": ["other"], "user": {"username": "system:serviceaccount:a:b"}},
         {"authenticated": True},
         {},
         {"authenticated": True, "audiences": "meshcore", "user": {"username": "system:serviceaccount:a:b"}},

@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from controlplane.errors import StoreUnavailable
+from controlplane.errors import LeaseExpired, StoreUnavailable
 from controlplane.store import SqliteStore
 from controlplane.store.sqlite_thread import SqliteThread
 
@@ -75,6 +75,26 @@ async def test_a_commit_that_fails_fails_every_write_in_it_and_raises_doubt(tmp_
     await thread.stop()
     with pytest.raises(StoreUnavailable):
         await thread.write(insert(8))
+
+
+async def test_what_a_write_that_fails_had_done_is_undone_and_nothing_else(tmp_path):
+    told, doubts = [], []
+    thread = gated(tmp_path, told, doubts)
+    Gated.may_commit.set()
+
+    def broken(db):
+        db.execute("INSERT INTO t VALUES (666)")
+        raise LeaseExpired(5)
+
+    ends = await asyncio.gather(
+        thread.write(insert(1)), thread.write(broken), thread.write(insert(2)), return_exceptions=True
+    )
+    assert ends[0] == 1
+    assert isinstance(ends[1], LeaseExpired)
+    assert ends[2] == 2
+    assert await thread.read(lambda db: [row[0] for row in db.execute("SELECT x FROM t")]) == [1, 2]
+    assert doubts == []
+    await thread.stop()
 
 
 async def test_the_store_asks_for_full_durability(tmp_path):

@@ -149,6 +149,16 @@ async def test_compaction_behind_the_back_of_a_replica_is_survived(etcd):
             assert event.position.epoch == epoch, "nothing was lost: it is the same life"
 
 
+async def test_a_stream_over_compacted_history_ends_instead_of_being_silent(etcd):
+    """Compaction may come between looking whether history holds a position and opening the stream from it."""
+    async with EtcdStore([etcd.url]) as store:
+        positions = [await store.put("service", "a/x", str(n).encode()) for n in range(5)]
+        await store.compact(0)
+        with pytest.raises(StoreUnavailable, match="compacted"):
+            async with store._events(positions[0]) as batches:
+                await anext(batches)
+
+
 async def test_two_replicas_hear_each_other(etcd):
     async with EtcdStore([etcd.url]) as one, EtcdStore([etcd.url]) as two:
         async with await one.watch(None, ["service"]) as watch:
