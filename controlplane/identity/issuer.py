@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 import msgspec
 
 from ..audit import Audit
-from ..errors import Denied, StoreUnavailable, Throttled
+from ..errors import Denied, Throttled
 from ..spiffe import SpiffeId
 from .authority import LEAF_S, Leaf
 from .certificates import fingerprint
@@ -86,7 +86,7 @@ class Issuer:
                 proof=type(proof).__name__,
             )
             raise
-        except StoreUnavailable as error:
+        except Exception as error:
             self._audit.record("certificate_issue", outcome="failed", actor=peer, why=str(error), wanted=wanted)
             raise
         leaf = issued.leaf

@@ -77,7 +77,13 @@ class Trust:
                     ]
                 # A record that was deleted changes nothing: who trusts nobody is cut off.
                 for value, revision in found[-1:]:
-                    self._take(value, revision)
+                    try:
+                        self._take(value, revision)
+                    except (msgspec.MsgspecError, ValueError, RotationError) as error:
+                        # What was trusted before stays: a broken record must not cut the mesh apart.
+                        self._audit.record(
+                            "trust_follow", outcome="failed", actor="control plane", why=str(error)[:300]
+                        )
 
     def _take(self, value: bytes, revision: int) -> None:
         state = msgspec.json.decode(value, type=TrustState)

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import random
 import secrets
 import ssl
@@ -34,6 +35,8 @@ from .interface import (
     check_ttl,
 )
 from .watching import MAX_PENDING, Hub, Watch
+
+_log = logging.getLogger(__name__)
 
 PAGE = 1_000  # entries per answer: a page of the largest ones stays below the client's bound
 CATCHING_UP = 16  # streams at once: a thousand proxies that come back together wait in line, not on etcd
@@ -288,6 +291,11 @@ class EtcdStore(Store):
                         self._hub.publish(batch)
             except (StoreUnavailable, EtcdError):
                 failures += 1
+            except Exception:
+                # Silence would be worse than anything: readers begin anew, and so does the stream.
+                _log.exception("the stream from etcd broke in an unforeseen way")
+                failures += 1
+                self._hub.lose()
             wait_s = RETRY_S[min(failures, len(RETRY_S)) - 1] if failures else RETRY_S[0]
             await asyncio.sleep(wait_s * random.uniform(0.5, 1.0))
 

@@ -49,7 +49,7 @@ class Layout:
     def read(self, answer: dict[str, Any]) -> Iterator[Entry[bytes]]:
         """The entries of a range."""
         for item in answer.get("kvs", ()):
-            kind, key = self.name(decoded(item["key"]).decode())
+            kind, key = self.name(decoded(item["key"]).decode(errors="replace"))
             yield Entry(kind, key, decoded(item.get("value")), int(item["mod_revision"]), int(item.get("lease", 0)))
 
     def read_events(self, result: dict[str, Any]) -> Told:
@@ -61,7 +61,8 @@ class Layout:
         epoch = ""
         for event in result.get("events", ()):
             item = event["kv"]
-            name, revision = decoded(item["key"]).decode(), int(item["mod_revision"])
+            # Somebody else's key below our prefix may be any bytes.
+            name, revision = decoded(item["key"]).decode(errors="replace"), int(item["mod_revision"])
             batch = changes.setdefault(revision, [])
             is_deleted = event.get("type") == "DELETE"
             if name.startswith(self.entries):

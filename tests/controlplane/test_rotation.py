@@ -4,6 +4,7 @@ import asyncio
 import ssl
 import time
 
+import msgspec
 import pytest
 
 from controlplane.audit import AuditMemory
@@ -144,6 +145,26 @@ async def test_replicas_follow_a_rotation_without_a_restart(place):
             ("rotation_switch", "done"),
             ("rotation_retire", "done"),
         ]
+
+
+async def test_a_broken_or_deleted_record_does_not_take_trust_away(place):
+    async with place.store() as store:
+        audit = AuditMemory()
+        trust = Trust(store, audit, DOMAIN, [Authority.new_root(DOMAIN, NOW_S)])
+        await trust.open(NOW_S)
+        before, following = trust.state, asyncio.create_task(trust.follow())
+        await store.put("trust", DOMAIN, b"{broken")
+        while not [record for record in audit.records if record.event == "trust_follow"]:
+            assert not following.done()
+            await asyncio.sleep(0.01)
+        await store.delete("trust", DOMAIN)
+        again = msgspec.json.encode(rotation.noted(before, 9e5))
+        await store.put("trust", DOMAIN, again)
+        while trust.state == before:
+            assert not following.done()
+            assert trust.roots
+            await asyncio.sleep(0.01)
+        following.cancel()
 
 
 async def test_two_replicas_that_begin_at_once_have_one_root(place):

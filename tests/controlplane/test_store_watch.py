@@ -6,7 +6,7 @@ import gc
 import pytest
 
 from controlplane.errors import StoreUnavailable
-from controlplane.model import Changes, Position, Snapshot
+from controlplane.model import Change, Changes, Position, Snapshot
 from controlplane.store import Delete, Put
 
 
@@ -184,6 +184,17 @@ async def test_a_slow_reader_gets_a_snapshot_and_nobody_else_notices(place):
         assert slow._pending <= 10
         await store.put("service", "a/more", b"more")
         assert changes_of(await told(slow, b"more")) == [("a/more", b"more")]
+
+
+async def test_what_comes_late_and_out_of_order_is_ignored(place):
+    """A replica that lags might say again what its reader knows from another (linkerd/linkerd#685)."""
+    async with place.store() as store:
+        old = await store.put("service", "a/x", b"five")
+        new = await store.put("service", "a/x", b"six")
+        async with await store.watch(new) as watch:
+            watch.offer(Changes(old, (Change(old.revision, "service", "a/x", b"five"),)))
+            await store.put("service", "a/x", b"seven")
+            assert changes_of(await told(watch, b"seven")) == [("a/x", b"seven")]
 
 
 async def test_a_reader_that_is_gone_is_forgotten(place):
