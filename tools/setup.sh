@@ -58,6 +58,7 @@ missing_packages() {
             # For the scenarios between network namespaces; without them, or without root, these are skipped.
             have ip || echo iproute2; have setpriv || echo util-linux; have nft || echo nftables
             have iptables || echo iptables; have tcpdump || echo tcpdump
+            have openssl || echo openssl; have etcd || echo etcd-server
             have psql || echo postgresql-client; have_postgres || echo postgresql
             ;;
         bench) have nginx || echo nginx-light; have haproxy || echo haproxy; have strace || echo strace ;;
@@ -151,7 +152,10 @@ python_packages() {
         "$VENV/bin/python" - "$extras" >"$VENV/.wants" <<'PY'
 import sys, tomllib
 with open("pyproject.toml", "rb") as file:
-    print(*tomllib.load(file)["project"]["optional-dependencies"][sys.argv[1]], sep="\n")
+    extras = tomllib.load(file)["project"]["optional-dependencies"]
+# The tests run the control plane too.
+for name in {"test": ("test", "mesh")}.get(sys.argv[1], (sys.argv[1],)):
+    print(*extras[name], sep="\n")
 PY
         pip_install -r "$VENV/.wants"
         stamp "$extras" "$wanted"

@@ -30,6 +30,7 @@ def module_name(path: Path) -> str:
 
 
 MODULES = [module_name(path) for path in FILES if path.suffix == ".py" and path.is_relative_to(ROOT / "meshcore")]
+CONTROL_PLANE = [path for path in FILES if path.suffix == ".py" and path.is_relative_to(ROOT / "controlplane")]
 EACH_FILE = pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
 
 
@@ -55,10 +56,50 @@ def test_everything_has_a_name_that_means_something(path):
 @pytest.mark.parametrize("path", [path for path in FILES if path.suffix == ".py" and "meshcore" in path.parts],
                          ids=lambda path: str(path.relative_to(ROOT)))
 def test_meshcore_never_imports_the_control_plane(path):
+    for line, name in imports_of(path):
+        assert name.split(".")[0] != "controlplane", f"line {line}"
+
+
+def imports_of(path: Path) -> list[tuple[int, str]]:
+    """(line, module) of each absolute import."""
+    found = []
     for node in ast.walk(ast.parse(path.read_text())):
-        imported = [alias.name for alias in node.names] if isinstance(node, ast.Import) else \
-            [node.module or ""] if isinstance(node, ast.ImportFrom) else []
-        assert not [name for name in imported if name.split(".")[0] == "controlplane"], f"line {node.lineno}"
+        if isinstance(node, ast.Import):
+            found += [(node.lineno, alias.name) for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            found.append((node.lineno, node.module or ""))
+    return found
+
+
+@pytest.mark.parametrize("path", CONTROL_PLANE, ids=lambda path: str(path.relative_to(ROOT)))
+def test_the_control_plane_uses_only_the_public_api_of_meshcore(path):
+    for line, name in imports_of(path):
+        parts = name.split(".")
+        hidden = [part for part in parts if part.startswith("_")] or parts[1:2] in (["engine"], ["door"], ["cli"])
+        assert parts[0] != "meshcore" or not hidden, f"line {line}: {name}"
+        assert parts[0] != "tests", f"line {line}: {name}"
+
+
+# What each room of the control plane may import of the others; identity and catalogue meet only in what is above them.
+BELOW = {
+    "errors": set(), "spiffe": set(), "audit": set(), "model": {"errors", "spiffe"}, "store": {"errors", "model"},
+    "identity": {"errors", "spiffe", "audit", "model", "store"}, "catalogue": {"errors", "audit", "model", "store"},
+}
+
+
+@pytest.mark.parametrize("path", CONTROL_PLANE, ids=lambda path: str(path.relative_to(ROOT)))
+def test_imports_within_the_control_plane_point_downwards(path):
+    parts = path.relative_to(ROOT / "controlplane").with_suffix("").parts
+    if parts == ("__init__",):
+        return
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.level:
+            # `from ..errors import x` in model/names.py is level 2; level 1 there is the room itself.
+            outside = node.level == len(parts)
+            room = (node.module or "").split(".")[0] if outside else parts[0]
+            if room and room != parts[0]:
+                assert parts[0] in BELOW, f"{parts[0]} is not in BELOW, in {__file__}"
+                assert room in BELOW[parts[0]], f"line {node.lineno}: {parts[0]} is not above {room}"
 
 
 def loaded_after(module: str) -> set[str]:
@@ -75,6 +116,17 @@ def test_each_module_imports_alone(module):
     assert not {name for name in loaded if name.split(".")[0] in ("controlplane", "tests", "pytest")}
 
 
-@pytest.mark.parametrize("unwanted", ["grpc", "google.protobuf", "click", "rich", "uvloop"])
+@pytest.mark.parametrize("path", CONTROL_PLANE, ids=lambda path: str(path.relative_to(ROOT)))
+def test_each_module_of_the_control_plane_imports_alone(path):
+    loaded = loaded_after(module_name(path))
+    assert not {name for name in loaded if name.split(".")[0] in ("tests", "pytest")}
+
+
+@pytest.mark.parametrize("unwanted", ["aiohttp", "cryptography"])
+def test_a_store_in_a_file_needs_nothing_that_etcd_or_identity_need(unwanted):
+    assert unwanted not in loaded_after("controlplane.store, controlplane.catalogue")
+
+
+@pytest.mark.parametrize("unwanted", ["grpc", "google.protobuf", "click", "rich", "uvloop", "aiohttp", "cryptography", "sqlite3"])
 def test_importing_meshcore_leaves_out_what_a_proxy_may_not_need(unwanted):
     assert unwanted not in loaded_after("meshcore")
