@@ -7,34 +7,53 @@ from hypothesis import strategies as st
 from meshcore import naming
 from meshcore.naming import Alt, Bound, Dentry, Dtab, Empty, Fail, Failed, Leaf, Namers, Neg, Path, Pending, Prefix, Union, Weighted
 
-LABELS = ("a", "b", "c")
-ENDS = [
-    ("$", "inet", "1"), ("$", "inet", "h", "80"), ("$", "nil"), ("$", "fail"), ("$", "no.such"), ("$",),
-    ("#", "bound", "s"), ("#", "bound"), ("#", "neg"), ("#", "pending"), ("#", "failed"), ("#", "again"), ("#", "tree"),
-]
+LABELS = ("a", "b", "c", "d", "e")
+BOUND = [("$", "inet", "1"), ("$", "inet", "h", "80"), ("#", "bound", "s"), ("#", "bound")]
+OTHER_ENDS = [("$", "nil"), ("$", "fail"), ("$", "no.such"), ("$",), ("#", "neg"), ("#", "pending"), ("#", "failed"),
+              ("#", "again"), ("#", "tree")]
 
 labels = st.sampled_from(LABELS)
-names = st.lists(labels, max_size=4).map(tuple)
-targets = st.one_of(st.lists(labels, min_size=1, max_size=3).map(tuple), st.sampled_from(ENDS), st.sampled_from(ENDS))
-paths = st.one_of(names, names, st.tuples(st.sampled_from(ENDS), names).map(lambda pair: pair[0] + pair[1]))
+ends = st.one_of(st.sampled_from(BOUND), st.sampled_from(BOUND), st.sampled_from(BOUND), st.sampled_from(OTHER_ENDS))
 weights = st.sampled_from([0.0, 0.25, 1.0, 1.0, 2.0, 9.0])
 signs = st.sampled_from(["neg", "neg", "fail", "empty"])
 
 
-def _branching(inner):
-    return st.one_of(
-        st.lists(inner, min_size=0, max_size=3).map(lambda trees: ("alt", tuple(trees))),
-        st.lists(st.tuples(weights, inner), min_size=0, max_size=3).map(lambda branches: ("union", tuple(branches))),
-    )
+def names_after(level: int) -> st.SearchStrategy:
+    """Targets of an entry: bound, or names that begin with a later label, so that they do not lead back."""
+    later = LABELS[level + 1:]
+    if not later:
+        return ends
+    names = st.tuples(st.sampled_from(later), st.lists(labels, max_size=2)).map(lambda name: (name[0], *name[1]))
+    return st.one_of(names, names, ends)
 
 
-simple = st.one_of(*[targets.map(lambda path: ("leaf", path))] * 4, signs)
-trees = st.one_of(simple, simple, st.recursive(simple, _branching, max_leaves=5))
-prefixes = st.one_of(
-    st.lists(st.sampled_from([*LABELS, *LABELS, None]), min_size=1, max_size=3).map(tuple),
-    st.sampled_from([(), ("$",), ("$", "inet"), ("#",), ("#", "neg"), ("#", "bound")]),
-)
-tables = st.lists(st.tuples(prefixes, trees), max_size=8)
+def trees_to(targets: st.SearchStrategy) -> st.SearchStrategy:
+    """Trees of up to three levels, to these leaves."""
+    leaf = targets.map(lambda path: ("leaf", path))
+    simple = st.one_of(leaf, leaf, leaf, leaf, leaf, signs)
+
+    def above(inner):
+        alternation = st.lists(inner, max_size=3).map(lambda some: ("alt", tuple(some)))
+        split = st.lists(st.tuples(weights, inner), max_size=3).map(lambda some: ("union", tuple(some)))
+        both = st.tuples(st.tuples(weights, inner), st.tuples(weights, inner)).map(lambda pair: ("union", pair))
+        return st.one_of(alternation, split, both)
+
+    return st.one_of(simple, simple, simple, above(simple), above(simple), above(st.one_of(simple, above(simple))))
+
+
+rest_of_a_prefix = st.lists(st.sampled_from([*LABELS, None]), max_size=2).map(tuple)
+elsewhere = st.sampled_from([(), ("$",), ("$", "inet"), ("#",), ("#", "neg"), ("#", "bound"), (None,), (None, "a")])
+anywhere = st.one_of(st.lists(labels, min_size=1, max_size=3).map(tuple), ends)
+orderly = st.integers(0, len(LABELS) - 1).flatmap(
+    lambda level: st.tuples(rest_of_a_prefix.map(lambda rest: (LABELS[level], *rest)), trees_to(names_after(level))))
+chaotic = st.tuples(
+    st.one_of(st.tuples(labels, rest_of_a_prefix).map(lambda pair: (pair[0], *pair[1])), elsewhere), trees_to(anywhere))
+# Most tables lead somewhere; in one of four anything goes, and most of those loop.
+tables = st.one_of(*[st.lists(orderly, min_size=2, max_size=10)] * 3, st.lists(st.one_of(orderly, chaotic), max_size=6))
+
+rests = st.lists(labels, max_size=3).map(tuple)
+starts = st.one_of(st.sampled_from([("a",), ("a",), ("b",), ("c",), ()]), ends)
+paths = st.tuples(starts, rests).map(lambda pair: pair[0] + pair[1])
 
 # What the namers of a random bind say, once for the oracle …
 TREE_OF_A_NAMER = ("union", ((0.5, ("bound", ("#", "tree"), ())), (0.5, ("alt", ("neg", ("leaf", ("b",)))))))

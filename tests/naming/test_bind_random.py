@@ -17,8 +17,10 @@ from meshcore.naming import Failed, Pending, compiled
 from tests.naming.oracle import Oracle, table_lookup
 from tests.naming.tables import NAMERS, ORACLE_NAMERS, dtab_of, paths, tables, tree_of
 
-CASES = int(os.environ.get("MESHCORE_NAMING_CASES", "600"))
-SETTINGS = settings(max_examples=CASES, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+CASES = int(os.environ.get("MESHCORE_NAMING_CASES", "1000"))
+SETTINGS = settings(max_examples=CASES // 5, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+
+PATHS_OF_A_TABLE = 5
 
 # Fewer than in the product: random tables multiply names often, and the oracle takes its time.
 MOST_LOOKUPS = 400
@@ -40,12 +42,13 @@ def plain(result):
 
 
 @pytest.mark.timeout(3600)
-@SETTINGS
-@given(tables, paths)
-def test_compiled_table_binds_as_the_oracle_does(table, path):
-    expected = Oracle(table, ORACLE_NAMERS, MOST_LOOKUPS).bind(path)
-    got = naming.compile_dtab(dtab_of(table)).bind(naming.Path.of(*path), NAMERS)
-    assert plain(got) == tree_of(expected)
+@settings(SETTINGS, max_examples=CASES // PATHS_OF_A_TABLE)
+@given(tables, st.lists(paths, min_size=PATHS_OF_A_TABLE, max_size=PATHS_OF_A_TABLE))
+def test_compiled_table_binds_as_the_oracle_does(table, some_paths):
+    compiled_table = naming.compile_dtab(dtab_of(table))
+    for path in some_paths:
+        expected = Oracle(table, ORACLE_NAMERS, MOST_LOOKUPS).bind(path)
+        assert plain(compiled_table.bind(naming.Path.of(*path), NAMERS)) == tree_of(expected)
 
 
 @SETTINGS
