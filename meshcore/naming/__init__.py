@@ -1,7 +1,8 @@
 """Names as in Finagle and Linkerd 1.x: paths, name trees, dtabs, and binding them. Pure values and functions, no I/O.
 
-`read_dtab` and `read_path` make values of text; `compile_dtab(dtab).bind(path, namers)` follows a name to what it is bound to;
-`explain` shows every alternative, and `check` finds loops before a table is used. docs/naming.md has the language and examples.
+`read_dtab` and `read_path` make values of text; `compile_dtab(dtab).bind(path, namers)` follows a name to what it is
+bound to; `explain` shows every alternative, and `check` finds loops before a table is used. docs/naming.md has the
+language and examples.
 """
 
 from __future__ import annotations

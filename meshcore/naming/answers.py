@@ -1,6 +1,7 @@
 """Answers: what a name is bound to, or why not yet and why not at all. Immutable; asks nobody.
 
-Source: finagle Name.Bound, Activity. A live namer watches the world and hands its present answer to a bind that stays pure.
+Source: finagle Name.Bound, Activity. A live namer watches the world and hands its present answer to a bind that stays
+pure.
 """
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ from .tree import NameTree
 class Bound(msgspec.Struct, frozen=True):
     """A set of addresses known as `id`, and the part of the name that nothing consumed.
 
-    Looking up the id gives the same set again. Clients (pools, balancers) belong to the id; the residual is kept apart, so
-    `/usa/ca/sf` and `/usa/ca/la`, both bound to `/usa`, share one client.
+    Looking up the id gives the same set again. Clients (pools, balancers) belong to the id; the residual is kept
+    apart, so `/usa/ca/sf` and `/usa/ca/la`, both bound to `/usa`, share one client.
     """
 
     id: Path

@@ -1,7 +1,7 @@
 """Where catalogues cut a name: how much of the path a namer of Linkerd takes into the id, and what is left. Pure.
 
-Source: linkerd namer docs with K8sNamerTest, ConsulNamerTest, ServersetNamerTest, AppIdNamerTest. `known` is what the catalogue
-holds at the moment; a watcher of the real one passes it in.
+Source: linkerd namer docs with K8sNamerTest, ConsulNamerTest, ServersetNamerTest, AppIdNamerTest. `known` is what the
+catalogue holds at the moment; a watcher of the real one passes it in.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """A dtab compiled for binding: a trie of its prefixes, and a bind that follows names through it in microseconds.
 
 Pure: the same table, path and answers give the same result. `tests/naming/oracle.py` says the same in the plainest way.
-Source: finagle Namer.bind, linkerd ConfiguredDtabNamer.scala. Bounded: lookups in a row, lookups in all, nesting of the result.
+Source: finagle Namer.bind, linkerd ConfiguredDtabNamer.scala. Bounded: lookups in a row, lookups in all, nesting of the
+result.
 """
 
 from __future__ import annotations
@@ -23,11 +24,11 @@ MOST_LOOKUPS = 10_000
 Elements = tuple[bytes, ...]
 
 _NEG: NameTree[Bound] = Neg()
-_TOO_MANY: Final = Failed(f"more than {MOST_LOOKUPS} lookups: the table multiplies names (see docs/naming.md, exponential tables)")
+_TOO_MANY: Final = Failed(f"more than {MOST_LOOKUPS} lookups: the table multiplies names (dtab check tells where)")
 _TOO_NESTED: Final = Failed(f"bound to unions in unions of more than {MAX_NESTING} levels")
 
 
-class _Entry:
+class Entry:
     """A dentry as the trie holds it."""
 
     __slots__ = ("consumed", "index", "tree")
@@ -46,10 +47,10 @@ class _Node:
     def __init__(self) -> None:
         self.children: dict[bytes, _Node] = {}
         self.wildcard: _Node | None = None
-        self.entries: list[_Entry] = []
+        self.entries: list[Entry] = []
 
 
-def _position(entry: _Entry) -> int:
+def _position(entry: Entry) -> int:
     return entry.index
 
 
@@ -69,9 +70,9 @@ class CompiledDtab:
                     node = node.wildcard
                 else:
                     node = node.children.setdefault(elem, _Node())
-            node.entries.append(_Entry(index, len(dentry.prefix), dentry.dst))
+            node.entries.append(Entry(index, len(dentry.prefix), dentry.dst))
 
-    def _matching(self, elems: Elements) -> list[_Entry]:
+    def matching(self, elems: Elements) -> list[Entry]:
         """The entries that match, the last of the table first."""
         found = self._root.entries[:]
         alive = [self._root]
@@ -95,7 +96,7 @@ class CompiledDtab:
 
     def lookup(self, path: Path) -> NameTree[Path]:
         """As `lookup.lookup`: one step."""
-        found = tuple(extend(entry.tree, path.drop(entry.consumed)) for entry in self._matching(path.elems))
+        found = tuple(extend(entry.tree, path.drop(entry.consumed)) for entry in self.matching(path.elems))
         if not found:
             return Neg()
         return found[0] if len(found) == 1 else Alt(found)
@@ -103,14 +104,15 @@ class CompiledDtab:
     def bind(self, path: Path, namers: Namers = NO_NAMERS) -> BindResult:
         """Follow the path until only bound names are left. Raises nothing: what cannot be bound is `Failed`.
 
-        A machine with a stack of its own, as a table may lead through more trees than Python can recurse into. It descends to
-        the first leaf of a tree, then hands values up through the frames; a frame asks for its next branch or ends.
+        A machine with a stack of its own, as a table may lead through more trees than Python can recurse into. It
+        descends to the first leaf of a tree, then hands values up through the frames; a frame asks for its next branch
+        or ends.
         """
         frames: list[_AltFrame | _UnionFrame] = []
         tree: NameTree[Any] = Leaf(path)
         rest: Elements = ()
         depth = lookups = 0
-        value: Any
+        value: BindResult
         while True:
             while True:  # descend
                 kind = type(tree)
@@ -127,7 +129,7 @@ class CompiledDtab:
                     lookups += 1
                     if lookups > MOST_LOOKUPS:
                         return _TOO_MANY
-                    found = self._matching(elems)
+                    found = self.matching(elems)
                     if len(found) == 1 and type(found[0].tree) is not Neg:
                         tree, rest = found[0].tree, elems[found[0].consumed :]
                         continue
@@ -170,8 +172,7 @@ class CompiledDtab:
                 if value is _TOO_NESTED:
                     return _TOO_NESTED
             else:
-                bound: BindResult = value
-                return bound
+                return value
 
 
 class _AltFrame:

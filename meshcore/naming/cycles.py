@@ -1,9 +1,9 @@
 """Faults of a whole table, found when it is written: names that lead back to themselves, and names that multiply.
 
-A loop is found exactly, over all alternatives. A rewrite replaces the beginning of a path and carries the rest along, so a
-table is a pushdown system: it has an endless run just when, from the path that some entry puts in front, with nothing below
-it, that same entry is applied to it again. Then the path in front is back, whatever it stands on. What namers rewrite
-is not seen. Names that multiply are counted, with a rest of the path of RESTING elements.
+A loop is found exactly, over all alternatives. A rewrite replaces the beginning of a path and carries the rest along,
+so a table is a pushdown system: it has an endless run just when, from the path that some entry puts in front, with
+nothing below it, that same entry is applied to it again. Then the path in front is back, whatever it stands on. What
+namers rewrite is not seen. Names that multiply are counted, with a rest of the path of RESTING elements.
 
 Linkerd and namerd take such tables and fail each bind after a hundred steps.
 """
@@ -15,7 +15,7 @@ from typing import Literal
 import msgspec
 
 from .answers import NEVER_MORE_THAN
-from .compiled import MOST_LOOKUPS
+from .compiled import MOST_LOOKUPS, compile_dtab
 from .dtab import Dentry, Dtab
 from .path import Path
 from .show import show_dentry
@@ -46,7 +46,7 @@ class Fault(msgspec.Struct, frozen=True):
     """Of a loop the steps that close it; of an exponential table the first of the longest way down."""
     message: str
     is_certain: bool = False
-    """A loop that every bind runs into, as each step is the first choice; others wait for what stands before to be `~`."""
+    """A loop that every bind runs into: each step is the first choice. Others wait for what stands before to be `~`."""
 
 
 def check(dtab: Dtab) -> tuple[Fault, ...]:
@@ -60,9 +60,11 @@ class _OutOfSteps(Exception):
 
 class _Checking:
     def __init__(self, dtab: Dtab) -> None:
-        self.newest_first = dtab.entries[::-1]
-        self.targets = {id(one): tuple(leaves(one.dst)) for one in dtab.entries}
-        self.stops = {id(one): _never_passes_on(one.dst) for one in dtab.entries}
+        self.entries = dtab.entries
+        self.compiled = compile_dtab(dtab)
+        self.targets = [tuple(leaves(one.dst)) for one in dtab.entries]
+        self.stops = [_never_passes_on(one.dst) for one in dtab.entries]
+        self.known_steps: dict[Path, list[Step]] = {}
         self.steps = 0
         self.gave_up = False
 
@@ -77,12 +79,14 @@ class _Checking:
 
     def next_steps(self, path: Path) -> list[Step]:
         """Every step from a path; none from entries behind one that stops."""
-        found = []
-        for dentry in self.newest_first:
-            if dentry.prefix.matches(path):
-                rest = path.drop(len(dentry.prefix))
-                found += [Step(path, dentry, target + rest) for target in self.targets[id(dentry)]]
-                if self.stops[id(dentry)]:
+        found = self.known_steps.get(path)
+        if found is None:
+            found = self.known_steps[path] = []
+            for entry in self.compiled.matching(path.elems):
+                rest = path.drop(entry.consumed)
+                dentry = self.entries[entry.index]
+                found += [Step(path, dentry, target + rest) for target in self.targets[entry.index]]
+                if self.stops[entry.index]:
                     break
         self.steps += 1 + len(found)
         if self.steps > MOST_STEPS:
@@ -94,10 +98,12 @@ class _Checking:
     def loops(self) -> list[Fault]:
         found: list[Fault] = []
         seen: set[frozenset[int]] = set()
-        for index, dentry in enumerate(self.newest_first):
-            if any(self.stops[id(one)] and one.prefix.covers(dentry.prefix) for one in self.newest_first[:index]):
-                continue  # what stands before it never lets a bind come here
-            for target in self.targets[id(dentry)]:
+        stopping = [index for index, stops in enumerate(self.stops) if stops]
+        for index in range(len(self.entries) - 1, -1, -1):
+            dentry = self.entries[index]
+            if any(later > index and self.entries[later].prefix.covers(dentry.prefix) for later in stopping):
+                continue  # what is tried before it never lets a bind come here
+            for target in dict.fromkeys(self.targets[index]):
                 cycle = self.way_back(dentry, target)
                 members = frozenset(id(step.dentry) for step in cycle)
                 if cycle and members not in seen:
@@ -106,7 +112,7 @@ class _Checking:
         return found
 
     def way_back(self, dentry: Dentry, target: Path) -> tuple[Step, ...]:
-        """The shortest way from what an entry puts in front to the same entry giving the same again; () when there is none."""
+        """The shortest way from what an entry puts in front to the same entry giving the same again; () for none."""
         came: dict[Path, Step | None] = {target: None}
         wave = [target]
         last_step = self.steps + MOST_STEPS_OF_A_SEARCH
@@ -135,7 +141,7 @@ class _Checking:
         return Fault("loop", cycle, f"loop{' that grows' if grows else ''}{when}: {names} (by {rules})", is_certain)
 
     def is_first_choice(self, step: Step) -> bool:
-        first = next(one for one in self.newest_first if one.prefix.matches(step.path))
+        first = self.entries[self.compiled.matching(step.path.elems)[0].index]
         if first is not step.dentry:
             return False
         tree = simplify(first.dst)
@@ -149,7 +155,7 @@ class _Checking:
     def multiplying(self) -> list[Fault]:
         lookups: dict[Path, int] = {}
         unknown = Path(tuple(b"\xff%d" % n for n in range(RESTING)))
-        for dentry in self.newest_first:
+        for dentry in self.entries:
             # An element that no label of the table equals stands for what a wildcard matches.
             start = Path(tuple(b"\xff*" if elem is None else elem for elem in dentry.prefix.elems)) + unknown
             self.count(start, lookups)

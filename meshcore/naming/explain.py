@@ -1,8 +1,8 @@
 """Delegation explained: every alternative of a name as a tree, also those after the one that wins. Prints nothing.
 
-Source: linkerd DelegateTree.scala, DefaultInterpreterInitializer.scala (delegateLookup, delegateBind, simplify). Two things are
-told better than there: a rewriting namer is a step of its own, and where one matching `~` lets the namers answer after all,
-both are shown, so that an explanation never contradicts the bind.
+Source: linkerd DelegateTree.scala, DefaultInterpreterInitializer.scala (delegateLookup, delegateBind, simplify). Two
+things are told better than there: a rewriting namer is a step of its own, and where one matching `~` lets the namers
+answer after all, both are shown, so that an explanation never contradicts the bind.
 """
 
 from __future__ import annotations
@@ -101,9 +101,13 @@ class _Explaining:
         return msgspec.structs.replace(shown, is_literal=False)
 
     def tree(
-        self, tree: NameTree[Path] | NameTree[Bound] | NameTree[Path | Bound], path: Path, dentry: Dentry | None,
-        chain: tuple[Path, ...], room: int,
-    ) -> Delegation:  # fmt: skip
+        self,
+        tree: NameTree[Path] | NameTree[Bound] | NameTree[Path | Bound],
+        path: Path,
+        dentry: Dentry | None,
+        chain: tuple[Path, ...],
+        room: int,
+    ) -> Delegation:
         """A tree that stands for `path` because of `dentry`."""
         self.nodes += 1
         if isinstance(tree, Leaf):
@@ -127,7 +131,7 @@ _ENDS = ("neg", "fail", "empty")
 
 
 def collapse(node: Delegation) -> Delegation:
-    """Nodes of one path become one; an alternation of the same path is taken into the one above (DelegateTree.simplify)."""
+    """Nodes of one path become one; an alternation of the same path goes into the one above (DelegateTree.simplify)."""
     if node.kind in ("alt", "union") and len(node.children) == 1:
         node = Delegation("delegate", node.path, node.dentry, node.children)
     children = tuple(map(collapse, node.children))

@@ -1,7 +1,8 @@
-"""Tables that travel in request headers: `l5d-dtab`, `l5d-ctx-dtab`, `dtab-local`. Whether to trust them is not decided here.
+"""Tables that travel in request headers: `l5d-dtab`, `l5d-ctx-dtab`, `dtab-local`. Does not decide whom to trust.
 
-Source: linkerd Headers.scala with HeadersTest; finagle HttpDtab.scala with HttpDtabTest. Nobody but a trusted caller should be
-heard: whoever may send `l5d-dtab` routes as he likes. A header that is no table raises DtabSyntaxError, to be answered 400.
+Source: linkerd Headers.scala with HeadersTest; finagle HttpDtab.scala with HttpDtabTest. Nobody but a trusted caller
+should be heard: whoever may send `l5d-dtab` routes as he likes. A header that is no table raises DtabSyntaxError, to be
+answered 400.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ def context_headers(dtab: Dtab) -> list[Header]:
 
 
 def read_dtab_local(headers: Iterable[Header]) -> Dtab:
-    """`Dtab-Local` of plain Finagle, all of them in order; a comma parts entries like a semicolon. Linkerd passes it unread."""
+    """`Dtab-Local` of plain Finagle, all in order; a comma parts entries like a semicolon. Linkerd passes it unread."""
     found = EMPTY_DTAB
     for name, value in headers:
         if name.lower() == LOCAL:

@@ -1,7 +1,7 @@
 """Identifiers: from the head of a request to the name it asks for. Pure: nothing of the request is changed.
 
-Source: linkerd PathIdentifier, MethodAndHostIdentifier, HeaderIdentifier, StaticIdentifier, HeaderPathIdentifier (h2), with their
-tests. Several are tried in order; when none identifies a request, Linkerd answers 400.
+Source: linkerd PathIdentifier, MethodAndHostIdentifier, HeaderIdentifier, StaticIdentifier, HeaderPathIdentifier (h2),
+with their tests. Several are tried in order; when none identifies a request, Linkerd answers 400.
 """
 
 from __future__ import annotations
@@ -123,7 +123,7 @@ def static(name: Path, prefix: Path = DEFAULT_PREFIX) -> Identifier:
 
 
 def header_path(prefix: Path = DEFAULT_PREFIX, name: str = ":path", segments: int | None = None) -> Identifier:
-    """`io.l5d.header.path` of HTTP/2: a path in a header, its query and last slash aside; all of it, or the first segments."""
+    """`io.l5d.header.path` of HTTP/2: a path in a header, without query and last slash; all of it, or some segments."""
     if segments is not None and segments < 1:
         raise NamingError("segments must be 1 or more")
 

@@ -1,13 +1,13 @@
 """Namers: who is asked when the table says nothing, and in which order. They answer at once; watching is not done here.
 
-Source: linkerd ConfiguredDtabNamer.scala, NamerInitializersTest. A namer is asked for what comes after its prefix. One that
-answers Neg passes on to the next; at last the system namer is asked.
+Source: linkerd ConfiguredDtabNamer.scala, NamerInitializersTest. A namer is asked for what comes after its prefix. One
+that answers Neg passes on to the next; at last the system namer is asked.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Final
+from typing import Final, TypeAlias
 
 from .answers import Answer, Bound, Failed, Pending
 from .errors import NamingError
@@ -23,6 +23,9 @@ CONFIGURED = Path.of("#")
 Namer = Callable[[Path], Answer]
 """Given the rest of the path, the present answer. A pure function: the same answer to the same path during one bind."""
 
+Said: TypeAlias = Namer | Answer
+"""A namer, or the one answer that it always gives."""
+
 _NEG: NameTree[Bound] = Neg()
 
 
@@ -31,8 +34,7 @@ class Namers:
 
     __slots__ = ("_asked", "prefixes")
 
-    def __init__(self, namers: Mapping[str | Path, Namer | Answer] | Iterable[tuple[str | Path, Namer | Answer]] = ()) -> None:
-        """From prefix -> namer; instead of a function also the one answer that it always gives."""
+    def __init__(self, namers: Mapping[str | Path, Said] | Iterable[tuple[str | Path, Said]] = ()) -> None:
         pairs = namers.items() if isinstance(namers, Mapping) else namers
         asked = []
         for prefix, namer in pairs:
@@ -42,7 +44,7 @@ class Namers:
         self.prefixes: Final = tuple(Path(elems) for elems, _, _ in asked)
 
     @classmethod
-    def from_configuration(cls, namers: Iterable[tuple[str | Path, Namer | Answer]]) -> Namers:
+    def from_configuration(cls, namers: Iterable[tuple[str | Path, Said]]) -> Namers:
         """In the order of Linkerd's configuration, which asks the namer at the bottom first."""
         return cls(tuple(namers)[::-1])
 
@@ -76,7 +78,7 @@ def binds(prefix: str | Path, count: int = 0) -> Namer:
 
 
 def rewrites(pattern: str | Pattern, name: str) -> Namer:
-    """`io.l5d.rewrite`: what matches the pattern is called `name`, `{variables}` filled in; the rest of the path is dropped."""
+    """`io.l5d.rewrite`: what matches the pattern is called `name`, `{variables}` filled in; the rest is dropped."""
     matcher = pattern if isinstance(pattern, Pattern) else Pattern(pattern)
 
     def rewrite(rest: Path) -> Answer:

@@ -1,4 +1,4 @@
-"""Reading text: paths, prefixes, name trees, dentries, dtabs. One character ahead; what is read is a value, never a meaning.
+"""Reading text: paths, prefixes, name trees, dentries, dtabs. One character ahead; what it means is said elsewhere.
 
 Source: finagle NameTreeParsers.scala, read with its tests. The grammar stands in docs/naming.md.
 """

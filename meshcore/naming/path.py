@@ -24,8 +24,8 @@ class Path(msgspec.Struct, frozen=True):
 
     @classmethod
     def of(cls, *elements: str | bytes) -> Path:
-        """From elements as text (UTF-8) or bytes; nothing is escaped in them."""
-        return cls(tuple(one.encode() if isinstance(one, str) else one for one in elements))
+        """From elements as text (UTF-8; surrogates are the octets they came from) or bytes. Nothing is escaped."""
+        return cls(tuple(one.encode(errors="surrogateescape") if isinstance(one, str) else one for one in elements))
 
     def __len__(self) -> int:
         return len(self.elems)

@@ -1,7 +1,7 @@
 """Patterns over paths: `/svc/{name}/*`, what they capture, and templates that use it. Knows no namer.
 
-Source: linkerd PathMatcher.scala, in its last form (parts of elements capture too), with its tests. Patterns work on the text
-that a path prints, so `%` and escapes stand in captures as they are written.
+Source: linkerd PathMatcher.scala, in its last form (parts of elements capture too), with its tests. Patterns work on
+the text that a path prints, so `%` and escapes stand in captures as they are written.
 """
 
 from __future__ import annotations
@@ -79,8 +79,8 @@ def _segment(word: str) -> Segment:
 def _captured(literals: Sequence[str], text: str) -> list[str] | None:
     """What stands between the literals, at least one character each, the first as long as it can be.
 
-    `{A}-{B}` takes `foo-bar-baz` apart into `foo-bar` and `baz`. From the right, each literal at its last place: the same as
-    greedy groups of a regular expression, without their back-tracking.
+    `{A}-{B}` takes `foo-bar-baz` apart into `foo-bar` and `baz`. From the right, each literal at its last place: the
+    same as greedy groups of a regular expression, without their back-tracking.
     """
     first, *middle = literals
     if not middle:

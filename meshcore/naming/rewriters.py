@@ -1,6 +1,7 @@
-"""The rewriting classes of the system namer, `/$/io.buoyant.*`: elements in, elements out, None for no match. Binds nothing.
+"""The rewriting classes below `/$/io.buoyant.*`: elements in, elements out, None for no match. Binds nothing.
 
-Source: linkerd hostport.scala, http.scala, with their tests. `…Pfx` means: the first element is a prefix to keep in front.
+Source: linkerd hostport.scala, http.scala, with their tests. `…Pfx` means: the first element is a prefix to keep in
+front.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Simplifying: the smallest tree that evaluates to the same. Binds nothing.
 
-Source: finagle NameTree.simplify since 19.6. Below a union `!` is dropped like `~`: a branch that fails leaves its share to the
-others. Until 19.5, Linkerd 1.7.2 and before, one `!` made the whole union `!`.
+Source: finagle NameTree.simplify since 19.6. Below a union `!` is dropped like `~`: a branch that fails leaves its
+share to the others. Until 19.5, Linkerd 1.7.2 and before, one `!` made the whole union `!`.
 """
 
 from __future__ import annotations
@@ -52,7 +52,8 @@ def join(branches: list[Weighted[T]]) -> NameTree[T]:
 def simplify_dtab(dtab: Dtab) -> Dtab:
     """Each destination simplified, entries to `~` dropped.
 
-    Almost the same table: one matching `~` is as no match, but two of them keep the namers from being asked (see docs/naming.md).
+    Almost the same table: one matching `~` is as no match, but two of them keep the namers from being asked (see
+    docs/naming.md).
     """
     simple = (Dentry(dentry.prefix, simplify(dentry.dst)) for dentry in dtab.entries)
     return Dtab(tuple(dentry for dentry in simple if not isinstance(dentry.dst, Neg)))

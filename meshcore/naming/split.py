@@ -1,7 +1,7 @@
 """Shares: what part of the requests each leaf of a bound tree gets, and choosing one. Randomness is an argument.
 
-Source: finagle NameTreeFactory.scala with NameTreeFactoryTest, Drv.scala. Nested unions multiply; `~` and `!` branches have no
-share; `$` keeps its share, and those requests find no instance; weights that are all zero count as equal.
+Source: finagle NameTreeFactory.scala with NameTreeFactoryTest, Drv.scala. Nested unions multiply; `~` and `!` branches
+have no share; `$` keeps its share, and those requests find no instance; weights that are all zero count as equal.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ End = Leaf[T] | Empty[T] | Neg[T] | Fail[T]
 
 
 def shares(tree: NameTree[T]) -> tuple[tuple[End[T], float], ...]:
-    """(leaf or sign, its share) in order; the shares add up to 1. An alternation stands for its first branch that is not Neg."""
+    """(leaf or sign, its share) in order; they add up to 1. An alternation is its first branch that is not Neg."""
     found: list[tuple[End[T], float]] = []
     _share(simplify(tree), 1.0, found)
     return tuple(found)

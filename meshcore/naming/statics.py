@@ -1,7 +1,7 @@
-"""Settings by prefix, `kind: io.l5d.static`: which apply to a path, later ones over earlier ones. Knows no setting by name.
+"""Settings by prefix, `kind: io.l5d.static`: which apply to a path, later over earlier. Knows no setting by name.
 
-Source: linkerd SvcTest, ClientTest, StaticSvc, StaticClient. Prefixes are patterns, and what they capture may stand in settings
-(`commonName: "{service}.internal"`).
+Source: linkerd SvcTest, ClientTest, StaticSvc, StaticClient. Prefixes are patterns, and what they capture may stand in
+settings (`commonName: "{service}.internal"`).
 """
 
 from __future__ import annotations

@@ -46,7 +46,8 @@ def _inet(elems: tuple[bytes, ...]) -> Answer:
         return _bound(elems, 4)
     if len(elems) > 2 and is_port(elems[2]):
         return _bound(elems, 3)
-    return Failed(f"no namer of that kind: {Path(elems)} is neither {Path(elems[:2])}/host/port nor {Path(elems[:2])}/port")
+    kind = Path(elems[:2])
+    return Failed(f"no namer of that kind: {Path(elems)} is neither {kind}/host/port nor {kind}/port")
 
 
 def _rinet(elems: tuple[bytes, ...], rest: tuple[bytes, ...]) -> Answer:

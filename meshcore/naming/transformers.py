@@ -1,7 +1,7 @@
 """Transformer prefixes: `/%/io.l5d.port/4141/#/io.l5d.fs/web`. Putting them in front of an id and taking them away.
 
-Source: linkerd Paths.scala. A transformer changes the addresses of a bound name, so the name gets another id and a client of its
-own; what the id resolves to is asked without the prefix.
+Source: linkerd Paths.scala. A transformer changes the addresses of a bound name, so the name gets another id and a
+client of its own; what the id resolves to is asked without the prefix.
 """
 
 from __future__ import annotations

@@ -11,8 +11,20 @@ from typing import Any
 
 import pytest
 from meshcore import naming
-from meshcore.naming import Bound, Failed, Leaf, Namers, Neg, Path, catalog, headers, identifiers, statics, system
-from meshcore.naming import transformers
+from meshcore.naming import (
+    Bound,
+    Failed,
+    Leaf,
+    Namers,
+    Neg,
+    Path,
+    catalog,
+    headers,
+    identifiers,
+    statics,
+    system,
+    transformers,
+)
 
 Case = dict[str, Any]
 KINDS: dict[str, Callable[[Case], None]] = {}
@@ -192,7 +204,8 @@ def union_distribution(case: Case) -> None:
     rng = random.Random(20160316)
     drawn = Counter(naming.show_tree(naming.choose(tree, rng.random())) for _ in range(case["draws"]))
     assert {name: count / case["draws"] for name, count in drawn.items()} == pytest.approx(
-        case["shares"], rel=case["tolerance_relative"])
+        case["shares"], rel=case["tolerance_relative"]
+    )
 
 
 # -- binding
@@ -239,8 +252,11 @@ def bind(case: Case) -> None:
     found = [{"id": str(bound.id), "residual": str(bound.residual)} for bound in naming.leaves(got)]
     if "leaves" in case and case.get("semantics") != EARLIER_MEANING:
         assert found == case["leaves"]
-    assert all(naming.bind(naming.EMPTY_DTAB, bound.id, namers_of(case)) == Leaf(Bound(bound.id))
-               for bound in naming.leaves(got) if bound.id.starts_with(Path.of("$")))
+    assert all(
+        naming.bind(naming.EMPTY_DTAB, bound.id, namers_of(case)) == Leaf(Bound(bound.id))
+        for bound in naming.leaves(got)
+        if bound.id.starts_with(Path.of("$"))
+    )
 
 
 @kind
@@ -381,7 +397,8 @@ def identify(case: Case) -> None:
     fields += [("Host", request["host"])] if request.get("host") is not None else []
     fields += [(f":{name}", request[name]) for name in ("path", "authority") if name in request]
     head = identifiers.RequestHead(
-        request.get("method", "GET"), request.get("uri", "/"), request.get("version", "1.1"), tuple(fields))
+        request.get("method", "GET"), request.get("uri", "/"), request.get("version", "1.1"), tuple(fields)
+    )
     got = identifier_of(case)(head)
     if case["expect"] == "unidentified":
         assert isinstance(got, identifiers.Unidentified)

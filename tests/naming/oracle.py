@@ -1,8 +1,8 @@
 """Binding in the plainest way: the rules of docs/naming.md one by one, by recursion, on tuples of text. Shares no code.
 
-A path is a tuple of text. A tree is ("leaf", path), ("bound", id, residual), ("alt", trees), ("union", ((weight, tree), …)), or
-one of "neg", "fail", "empty". A table is a list of (prefix, tree), a prefix a tuple with None for `*`. A bind gives a tree,
-"failed" or "pending". Namers are a list of (prefix, function of the rest).
+A path is a tuple of text. A tree is ("leaf", path), ("bound", id, residual), ("alt", trees), ("union", ((weight, tree),
+…)), or one of "neg", "fail", "empty". A table is a list of (prefix, tree), a prefix a tuple with None for `*`. A bind
+gives a tree, "failed" or "pending". Namers are a list of (prefix, function of the rest).
 """
 
 DEEPEST = 100
@@ -55,7 +55,7 @@ class Oracle:
             return given
         for prefix, namer in self.namers:
             if path[: len(prefix)] == prefix:
-                answer = namer(path[len(prefix):])
+                answer = namer(path[len(prefix) :])
                 if answer != "neg":
                     return answer
         return system(path)
@@ -99,7 +99,7 @@ def extended(tree, rest):
 
 
 def table_lookup(table, path):
-    given = [extended(tree, path[len(prefix):]) for prefix, tree in reversed(table) if matches(prefix, path)]
+    given = [extended(tree, path[len(prefix) :]) for prefix, tree in reversed(table) if matches(prefix, path)]
     if not given:
         return "neg"
     return given[0] if len(given) == 1 else ("alt", tuple(given))

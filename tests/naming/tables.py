@@ -3,14 +3,38 @@
 from __future__ import annotations
 
 from hypothesis import strategies as st
-
 from meshcore import naming
-from meshcore.naming import Alt, Bound, Dentry, Dtab, Empty, Fail, Failed, Leaf, Namers, Neg, Path, Pending, Prefix, Union, Weighted
+from meshcore.naming import (
+    Alt,
+    Bound,
+    Dentry,
+    Dtab,
+    Empty,
+    Fail,
+    Failed,
+    Leaf,
+    Namers,
+    Neg,
+    Path,
+    Pending,
+    Prefix,
+    Union,
+    Weighted,
+)
 
 LABELS = ("a", "b", "c", "d", "e")
 BOUND = [("$", "inet", "1"), ("$", "inet", "h", "80"), ("#", "bound", "s"), ("#", "bound")]
-OTHER_ENDS = [("$", "nil"), ("$", "fail"), ("$", "no.such"), ("$",), ("#", "neg"), ("#", "pending"), ("#", "failed"),
-              ("#", "again"), ("#", "tree")]
+OTHER_ENDS = [
+    ("$", "nil"),
+    ("$", "fail"),
+    ("$", "no.such"),
+    ("$",),
+    ("#", "neg"),
+    ("#", "pending"),
+    ("#", "failed"),
+    ("#", "again"),
+    ("#", "tree"),
+]
 
 labels = st.sampled_from(LABELS)
 ends = st.one_of(st.sampled_from(BOUND), st.sampled_from(BOUND), st.sampled_from(BOUND), st.sampled_from(OTHER_ENDS))
@@ -20,7 +44,7 @@ signs = st.sampled_from(["neg", "neg", "fail", "empty"])
 
 def names_after(level: int) -> st.SearchStrategy:
     """Targets of an entry: bound, or names that begin with a later label, so that they do not lead back."""
-    later = LABELS[level + 1:]
+    later = LABELS[level + 1 :]
     if not later:
         return ends
     names = st.tuples(st.sampled_from(later), st.lists(labels, max_size=2)).map(lambda name: (name[0], *name[1]))
@@ -45,9 +69,11 @@ rest_of_a_prefix = st.lists(st.sampled_from([*LABELS, None]), max_size=2).map(tu
 elsewhere = st.sampled_from([(), ("$",), ("$", "inet"), ("#",), ("#", "neg"), ("#", "bound"), (None,), (None, "a")])
 anywhere = st.one_of(st.lists(labels, min_size=1, max_size=3).map(tuple), ends)
 orderly = st.integers(0, len(LABELS) - 1).flatmap(
-    lambda level: st.tuples(rest_of_a_prefix.map(lambda rest: (LABELS[level], *rest)), trees_to(names_after(level))))
+    lambda level: st.tuples(rest_of_a_prefix.map(lambda rest: (LABELS[level], *rest)), trees_to(names_after(level)))
+)
 chaotic = st.tuples(
-    st.one_of(st.tuples(labels, rest_of_a_prefix).map(lambda pair: (pair[0], *pair[1])), elsewhere), trees_to(anywhere))
+    st.one_of(st.tuples(labels, rest_of_a_prefix).map(lambda pair: (pair[0], *pair[1])), elsewhere), trees_to(anywhere)
+)
 # Most tables lead somewhere; in one of four anything goes, and most of those loop.
 tables = st.one_of(*[st.lists(orderly, min_size=2, max_size=10)] * 3, st.lists(st.one_of(orderly, chaotic), max_size=6))
 
@@ -82,18 +108,23 @@ def tree_of(tree):
 
 
 def dtab_of(table) -> Dtab:
-    return Dtab(tuple(
-        Dentry(Prefix(tuple(one if one is None else one.encode() for one in prefix)), tree_of(tree))
-        for prefix, tree in table))
+    return Dtab(
+        tuple(
+            Dentry(Prefix(tuple(one if one is None else one.encode() for one in prefix)), tree_of(tree))
+            for prefix, tree in table
+        )
+    )
 
 
 # … and once for us.
-NAMERS = Namers([
-    ("/#/bound", naming.binds("/#/bound", 1)),
-    ("/#/neg", Neg()),
-    ("/#/neg", lambda rest: Leaf(Bound(Path.of("#", "neg"), rest)) if rest.starts_with(Path.of("a")) else Neg()),
-    ("/#/pending", Pending()),
-    ("/#/failed", Failed("no")),
-    ("/#/again", lambda rest: Leaf(Path.of("a") + rest)),
-    ("/#/tree", tree_of(TREE_OF_A_NAMER)),
-])
+NAMERS = Namers(
+    [
+        ("/#/bound", naming.binds("/#/bound", 1)),
+        ("/#/neg", Neg()),
+        ("/#/neg", lambda rest: Leaf(Bound(Path.of("#", "neg"), rest)) if rest.starts_with(Path.of("a")) else Neg()),
+        ("/#/pending", Pending()),
+        ("/#/failed", Failed("no")),
+        ("/#/again", lambda rest: Leaf(Path.of("a") + rest)),
+        ("/#/tree", tree_of(TREE_OF_A_NAMER)),
+    ]
+)
