@@ -98,11 +98,8 @@ class _Checking:
     def loops(self) -> list[Fault]:
         found: list[Fault] = []
         seen: set[frozenset[int]] = set()
-        stopping = [index for index, stops in enumerate(self.stops) if stops]
         for index in range(len(self.entries) - 1, -1, -1):
             dentry = self.entries[index]
-            if any(later > index and self.entries[later].prefix.covers(dentry.prefix) for later in stopping):
-                continue  # what is tried before it never lets a bind come here
             for target in dict.fromkeys(self.targets[index]):
                 cycle = self.way_back(dentry, target)
                 members = frozenset(id(step.dentry) for step in cycle)

@@ -41,9 +41,3 @@ class Prefix(msgspec.Struct, frozen=True):
         if len(self.elems) > len(path.elems):
             return False
         return all(mine is ANY or mine == its for mine, its in zip(self.elems, path.elems, strict=False))
-
-    def covers(self, other: Prefix) -> bool:
-        """Whether this prefix matches whatever `other` matches."""
-        if len(self.elems) > len(other.elems):
-            return False
-        return all(mine is ANY or mine == its for mine, its in zip(self.elems, other.elems, strict=False))

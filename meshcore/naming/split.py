@@ -6,6 +6,7 @@ have no share; `$` keeps its share, and those requests find no instance; weights
 
 from __future__ import annotations
 
+import math
 from typing import TypeVar
 
 from .simplify import simplify
@@ -28,12 +29,14 @@ def _share(tree: NameTree[T], part: float, found: list[tuple[End[T], float]]) ->
         _share(tree.trees[0], part, found)
     elif isinstance(tree, Union):
         weights = [branch.weight for branch in tree.branches]
-        # Scaled by the largest first: the sum of large weights must not become infinite.
-        largest = max(weights)
-        scaled = [weight / largest for weight in weights] if largest > 0 else [1.0] * len(weights)
-        total = sum(scaled)
-        for branch, weight in zip(tree.branches, scaled, strict=True):
-            _share(branch.tree, part * weight / total, found)
+        if math.isinf(total := sum(weights)):
+            largest = max(weights)
+            weights = [weight / largest for weight in weights]
+            total = sum(weights)
+        if total == 0:
+            weights, total = [1.0] * len(weights), float(len(weights))
+        for branch, weight in zip(tree.branches, weights, strict=True):
+            _share(branch.tree, part * (weight / total), found)
     elif isinstance(tree, (Leaf, Empty, Neg, Fail)):
         found.append((tree, part))
 

@@ -85,7 +85,7 @@ def nesting(tree):
 
 
 def matches(prefix, path):
-    return len(prefix) <= len(path) and all(mine in (None, its) for mine, its in zip(prefix, path))
+    return len(prefix) <= len(path) and all(mine in (None, its) for mine, its in zip(prefix, path, strict=False))
 
 
 def extended(tree, rest):

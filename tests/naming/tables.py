@@ -74,8 +74,11 @@ orderly = st.integers(0, len(LABELS) - 1).flatmap(
 chaotic = st.tuples(
     st.one_of(st.tuples(labels, rest_of_a_prefix).map(lambda pair: (pair[0], *pair[1])), elsewhere), trees_to(anywhere)
 )
+# A sign in front of what namers answer: one `~` hides nothing, two do.
+hiding = st.tuples(st.sampled_from([("$", "inet"), ("#", "bound"), ("#",)]), signs)
 # Most tables lead somewhere; in one of four anything goes, and most of those loop.
-tables = st.one_of(*[st.lists(orderly, min_size=2, max_size=10)] * 3, st.lists(st.one_of(orderly, chaotic), max_size=6))
+leading = st.lists(st.one_of(orderly, orderly, orderly, orderly, hiding), min_size=2, max_size=10)
+tables = st.one_of(leading, leading, leading, st.lists(st.one_of(orderly, chaotic), max_size=6))
 
 rests = st.lists(labels, max_size=3).map(tuple)
 starts = st.one_of(st.sampled_from([("a",), ("a",), ("b",), ("c",), ()]), ends)

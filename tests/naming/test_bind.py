@@ -20,6 +20,7 @@ from meshcore.naming import (
     show_tree,
 )
 from meshcore.naming.answers import NEVER_MORE_THAN
+from meshcore.naming.compiled import MOST_LOOKUPS
 from meshcore.naming.split import innermost_weights
 
 FS = Namers({"/#/io.l5d.fs": binds("/#/io.l5d.fs", 1)})
@@ -106,6 +107,14 @@ def test_residual_is_kept_apart_from_the_id():
 def test_table_that_multiplies_names_ends_with_a_reason():
     doubling = ";".join(f"/n{n}=>/n{n + 1} & /n{n + 1}" for n in range(40))
     assert shown(doubling, "/n0").startswith("Failed: more than 10000 lookups")
+
+
+def test_ten_thousand_lookups_bind_and_one_more_does_not():
+    path = read_path("/a")
+    widest = read_dtab("/a=>" + " & ".join(["/$/inet/1"] * (MOST_LOOKUPS - 1)))
+    assert len(list(naming.leaves(bind(widest, path)))) == MOST_LOOKUPS - 1
+    wider = read_dtab("/a=>" + " & ".join(["/$/inet/1"] * MOST_LOOKUPS))
+    assert isinstance(bind(wider, path), Failed)
 
 
 def test_unions_in_unions_without_end_end_with_a_reason():

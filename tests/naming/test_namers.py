@@ -100,7 +100,7 @@ def test_catalogues_cut_names_where_linkerd_does():
         (catalog.kubernetes(prefix, has_label=True), "/ns/http/svc/v1/x", "/ns/http/svc/v1", "/x"),
         (catalog.consul(prefix), "/DC1/Web/x", "/dc1/web", "/x"),
         (catalog.shortest_known(prefix, {read_path("/a/b"), read_path("/a/b/c")}), "/A/b/c/d", "/a/b", "/c/d"),
-        (catalog.longest_known(prefix, {read_path("/a"), read_path("/a/b/c")}), "/a/b/x", "/a", "/b/x"),
+        (catalog.longest_known(prefix, {read_path("/a"), read_path("/a/b")}), "/a/b/x", "/a/b", "/x"),
     ]:
         assert namer(read_path(rest)) == Leaf(Bound(prefix + read_path(bound), read_path(residual)))
     assert catalog.kubernetes(prefix)(read_path("/ns/http")) == Neg()

@@ -162,7 +162,7 @@ def test_long_text_is_shown_around_the_mistake_only():
 
 def test_white_space_is_that_of_java():
     assert read_path("\t\n\x0b\x0c\r\x1c\x1f /a\u2003\u3000") == Path.of("a")
-    for other in ("\x85", "\xa0", "\u2007", "\u202f", "\ufeff"):
+    for other in ("\x00", "\x1b", "\x85", "\xa0", "\u2007", "\u202f", "\ufeff"):
         with pytest.raises(DtabSyntaxError):
             read_path(f"/a{other}")
 

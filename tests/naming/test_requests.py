@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -161,3 +163,39 @@ def test_shares(tree, expected):
 def test_choice_goes_by_share_in_order():
     tree = read_tree("1*/a & 3*/b")
     assert [choose(tree, at) for at in (0.0, 0.24, 0.26, 0.999999)] == [Leaf(Path.of(one)) for one in "aabb"]
+
+
+@pytest.mark.parametrize(
+    ("tree", "expected"),
+    [
+        ("~", None),
+        ("/ok", {"/ok"}),
+        ("/ok & ~ & /blah & $", {"/ok", "/blah"}),
+        ("$ & $ & $", set()),
+        ("~ & ~ & (~ | ~)", None),
+        ("~ | /foo | /bar", {"/foo"}),
+        ("~ | (~ | $) | /blah", set()),
+        ("(~ | $ | /foo) & (/bar | /blah) & ~ & /FOO", {"/bar", "/FOO"}),
+        ("! | /ok", None),
+        ("/ok & !", {"/ok"}),
+        ("! & ! & !", None),
+        ("(! & !) | /ok", {"/ok"}),
+        ("~ | /ok | !", {"/ok"}),
+    ],
+)
+def test_values_are_those_of_finagle_since_19_6(tree, expected):
+    found = evaluate(read_tree(tree))
+    assert (found if found is None else {str(leaf) for leaf in found}) == expected
+
+
+def test_branch_of_no_weight_is_not_chosen_where_shares_do_not_quite_add_up():
+    for count in range(1, 60):
+        tree = read_tree("1*/a & " * count + "0*/none")
+        assert choose(tree, math.nextafter(1, 0)) == Leaf(Path.of("a"))
+
+
+def test_base_table_is_taken_off_only_where_a_table_begins_with_it():
+    table = read_dtab("/a=>/b;/c=>/d")
+    assert table.without(read_dtab("/a=>/b")) == read_dtab("/c=>/d")
+    for other in ("/c=>/d", "/a=>/x", "/a=>/b;/c=>/d;/e=>/f"):
+        assert table.without(read_dtab(other)) == table
