@@ -6,6 +6,7 @@ catalogue holds at the moment; a watcher of the real one passes it in.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Collection
 
 from .answers import Bound
@@ -39,15 +40,22 @@ def consul(prefix: Path, *, has_tag: bool = False, knows: Callable[[Path], bool]
 
 
 def longest_known(prefix: Path, known: Collection[Path]) -> Namer:
-    """ServerSets in ZooKeeper: the longest path that exists."""
+    """ServerSets in ZooKeeper: the longest path that exists. `/foo:http#3` is endpoint http, shard 3, of set `/foo`."""
 
     def namer(rest: Path) -> NameTree[Bound]:
         for count in range(len(rest), -1, -1):
-            if rest.take(count) in known:
+            if rest.take(count) in known or _set_of(rest.take(count)) in known:
                 return _bound(prefix, rest, count)
         return _NEG
 
     return namer
+
+
+def _set_of(path: Path) -> Path:
+    """The path of a server set, without endpoint and shard."""
+    if not path or not (name := re.split(b"[:#]", path.elems[-1], maxsplit=1)[0]):
+        return path
+    return Path((*path.elems[:-1], name))
 
 
 def shortest_known(prefix: Path, known: Collection[Path]) -> Namer:

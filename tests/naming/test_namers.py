@@ -101,6 +101,7 @@ def test_catalogues_cut_names_where_linkerd_does():
         (catalog.consul(prefix), "/DC1/Web/x", "/dc1/web", "/x"),
         (catalog.shortest_known(prefix, {read_path("/a/b"), read_path("/a/b/c")}), "/A/b/c/d", "/a/b", "/c/d"),
         (catalog.longest_known(prefix, {read_path("/a"), read_path("/a/b")}), "/a/b/x", "/a/b", "/x"),
+        (catalog.longest_known(prefix, {read_path("/a/b")}), "/a/b:http#3/x", "/a/b:http#3", "/x"),
     ]:
         assert namer(read_path(rest)) == Leaf(Bound(prefix + read_path(bound), read_path(residual)))
     assert catalog.kubernetes(prefix)(read_path("/ns/http")) == Neg()
