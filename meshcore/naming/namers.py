@@ -82,7 +82,10 @@ def rewrites(pattern: str | Pattern, name: str) -> Namer:
     matcher = pattern if isinstance(pattern, Pattern) else Pattern(pattern)
 
     def rewrite(rest: Path) -> Answer:
-        renamed = matcher.rewrite(rest, name)
+        try:
+            renamed = matcher.rewrite(rest, name)
+        except NamingError as error:
+            return Failed(f"{matcher} makes no path of {rest}: {error}")
         return _NEG if renamed is None else Leaf(renamed)
 
     return rewrite

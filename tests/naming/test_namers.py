@@ -7,7 +7,22 @@ import re
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from meshcore.naming import Bound, Leaf, NamingError, Neg, Path, Pattern, catalog, read_path, rewrites, show_tree
+from meshcore.naming import (
+    EMPTY_DTAB,
+    Bound,
+    Failed,
+    Leaf,
+    Namers,
+    NamingError,
+    Neg,
+    Path,
+    Pattern,
+    bind,
+    catalog,
+    read_path,
+    rewrites,
+    show_tree,
+)
 from meshcore.naming.statics import captured, merged
 from meshcore.naming.system import ask_system, status_of
 from meshcore.naming.transformers import strip_transformers, transformed
@@ -83,12 +98,11 @@ def test_capture_takes_no_longer_than_the_text():
     assert Pattern("/{a}x{b}x{c}x{d}x{e}").extract(Path.of("x" * 3 + dashes)) is None
 
 
-def test_rewrite_drops_the_rest_and_may_give_no_path():
-    assert rewrites("/one/{x}", "/success/{x}/{y}".replace("/{y}", ""))(read_path("/one/two/three")) == Leaf(
-        read_path("/success/two")
-    )
-    with pytest.raises(NamingError):
-        rewrites("/one/{x}", "/success/{y}")(read_path("/one/two"))
+def test_rewrite_drops_the_rest_and_fails_where_it_gives_no_path():
+    assert rewrites("/one/{x}", "/success/{x}")(read_path("/one/two/three")) == Leaf(read_path("/success/two"))
+    got = bind(EMPTY_DTAB, read_path("/#/r/one/two"), Namers({"/#/r": rewrites("/one/{x}", "/success/{y}")}))
+    assert isinstance(got, Failed)
+    assert "makes no path of /one/two: label char expected but '{'" in got.message
     with pytest.raises(NamingError):
         Pattern("no/slash")
 
