@@ -22,6 +22,8 @@ SETTINGS = settings(max_examples=CASES // 5, deadline=None, database=None, suppr
 
 PATHS_OF_A_TABLE = 5
 
+pytestmark = pytest.mark.timeout(120 + CASES // 20)
+
 # Fewer than in the product: random tables multiply names often, and the oracle takes its time.
 MOST_LOOKUPS = 400
 
@@ -41,7 +43,6 @@ def plain(result):
     return Failed("") if isinstance(result, Failed) else result
 
 
-@pytest.mark.timeout(3600)
 @settings(SETTINGS, max_examples=CASES // PATHS_OF_A_TABLE)
 @given(tables, st.lists(paths, min_size=PATHS_OF_A_TABLE, max_size=PATHS_OF_A_TABLE))
 def test_compiled_table_binds_as_the_oracle_does(table, some_paths):
