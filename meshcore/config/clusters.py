@@ -7,6 +7,7 @@ from typing import Annotated, ClassVar
 
 from .addresses import AddressKind
 from .section import Section, SectionKind
+from .tls import ClusterTls
 from .units import Duration, DurationKind, DurationLike
 from .values import NAME, Bad, IntKind, Key, ListKind, WordKind
 
@@ -214,6 +215,9 @@ class Cluster(Section, frozen=True, kw_only=True):
             "Off: an endpoint that does not expect one takes it for the client's first bytes.",
         ),
     ] = "off"
+    tls: Annotated[
+        ClusterTls | None, Key(SectionKind(ClusterTls), "TLS towards endpoints.", "None: plaintext.")
+    ] = None
     breaker: Annotated[Breaker, Key(SectionKind(Breaker), "Ejection of failing endpoints.")] = Breaker()
     retry_budget: Annotated[RetryBudget, Key(SectionKind(RetryBudget), "Bound on retries.")] = RetryBudget()
 

@@ -6,7 +6,8 @@ from collections.abc import Iterator, Sequence
 from typing import Annotated, ClassVar
 
 from .addresses import AddressKind
-from .section import Section
+from .section import Section, SectionKind
+from .tls import ListenerTls
 from .units import Duration, DurationKind, DurationLike
 from .values import NAME, Bad, BoolKind, Key, ListKind, WordKind
 
@@ -89,6 +90,10 @@ class Listener(Section, frozen=True, kw_only=True):
             "Off: a stranger could claim an identity or change timeouts with them.",
         ),
     ] = False
+    tls: Annotated[
+        ListenerTls | None,
+        Key(SectionKind(ListenerTls), "TLS towards clients, and whom to let in.", "None: plaintext."),
+    ] = None
     deferred_accept: Annotated[
         bool,
         Key(
@@ -99,6 +104,8 @@ class Listener(Section, frozen=True, kw_only=True):
     ] = False
 
     def rules(self) -> Iterator[Bad]:
+        if self.tls is not None and self.protocol == "tcp" and self.tls.alpn:
+            yield Bad("what is relayed over TCP is not known here", "leave it out", path=("tls", "alpn"))
         if self.protocol == "http":
             if self.tcp_route is not None:
                 yield Bad("only `protocol: tcp` and `protocol: detect` have one", "leave it out", path=("tcp_route",))

@@ -80,6 +80,8 @@ def compile_plan(config: Config, version: int = 1, resolve: Resolver = system_re
             "http2_max_streams": limits.http2_max_streams,
             "http2_stream_window_bytes": limits.http2_stream_window,
             "http2_max_resets": limits.http2_max_resets,
+            "tls_handshake_timeout_ns": int(timeouts.tls_handshake),  # type: ignore[arg-type]
+            "max_tls_handshakes": limits.max_tls_handshakes,
         },
         "forwarding": {
             "via": config.forwarding.via or None,
@@ -135,6 +137,7 @@ def _cluster(cluster: Any, addresses: Mapping[str, list[str]]) -> dict[str, Any]
         "max_requests_per_connection": pool.max_requests_per_connection,
         "proxy_version": PROXY_VERSIONS[cluster.proxy_protocol],
         "http2": cluster.protocol == "http2",
+        "tls": None,
         "endpoints": endpoints,
         "breaker": {
             "consecutive_failures": breaker.consecutive_failures,
@@ -232,7 +235,8 @@ def _listener(config: Config, listener: Listener, addresses: Mapping[str, list[s
         "sockaddr": (ip, port),
         "routes": route_names_of(config, listener),
         "trust_mesh_headers": listener.trust_mesh_headers,
-        "secure": False,
+        "tls": None,  # a context, once the files are read: see certificates
+        "tls_is_optional": listener.tls is not None and listener.tls.mode == "permissive",
         "tcp_route": listener.tcp_route,
         "detect_timeout_ns": int(listener.detect_timeout) if listener.protocol == "detect" else 0,  # type: ignore[arg-type]
         "proxy_versions": PROXY_VERSIONS[listener.proxy_protocol],

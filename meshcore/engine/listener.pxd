@@ -10,7 +10,7 @@ from libc.string cimport memcpy
 
 from meshcore.engine.conn cimport conn_close, conn_deadline, conn_list_add, conn_open, conn_token
 from meshcore.engine.grpc cimport GRPC_NONE
-from meshcore.engine.preface cimport preface_await_protocol
+from meshcore.engine.preface cimport preface_await_protocol, preface_await_tls
 from meshcore.engine.reasons cimport REASON_LOAD_SHED, reason_name, reason_status, reason_text
 from meshcore.engine.respond cimport respond_refusal_text
 from meshcore.engine.slab cimport slab_take
@@ -113,6 +113,8 @@ cdef inline void listener_greet(Worker* worker, Conn* down, const ListenerConf* 
     """What comes first on a new connection that may not begin with a request."""
     if conf.proxy_versions:
         down.state = CONN_AWAIT_PREFACE
+    elif conf.tls != NULL:
+        preface_await_tls(worker, down)
     elif conf.detect_timeout_ns:
         preface_await_protocol(worker, down, conf)
     elif conf.tcp_route != NULL:
@@ -127,7 +129,8 @@ cdef inline void listener_shed(Worker* worker, ListenerState* listener, int fd) 
     listener.refused += 1
     worker.refused_connections += 1
     if listener.conf_index != LISTENER_REMOVED \
-            and worker.current.snapshot.listeners[listener.conf_index].tcp_route != NULL:
+            and (worker.current.snapshot.listeners[listener.conf_index].tcp_route != NULL
+                 or worker.current.snapshot.listeners[listener.conf_index].tls != NULL):
         sys_reset_on_close(fd)          # perhaps no answer it could read
     elif sys_send(fd, worker.scratch, n, 0) > 0:
         listener.bytes_out += n

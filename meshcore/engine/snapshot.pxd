@@ -9,6 +9,8 @@ from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t, int32_t
 from libc.stdlib cimport malloc, free
 from libc.string cimport memcpy, memset
 
+from meshcore.engine.openssl cimport SSL_CTX
+
 
 cdef struct ArenaBlock:
     ArenaBlock* next
@@ -80,6 +82,7 @@ cdef struct ClusterConf:
     uint32_t max_requests_per_connection
     uint8_t proxy_version               # PROXY header sent first: 1, 2, or 0 for none; TCP only
     uint8_t http2                       # its endpoints are spoken to in HTTP/2
+    SSL_CTX* tls                        # held by the snapshot's handle; NULL: plaintext
     BreakerConf breaker
     BudgetConf budget
 
@@ -167,6 +170,8 @@ cdef struct Limits:
     uint64_t keep_alive_timeout_ns
     uint64_t linger_timeout_ns          # lingering close: how long a refused client may still send
     uint32_t linger_bytes
+    uint64_t tls_handshake_timeout_ns
+    uint32_t max_tls_handshakes         # under way per worker
     uint64_t filter_timeout_ns          # a Python filter that has not answered by then: 504
     uint32_t max_filters_waiting        # exchanges per worker that wait for a Python filter
     uint32_t http2_max_streams          # per downstream session
@@ -189,8 +194,9 @@ cdef struct ListenerConf:
     uint64_t detect_timeout_ns          # 0: with a tcp_route, none is HTTP
     uint8_t trust_mesh_headers          # keep l5d-* and XFCC fields of callers
     uint8_t proxy_versions              # PROXY protocol bits a client must begin with; 0: none
-    uint8_t http2                       # clients may speak HTTP/2 by prior knowledge
-    uint8_t secure                      # scheme for X-Forwarded-Proto: 0 http, 1 https
+    uint8_t http2                       # clients may speak HTTP/2 by prior knowledge, or agree on it
+    SSL_CTX* tls                        # held by the snapshot's handle; NULL: plaintext
+    uint8_t tls_is_optional             # clients without TLS are let in, as nobody
 
 
 cdef struct Snapshot:
