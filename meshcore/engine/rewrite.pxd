@@ -393,12 +393,14 @@ cdef inline uint64_t rewrite_dropped_fields(const Head* head, const ForwardInfo*
     """Which known fields of a request are not copied as they are, as bits."""
     cdef const Forwarding* forwarding = info.forwarding
     cdef const Field* field
-    cdef uint64_t drop = <uint64_t>1 << FIELD_L5D_CLIENT_ID
+    cdef uint64_t drop = 0
+    if info.peer_len:
+        drop |= <uint64_t>1 << FIELD_L5D_CLIENT_ID          # what was proved here counts, whoever else is believed
     if info.certificate_len:
         drop |= <uint64_t>1 << FIELD_X_FORWARDED_CLIENT_CERT
     if not info.trust_mesh_headers:
         # Identity and mesh control come from inside the mesh only: Linkerd's l5d-*, Envoy's XFCC.
-        drop |= (<uint64_t>1 << FIELD_MESH) | (<uint64_t>1 << FIELD_X_FORWARDED_CLIENT_CERT)
+        drop |= (<uint64_t>1 << FIELD_MESH) | (<uint64_t>1 << FIELD_L5D_CLIENT_ID) | (<uint64_t>1 << FIELD_X_FORWARDED_CLIENT_CERT)
     if forwarding.x_forwarded:
         drop |= (<uint64_t>1 << FIELD_X_FORWARDED_FOR) | (<uint64_t>1 << FIELD_FORWARDED) | (<uint64_t>1 << FIELD_X_REAL_IP)
         if forwarding.x_forwarded == FORWARD_REPLACE:
