@@ -144,7 +144,7 @@ def test_the_program_reads_certificates_again_when_their_files_change(pki, raw_s
     file = tmp_path / "mesh.yaml"
     file.write_text(json.dumps(config(listeners=pki.listener(), to=server)))
     program = subprocess.Popen(
-        [sys.executable, "-m", "meshcore", "proxy", "-c", str(file), "--admin", f"unix:{tmp_path}/admin"],
+        [sys.executable, "-m", "meshcore", "run", "-c", str(file), "--admin", f"unix:{tmp_path}/admin"],
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
     )  # fmt: skip
     try:
