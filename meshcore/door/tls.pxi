@@ -333,7 +333,7 @@ cdef tuple _identity_of(str text):
     kind = IDENTITY_ID
     if raw.endswith(b"/*"):
         kind = IDENTITY_TRUST_DOMAIN
-        raw = raw[:-2]
+        raw = raw[:len(raw) - 2]
     authority = identity_authority(raw, <uint32_t>len(raw))
     if authority == 0 or (kind == IDENTITY_TRUST_DOMAIN) != (authority == len(raw)):
         raise ValueError(text)

@@ -62,6 +62,37 @@ def test_a_ticket_on_an_idle_connection_does_not_end_it(secured):
     assert server.accepted == 1
 
 
+def test_a_key_update_on_an_idle_connection_does_not_end_it(proxy, raw_client, pki):  # noqa: F811
+    port = free_port()
+    server = subprocess.Popen(
+        ["openssl", "s_server", "-accept", f"127.0.0.1:{port}", "-cert", pki.server_files["cert"], "-key", pki.server_files["key"],
+         "-crlf", "-naccept", "1"],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
+    try:
+        assert server.stdin and server.stdout
+        said: list[str] = []
+        threading.Thread(target=lambda: said.extend(iter(server.stdout.readline, "")), daemon=True).start()
+        eventually(lambda: "ACCEPT\n" in said)
+        running = proxy(to=f"127.0.0.1:{port}", cluster={**pki.upstream(), "pool": {"idle_timeout": "1m"}}, route=ONCE)
+        client = raw_client(running)
+        for number in range(2):
+            client.request("GET", f"/{number}")
+            eventually(lambda n=number: any(f"GET /{n}" in line for line in said))
+            server.stdin.write("HTTP/1.1 200 OK\nContent-Length: 4\n\nok\n")
+            server.stdin.flush()
+            assert client.read_response().body == b"ok\r\n"
+            eventually(lambda: running.stats().clusters[0].endpoints[0].idle == 1)
+            wakeups = running.stats().workers[0].wakeups
+            server.stdin.write("K\n")       # a KeyUpdate that asks for one in return
+            server.stdin.flush()
+            eventually(lambda before=wakeups: running.stats().workers[0].wakeups > before)
+        assert running.stats().clusters[0].endpoints[0].idle == 1
+    finally:
+        server.kill()
+        server.wait()
+
+
 def test_an_endpoint_that_closes_politely_is_not_used_again(secured):
     def one_answer(connection) -> None:
         connection.answer()

@@ -93,9 +93,13 @@ def over_tls(context: ssl.SSLContext, script: Callable[[ServerConnection], None]
     """A server's script, inside TLS. A handshake that fails ends the connection: what failed is the test's to say."""
 
     def run(connection: ServerConnection) -> None:
+        connection.sock = context.wrap_socket(connection.sock, server_side=True, do_handshake_on_connect=False)
         try:
-            connection.sock = context.wrap_socket(connection.sock, server_side=True)
-        except (ssl.SSLError, OSError):
+            connection.sock.do_handshake()
+        except ssl.SSLError:
+            # The alert must be read before RST could overtake it: take what still comes.
+            while socket.socket.recv(connection.sock, 65536):
+                pass
             raise PeerGone from None
         try:
             script(connection)
