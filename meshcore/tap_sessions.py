@@ -86,7 +86,8 @@ def event_of(
 ) -> TapEvent:
     """A record of the engine, with numbers turned to names. A route or cluster gone by reload has none."""
     (kind, worker, stream, wall_ns, host, port, dst, method, authority, path, status, latency_ns, duration_ns,
-     response_bytes, reason, route_slot, cluster_slot, grpc_status, reset_error, secure, src_id) = record  # fmt: skip
+     response_bytes, reason, route_slot, cluster_slot, grpc_status, reset_error, *peer) = record  # fmt: skip
+    secure, src_id = peer or (False, "")
     return TapEvent(
         kind=_KINDS[kind],
         worker=worker,

@@ -110,8 +110,9 @@ def test_rotation_under_load_loses_no_request(proxy, raw_server, pki):  # noqa: 
     running = proxy(to=server, listeners=pki.mutual(), cluster=pki.upstream(**pki.client_files), workers=2)
     ending, failures, served = threading.Event(), [], []
 
+    context = pki.client_context(pki.client)
+
     def visit() -> None:
-        context = pki.client_context(pki.client)
         while not ending.is_set():
             try:
                 with context.wrap_socket(plain_socket(running), server_hostname=SERVER_NAME) as sock:
