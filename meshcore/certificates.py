@@ -12,7 +12,6 @@ from typing import Any
 
 from meshcore._fastpath import TlsContext, TlsError, tls_client, tls_server, wipe
 from meshcore.config import Config, Duration, origin_of
-from meshcore.config.listeners import Listener
 from meshcore.errors import ConfigError, Problem
 
 MAX_FILE_BYTES = 4 << 20  # a bundle with every public root has a quarter of it
@@ -133,27 +132,24 @@ def paths_of(config: Config) -> tuple[str, ...]:
 def _sections(config: Config) -> Iterator[tuple[Owner, Any, Path]]:
     for index, listener in enumerate(config.listeners):
         if listener.tls is not None:
-            yield ("listener", listener.name), _effective(listener), ("listeners", index, "tls")
+            offered = ("h2", "http/1.1") if listener.http2 else ("http/1.1",)
+            alpn = () if listener.protocol == "tcp" else offered
+            yield ("listener", listener.name), _Effective(listener.tls, alpn), ("listeners", index, "tls")
     for index, cluster in enumerate(config.clusters):
         if cluster.tls is not None:
-            yield ("cluster", cluster.name), cluster.tls, ("clusters", index, "tls")
+            alpn = ("h2",) if cluster.protocol == "http2" else ("http/1.1",)
+            yield ("cluster", cluster.name), _Effective(cluster.tls, alpn), ("clusters", index, "tls")
 
 
 class _Effective:
-    """A listener's section with what depends on the rest of the listener resolved."""
+    """A section of TLS with what depends on the rest of its listener or cluster."""
 
-    def __init__(self, listener: Listener) -> None:
-        self._section = listener.tls
-        assert listener.tls is not None
-        alpn = listener.tls.alpn
-        self.alpn = tuple(alpn) if alpn is not None else () if listener.protocol == "tcp" else ("http/1.1",)
+    def __init__(self, section: Any, alpn: tuple[str, ...]) -> None:
+        self._section = section
+        self.alpn = alpn if section.alpn is None else tuple(section.alpn)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._section, name)
-
-
-def _effective(listener: Listener) -> _Effective:
-    return _Effective(listener)
 
 
 def _pairs(owner: Owner, section: Any) -> Iterable[tuple[str, str, Path]]:

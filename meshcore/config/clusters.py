@@ -203,7 +203,7 @@ class Cluster(Section, frozen=True, kw_only=True):
         str,
         Key(
             WordKind("http1", "http2"),
-            "What its endpoints are spoken to in. `http2`: by prior knowledge, the requests of a worker share connections.",
+            "What its endpoints are spoken to in. `http2`: by prior knowledge, or ALPN under TLS; the requests of a worker share connections.",
             "http1: every server speaks it.",
         ),
     ] = "http1"
@@ -222,6 +222,10 @@ class Cluster(Section, frozen=True, kw_only=True):
     retry_budget: Annotated[RetryBudget, Key(SectionKind(RetryBudget), "Bound on retries.")] = RetryBudget()
 
     def rules(self) -> Iterator[Bad]:
+        if self.tls is not None and self.tls.alpn is not None:
+            spoken = {"http1": {"http/1.1"}, "http2": {"h2"}}[self.protocol]
+            if not spoken.issuperset(self.tls.alpn) or (self.protocol == "http2" and not self.tls.alpn):
+                yield Bad(f"with protocol {self.protocol} only {spoken.pop()} can be agreed on", "leave it out", path=("tls", "alpn"))
         seen: set[str] = set()
         for index, endpoint in enumerate(self.endpoints):
             address = endpoint.address  # type: ignore[union-attr]

@@ -70,7 +70,7 @@ class Listener(Section, frozen=True, kw_only=True):
         bool,
         Key(
             _BOOL,
-            "Serve clients that speak HTTP/2 by prior knowledge, beside those of HTTP/1.",
+            "Serve clients that speak HTTP/2 by prior knowledge, or by agreement in TLS, beside those of HTTP/1.",
             "On: they say so with their first bytes.",
         ),
     ] = True
@@ -106,6 +106,8 @@ class Listener(Section, frozen=True, kw_only=True):
     def rules(self) -> Iterator[Bad]:
         if self.tls is not None and self.protocol == "tcp" and self.tls.alpn:
             yield Bad("what is relayed over TCP is not known here", "leave it out", path=("tls", "alpn"))
+        elif self.tls is not None and self.tls.alpn and "h2" in self.tls.alpn and not self.http2:
+            yield Bad("h2 would be agreed on and is not served", "set http2: true, or leave h2 out", path=("tls", "alpn"))
         if self.protocol == "http":
             if self.tcp_route is not None:
                 yield Bad("only `protocol: tcp` and `protocol: detect` have one", "leave it out", path=("tcp_route",))

@@ -72,7 +72,8 @@ class ListenerTls(Section, frozen=True, kw_only=True):
         str, Key(_VERSION, "Oldest version spoken.", "1.2: with forward secrecy and AEAD ciphers only, still sound.")
     ] = "1.2"
     alpn: Annotated[
-        Sequence[str] | None, Key(_ALPN, _ALPN_DOC, "[http/1.1]; none on a `protocol: tcp` listener.")
+        Sequence[str] | None,
+        Key(_ALPN, _ALPN_DOC, "[h2, http/1.1]; without h2 where `http2` is off, none on a `protocol: tcp` listener."),
     ] = None
     client_ca: Annotated[
         str | None,
@@ -187,8 +188,9 @@ class ClusterTls(Section, frozen=True, kw_only=True):
     crl: Annotated[str | None, Key(_PATH, "PEM file with the revocation lists of the CAs of endpoints.", "None.")] = None
     min_version: Annotated[str, Key(_VERSION, "Oldest version spoken.", "1.2.")] = "1.2"
     alpn: Annotated[
-        Sequence[str], Key(_ALPN, _ALPN_DOC, "[http/1.1]. An empty list asks for none.")
-    ] = ("http/1.1",)
+        Sequence[str] | None,
+        Key(_ALPN, _ALPN_DOC, "[http/1.1], or [h2] with `protocol: http2`. An empty list asks for none."),
+    ] = None
 
     def rules(self) -> Iterator[Bad]:
         if self.sni is None and not self.expected_identity:

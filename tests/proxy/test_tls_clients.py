@@ -252,7 +252,8 @@ def test_a_session_of_a_certificate_that_expired_meanwhile_is_not_resumed(kind, 
     context = pki.client_context(short, maximum_version=getattr(ssl.TLSVersion, version))
     session, _, status = resume(tls_client, running, context)
     assert status == 200
-    eventually(lambda: short.certificate.not_valid_after_utc < datetime.datetime.now(datetime.timezone.utc))
+    # Valid through the whole of its last second.
+    eventually(lambda: short.certificate.not_valid_after_utc + SECOND < datetime.datetime.now(datetime.timezone.utc))
     with pytest.raises((ssl.SSLError, ConnectionError, AssertionError)):
         resume(tls_client, running, context, session)
     eventually(lambda: running.stats().reasons == {"tls_expired": 1})

@@ -13,7 +13,7 @@ import pytest
 from tests.scenario.clients import request_bytes
 from tests.scenario.proxies import config, raw_stats
 from tests.scenario.servers import PATIENCE_S, eventually, response
-from tests.scenario.tls import SERVER_NAME, pki, plain_socket, tls_client  # noqa: F401 (fixtures)
+from tests.scenario.tls import CLIENT_ID, SERVER_NAME, pki, plain_socket, tls_client  # noqa: F401 (fixtures)
 
 pytestmark = pytest.mark.usefixtures("only_meshcore")
 
@@ -74,15 +74,16 @@ def test_the_certificate_is_the_one_with_the_name_asked_for(proxy, raw_server, p
         assert shown(running, pki, name) == der[index], name
 
 
-@pytest.mark.parametrize("offered, agreed", [(["http/1.1"], "http/1.1"), (["h2", "http/1.1"], "http/1.1"), ([], None)])
-def test_http_1_is_agreed_on_where_it_is_offered(offered, agreed, proxy, raw_server, pki, tls_client):  # noqa: F811
+@pytest.mark.parametrize("offered, agreed", [(["http/1.1"], "http/1.1"), (["http/1.1", "h2"], "h2"), ([], None)])
+def test_ours_comes_first_where_several_protocols_are_offered(offered, agreed, proxy, raw_server, pki, tls_client):  # noqa: F811
     running = proxy(to=raw_server(), listeners=pki.listener())
     context = pki.client_context()
     if offered:
         context.set_alpn_protocols(offered)
     client = tls_client(running, context=context)
     assert client.sock.selected_alpn_protocol() == agreed
-    assert client.get().status == 200
+    if agreed != "h2":
+        assert client.get().status == 200
 
 
 def test_no_protocol_in_common_is_an_alert_and_a_reason(proxy, raw_server, pki, tls_client):  # noqa: F811
@@ -96,7 +97,7 @@ def test_no_protocol_in_common_is_an_alert_and_a_reason(proxy, raw_server, pki, 
 
 def test_http_2_agreed_on_is_never_answered_with_http_1(proxy, raw_server, pki, tls_client):  # noqa: F811
     server = raw_server()
-    running = proxy(to=server, listeners=pki.listener(alpn=["h2", "http/1.1"]))
+    running = proxy(to=server, listeners=pki.listener())
     context = pki.client_context()
     context.set_alpn_protocols(["h2"])
     client = tls_client(running, context=context)
@@ -368,3 +369,29 @@ def test_a_proxy_header_comes_before_the_handshake(proxy, raw_server, pki):  # n
     assert tls.recv(20).startswith(b"HTTP/1.1 200")
     assert server.requests[0].get("x-forwarded-for") == "192.0.2.9"
     tls.close()
+
+
+def test_http_2_is_spoken_where_it_is_agreed_on(proxy, raw_server, pki):  # noqa: F811
+    server = raw_server()
+    running = proxy(to=server, listeners=pki.mutual(client_auth="optional"))
+    port = running.addresses["web"][1]
+    urls = [f"https://{SERVER_NAME}:{port}/{number}" for number in range(5)]
+    done = subprocess.run(
+        ["curl", "-sS", "--http2", "--cacert", pki.ca, "--cert", pki.client_files["cert"], "--key", pki.client_files["key"],
+         "--resolve", f"{SERVER_NAME}:{port}:127.0.0.1", "-w", "%{http_version} ", *urls],
+        capture_output=True, timeout=PATIENCE_S,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (0, b"ok2 " * 5), done.stderr
+    assert {(message.get("x-forwarded-proto"), message.get("l5d-client-id")) for message in server.requests} == {("https", CLIENT_ID)}
+    assert running.stats().listeners[0].tls_handshakes == 1
+
+
+def test_who_is_not_allowed_is_told_403_in_http_2_too(proxy, raw_server, pki):  # noqa: F811
+    running = proxy(to=raw_server(), listeners=pki.mutual(allowed_clients=["spiffe://td.test/other"]))
+    port = running.addresses["web"][1]
+    done = subprocess.run(
+        ["curl", "-sS", "--http2", "--cacert", pki.ca, "--cert", pki.client_files["cert"], "--key", pki.client_files["key"],
+         "--resolve", f"{SERVER_NAME}:{port}:127.0.0.1", "-w", "%{http_version} %{http_code}", f"https://{SERVER_NAME}:{port}/"],
+        capture_output=True, timeout=PATIENCE_S,
+    )  # fmt: skip
+    assert done.stdout.endswith(b"2 403"), done.stderr

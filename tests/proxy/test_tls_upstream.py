@@ -330,3 +330,42 @@ http {{
     finally:
         nginx.terminate()
         nginx.wait()
+
+
+# --- HTTP/2 -------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def behind(proxy, raw_server, raw_client, pki):  # noqa: F811
+    """`behind(listener_tls, cluster_tls)`: a proxy whose endpoint is another one, over HTTP/2 and TLS."""
+
+    def start(listener=None, **tls):
+        server = raw_server()
+        endpoint = proxy(to=server, listeners=pki.mutual(**(listener or {})))
+        front = proxy(to="127.0.0.1:%d" % endpoint.addresses["web"][1], route=ONCE,
+                      cluster={**pki.upstream(**{**pki.client_files, **tls}), "protocol": "http2"})  # fmt: skip
+        return front, endpoint, server, raw_client(front)
+
+    return start
+
+
+def test_http_2_goes_to_endpoints_over_mutual_tls(behind, rng):
+    front, endpoint, server, client = behind()
+    blob = rng.randbytes(300_000)
+    for _ in range(5):
+        assert client.post("/x", blob).status == 200
+    assert {message.body for message in server.requests} == {blob}
+    assert {message.get("l5d-client-id") for message in server.requests} == {CLIENT_ID}
+    assert endpoint.stats().listeners[0].tls_handshakes == front.stats().clusters[0].endpoints[0].tls_handshakes == 1
+
+
+@pytest.mark.parametrize(
+    "listener, tls, reason",
+    [({}, {"expected_identity": ["spiffe://td.test/other"]}, "tls_upstream_wrong_identity"),
+     ({"alpn": ["http/1.1"]}, {}, "tls_upstream_no_alpn")],
+)  # fmt: skip
+def test_an_http_2_endpoint_that_is_not_who_it_must_be_gets_nothing(listener, tls, reason, behind):
+    front, _, server, client = behind(listener, **tls)
+    answer = client.get()
+    assert (answer.status, answer.get("x-mesh-reason")) == (502, reason)
+    assert not server.requests and front.stats().clusters[0].endpoints[0].tls_failures == 1
