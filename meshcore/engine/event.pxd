@@ -4,12 +4,12 @@
 from libc.stdint cimport int32_t, uint8_t, uint32_t, uint64_t
 
 from meshcore.engine.batch cimport batch_clear, batch_end, batch_withdraw
+from meshcore.engine.begin cimport begin_after_header, begin_detected, begin_plain
 from meshcore.engine.certificate cimport TLS_LATE
 from meshcore.engine.conn cimport (
-    conn_alpn_is_h2, conn_close, conn_deadline, conn_flush, conn_has_input, conn_is_disturbed, conn_is_plain, conn_is_stream,
+    conn_close, conn_deadline, conn_flush, conn_has_input, conn_is_disturbed, conn_is_plain, conn_is_stream,
     conn_recv_anywhere, conn_run_later, conn_settle, conn_token,
 )
-from meshcore.engine.detect cimport DETECT_HTTP1, DETECT_HTTP2, DETECT_MORE
 from meshcore.engine.dispatch cimport (
     dispatch_abort_body, dispatch_connected, dispatch_failed, dispatch_pump, dispatch_send, dispatch_unqueue,
     dispatch_unsent,
@@ -22,17 +22,14 @@ from meshcore.engine.exchange cimport ATTEMPT_SUCCEEDED, exchange_end, exchange_
 from meshcore.engine.hook cimport hook_abandon
 from meshcore.engine.listener cimport listener_accept
 from meshcore.engine.pool cimport pool_discard, pool_remove
-from meshcore.engine.preface cimport (
-    preface_await_protocol, preface_await_tls, preface_detect, preface_note_silence, preface_read,
-)
+from meshcore.engine.preface cimport preface_detect, preface_note_silence, preface_read
 from meshcore.engine.reasons cimport (
     REASON_BODY_TIMEOUT, REASON_DEADLINE_EXCEEDED, REASON_DOWNSTREAM_CLOSED, REASON_DOWNSTREAM_STALLED,
-    REASON_FILTER_TIMEOUT, REASON_HEAD_TIMEOUT, REASON_QUEUE_TIMEOUT, REASON_TLS_NO_ALPN, REASON_TOTAL_TIMEOUT,
-    REASON_TUNNEL_TIMEOUT,
+    REASON_FILTER_TIMEOUT, REASON_HEAD_TIMEOUT, REASON_QUEUE_TIMEOUT, REASON_TOTAL_TIMEOUT, REASON_TUNNEL_TIMEOUT,
     REASON_UPSTREAM_CONNECT_FAILED, REASON_UPSTREAM_CONNECT_TIMEOUT, REASON_UPSTREAM_IDLE_TIMEOUT,
     REASON_UPSTREAM_RESET, REASON_UPSTREAM_RESPONSE_TIMEOUT, REASON_UPSTREAM_TRUNCATED,
 )
-from meshcore.engine.request cimport request_begin_session, request_read
+from meshcore.engine.request cimport request_read
 from meshcore.engine.respond cimport respond_gone, respond_reason, respond_unparsed
 from meshcore.engine.response cimport response_cut, response_pump, response_read, response_tunnel_pump
 from meshcore.engine.secure cimport (
@@ -42,15 +39,15 @@ from meshcore.engine.session cimport (
     session_end, session_feed, session_flush, session_next_dirty, session_refuse_more, session_stop,
 )
 from meshcore.engine.slab cimport slab_find, slab_return
-from meshcore.engine.snapshot cimport Limits, ListenerConf
+from meshcore.engine.snapshot cimport Limits
 from meshcore.engine.socket cimport socket_note_send
 from meshcore.engine.state cimport (
     CONN_AWAIT_CONNECT, CONN_AWAIT_HEAD, CONN_AWAIT_PREFACE, CONN_AWAIT_PROTOCOL, CONN_AWAIT_TLS, CONN_DOWNSTREAM, CONN_EOF,
     CONN_ERROR, CONN_FREE, CONN_IDLE, CONN_IN_EXCHANGE, CONN_LINGERING, CONN_LISTENER, CONN_OK, CONN_REUSED,
     CONN_UPSTREAM, EXCHANGE_AWAIT_CONNECT, EXCHANGE_AWAIT_CONNECTION, EXCHANGE_AWAIT_FILTER, EXCHANGE_AWAIT_RESPONSE,
     EXCHANGE_AWAIT_RESPONSE_FILTER, EXCHANGE_BODY_ABORTED, EXCHANGE_DEADLINE, EXCHANGE_RELAY, EXCHANGE_TCP,
-    EXCHANGE_TUNNEL, FLOW_OPEN, IO_FAILED, IO_PEER_CLOSED, IO_READABLE, IO_WRITABLE, LISTENER_REMOVED, STREAM_CLOSED,
-    STREAM_ENDED_IN, STREAM_READY, STREAM_UNLISTED, Conn, Exchange, ListenerState, Send, Session, Stream, Worker,
+    EXCHANGE_TUNNEL, FLOW_OPEN, IO_FAILED, IO_PEER_CLOSED, IO_READABLE, IO_WRITABLE, STREAM_CLOSED, STREAM_ENDED_IN,
+    STREAM_READY, STREAM_UNLISTED, Conn, Exchange, Send, Session, Stream, Worker,
 )
 from meshcore.engine.stream cimport stream_mark_session
 from meshcore.engine.sys cimport (
@@ -125,69 +122,17 @@ cdef inline void event_downstream(Worker* worker, Conn* conn) noexcept nogil:
             request_read(worker, conn)
     elif conn.state == CONN_AWAIT_PREFACE:
         if conn.io & (IO_READABLE | IO_PEER_CLOSED | IO_FAILED) and preface_read(worker, conn):
-            event_begin(worker, conn)
+            begin_after_header(worker, conn)
     elif conn.state == CONN_AWAIT_PROTOCOL:
         if conn.io & (IO_READABLE | IO_PEER_CLOSED | IO_FAILED):
-            event_begin_detected(worker, conn, preface_detect(worker, conn))
+            begin_detected(worker, conn, preface_detect(worker, conn))
     elif conn.state == CONN_AWAIT_TLS:
         if secure_accept(worker, conn):
-            event_begin_plain(worker, conn)
+            begin_plain(worker, conn)
     elif conn.state == CONN_LINGERING:
         downstream_linger(worker, conn)
     elif conn.io & (IO_WRITABLE | IO_FAILED):
         downstream_flushed(worker, conn)
-
-
-cdef inline void event_begin(Worker* worker, Conn* conn) noexcept nogil:
-    # The PROXY header is taken: from here on as any connection. preface_read has seen that the listener is there.
-    if worker.current.snapshot.listeners[(<ListenerState*>conn.owner).conf_index].tls != NULL:
-        preface_await_tls(worker, conn)
-        conn.io |= IO_READABLE          # what followed the header may have come with its edge
-        event_run(worker, conn)
-    else:
-        event_begin_plain(worker, conn)
-
-
-cdef inline void event_begin_plain(Worker* worker, Conn* conn) noexcept nogil:
-    """What the listener expects before a request, PROXY header and handshake, is behind us."""
-    cdef ListenerConf* conf = &worker.current.snapshot.listeners[(<ListenerState*>conn.owner).conf_index]
-    if conn_alpn_is_h2(conn):
-        event_begin_agreed(worker, conn)
-    elif conf.detect_timeout_ns:
-        preface_await_protocol(worker, conn, conf)
-        event_begin_detected(worker, conn, preface_detect(worker, conn))
-    elif conf.tcp_route != NULL:
-        tcp_begin(worker, conn)
-    else:
-        event_begin_http(worker, conn)
-
-
-cdef inline void event_begin_http(Worker* worker, Conn* conn) noexcept nogil:
-    conn.state = CONN_AWAIT_HEAD
-    conn_deadline(worker, conn, worker.now_ns + worker.current.snapshot.limits.head_timeout_ns)
-    if conn.in_buffer != NULL or conn.io & (IO_READABLE | IO_PEER_CLOSED | IO_FAILED):
-        request_read(worker, conn)
-
-
-cdef inline void event_begin_agreed(Worker* worker, Conn* conn) noexcept nogil:
-    # RFC 9113 3.2: HTTP/2 from the first octet, and nothing else.
-    conn.state = CONN_AWAIT_HEAD
-    conn_deadline(worker, conn, worker.now_ns + worker.current.snapshot.limits.head_timeout_ns)
-    if not request_begin_session(worker, conn, NULL, 0):
-        worker.reasons[REASON_TLS_NO_ALPN] += 1
-        downstream_close(worker, conn)
-
-
-cdef inline int event_serves_http2(Worker* worker, Conn* conn) noexcept nogil:
-    cdef ListenerState* listener = <ListenerState*>conn.owner
-    return listener.conf_index != LISTENER_REMOVED and worker.current.snapshot.listeners[listener.conf_index].http2
-
-
-cdef inline void event_begin_detected(Worker* worker, Conn* conn, int protocol) noexcept nogil:
-    if protocol == DETECT_HTTP1 or (protocol == DETECT_HTTP2 and event_serves_http2(worker, conn)):
-        event_begin_http(worker, conn)
-    elif protocol != DETECT_MORE:
-        tcp_begin(worker, conn)
 
 
 cdef inline void event_downstream_exchange(Worker* worker, Conn* conn, Exchange* exchange) noexcept nogil:

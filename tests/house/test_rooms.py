@@ -27,7 +27,7 @@ LEVELS = {
     "edge": ["state", "batch", "socket", "tls", "stream", "conn", "pipe", "pool"],
     "exchange": ["flow", "input", "tap", "exchange", "downstream", "respond", "hook", "dispatch", "request", "response", "preface", "secure", "tcp", "http2_in", "http2_out",
                  "session"],
-    "loop": ["mailbox", "listener", "resume", "event", "loop"],
+    "loop": ["mailbox", "listener", "resume", "begin", "event", "loop"],
 }
 LEVEL_OF = {room: level for level, rooms in enumerate(LEVELS.values()) for room in rooms}
 
