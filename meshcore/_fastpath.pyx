@@ -6,6 +6,7 @@ import os as _os
 include "door/parser.pxi"
 include "door/policy.pxi"
 include "door/mechanism.pxi"
+include "door/tls.pxi"
 include "door/snapshot.pxi"
 include "door/engine.pxi"
 include "door/tap.pxi"

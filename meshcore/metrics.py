@@ -114,6 +114,28 @@ def _listeners(page: _Page, stats: Stats) -> None:
     page.counter("mesh_listener_requests_total", "Requests begun.", _column(rows, "requests"))
     page.counter("mesh_listener_received_bytes_total", "Bytes read from clients.", _column(rows, "bytes_in"))
     page.counter("mesh_listener_sent_bytes_total", "Bytes written to clients.", _column(rows, "bytes_out"))
+    _handshakes(page, "listener", "with clients", rows)
+    page.counter(
+        "mesh_listener_tls_plaintext_total",
+        "Connections let in without TLS where it is optional.",
+        _column(rows, "tls_plaintext"),
+    )
+
+
+def _handshakes(page: _Page, noun: str, whom: str, rows: list[tuple[Labels, Any]]) -> None:
+    page.counter(
+        f"mesh_{noun}_tls_handshakes_total",
+        f"TLS handshakes {whom} by result: full, resumed, failed (why: mesh_rejections_total).",
+        (
+            ({**labels, "result": result}, count)
+            for labels, row in rows
+            for result, count in (
+                ("full", row.tls_handshakes - row.tls_resumed),
+                ("resumed", row.tls_resumed),
+                ("failed", row.tls_failures),
+            )
+        ),
+    )
 
 
 def _routes(page: _Page, stats: Stats) -> None:
@@ -223,6 +245,7 @@ def _endpoints(page: _Page, stats: Stats) -> None:
     )
     page.counter("mesh_endpoint_received_bytes_total", "Body bytes read from the endpoint.", _column(rows, "bytes_in"))
     page.counter("mesh_endpoint_sent_bytes_total", "Body bytes written to the endpoint.", _column(rows, "bytes_out"))
+    _handshakes(page, "endpoint", "with an endpoint", rows)
 
 
 def _workers(page: _Page, stats: Stats) -> None:
@@ -240,6 +263,7 @@ def _workers(page: _Page, stats: Stats) -> None:
     page.counter(
         "mesh_worker_batched_calls_total", "Reads and sends made through io_uring.", _column(rows, "batched_calls")
     )
+    page.gauge("mesh_worker_tls_handshakes", "TLS handshakes of a worker under way now.", _column(rows, "tls_handshaking"))
     page.gauge("mesh_worker_requests_in_flight", "Exchanges of a worker now.", _column(rows, "in_flight"))
     page.gauge("mesh_worker_filters_waiting", "Exchanges that wait for a filter now.", _column(rows, "filters_waiting"))
     page.gauge("mesh_worker_buffers_bytes", "Buffers lent to connections now.", _column(rows, "buffers_bytes"))

@@ -16,7 +16,10 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import msgspec
+
 from meshcore._fastpath import Engine, FilterLoop, TapHub
+from meshcore.certificates import Certificates, Owner
 from meshcore.config import Config, Diff, Duration, compile_plan, diff, read
 from meshcore.config.plan import INTERCEPTION
 from meshcore.errors import ConfigError, EngineError
@@ -42,6 +45,7 @@ class Proxy:
     def __init__(self, config: ConfigLike, *, install_signals: bool = False) -> None:
         self._config = read(config)
         self._filters = Registry()
+        self._certificates = Certificates()
         self._filter_functions: dict[str, tuple[tuple[RequestFilter, ...], tuple[ResponseFilter, ...]]] = {}
         self._engine: Engine | None = None
         self._filter_loop: FilterLoop | None = None
@@ -100,6 +104,7 @@ class Proxy:
                 # First: it reads heads that lie in the workers' buffers.
                 self._filter_loop.stop()
                 self._engine.stop()
+            self._certificates.forget()
             self._stopped.set()
 
     def wait(self, timeout_s: float | None = None) -> bool:
@@ -143,14 +148,14 @@ class Proxy:
         """Listener name -> (host, port) as bound."""
         return {name: bound for (name, _), bound in self._bound.items()}
 
-    def reload(self, config: ConfigLike) -> Diff:
-        """Apply another configuration, all or nothing, and say what changed.
+    def reload(self, config: ConfigLike | None = None) -> Diff:
+        """Apply another configuration, all or nothing, and say what changed. None: the same, with its files read again.
 
         Exchanges under way end under the old one; listeners, pools and breakers that did not change are not touched.
         Raises ConfigError or OSError with nothing changed.
         """
         with self._lock:
-            new = read(config)
+            new = self._config if config is None else read(config)
             changes = diff(self._config, new)
             if self._engine is None:
                 self._config = new
@@ -160,12 +165,16 @@ class Proxy:
             if plan["workers"] != self._engine.n_workers:
                 # Threads are fixed for a process's life: the rest of the change is still worth having.
                 plan["workers"] = self._engine.n_workers
-            self._apply(new, plan)
+            certificates = self._apply(new, plan)
             self._config = new
-            return changes
+            return msgspec.structs.replace(changes, certificates_changed=certificates)
 
-    def _apply(self, config: Config, plan: dict[str, Any]) -> None:
+    def _apply(self, config: Config, plan: dict[str, Any]) -> tuple[str, ...]:
         assert self._engine is not None and self._filter_loop is not None
+        contexts = self._certificates.prepare(config)
+        for kind in ("listener", "cluster"):
+            for row in plan[f"{kind}s"]:
+                row["tls"] = contexts.get((kind, row["name"]))
         self._check_filter_routes(plan)
         self._filters.mark(plan)
         self._configure_filters(plan)
@@ -190,6 +199,36 @@ class Proxy:
                     os.close(fd)
             raise
         self._bound = bound
+        return self._certificates.commit(contexts)
+
+    def set_certificate(
+        self, name: str, cert: bytes | None, key: bytes | bytearray | None, *, cluster: bool = False
+    ) -> None:
+        """Show this certificate chain and use this key from the next handshake on: of a listener, in place of its first
+        certificate, or of a cluster. PEM. None, None: those of the files again. Open connections are not touched.
+
+        A key in a bytearray is copied; wipe yours. Raises ConfigError with nothing changed.
+        """
+        if (cert is None) != (key is None):
+            raise ConfigError("cert and key go together: give both, or None for both")
+        self._give(("cluster" if cluster else "listener", name), {"cert": cert, "key": None if key is None else bytearray(key)})
+
+    def set_trust_bundle(self, name: str, ca: bytes | None, *, crl: bytes | None = None, cluster: bool = False) -> None:
+        """Check peers against these roots (PEM, several may stand in it) from the next handshake on: clients of a
+        listener, or endpoints of a cluster. None: those of the file again. Raises ConfigError with nothing changed."""
+        self._give(("cluster" if cluster else "listener", name), {"ca": ca, "crl": crl})
+
+    def _give(self, owner: Owner, given: dict[str, bytes | bytearray | None]) -> None:
+        with self._lock:
+            sections = self._config.clusters if owner[0] == "cluster" else self._config.listeners
+            if not any(one.name == owner[1] and one.tls is not None for one in sections):
+                raise ConfigError(f"no {owner[0]} '{owner[1]}' with a tls section")
+            before = self._certificates.give(owner, given)
+            try:
+                self._reapply()
+            except BaseException:
+                self._certificates.restore(owner, before)
+                raise
 
     # --- filters ---
 

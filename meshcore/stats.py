@@ -133,6 +133,7 @@ class WorkerStats(msgspec.Struct, frozen=True, kw_only=True):
     upstream_connections: int = 0
     accepted: int = 0
     refused_connections: int = 0
+    tls_handshaking: int = 0
     requests: int = 0
     wakeups: int = 0
     batched_calls: int = 0
@@ -152,6 +153,10 @@ class ListenerStats(msgspec.Struct, frozen=True, kw_only=True):
     requests: int = 0
     bytes_in: int = 0
     bytes_out: int = 0
+    tls_handshakes: int = 0
+    tls_resumed: int = 0
+    tls_failures: int = 0
+    tls_plaintext: int = 0
 
 
 class RouteStats(msgspec.Struct, frozen=True, kw_only=True):
@@ -203,6 +208,9 @@ class EndpointStats(msgspec.Struct, frozen=True, kw_only=True):
     bytes_out: int = 0
     destinations: int = 0
     """Addresses behind this row now, of a cluster whose endpoints are original destinations; summed over workers."""
+    tls_handshakes: int = 0
+    tls_resumed: int = 0
+    tls_failures: int = 0
     latency: Histogram = Histogram()
     seconds: float = 0.0
 
@@ -367,7 +375,7 @@ def snapshot(raw: dict[str, Any], *, started_ns: int | None = None, taken_ns: in
 # What is true now, not counted: a difference of two of them means nothing.
 _GAUGES = frozenset(
     "index name cluster address weight destinations active idle open_connections ejected ewma_ms in_flight queue_len"
-    " connections upstream_connections filters_waiting buffers_bytes memory_bytes seconds endpoints".split()
+    " connections upstream_connections tls_handshaking filters_waiting buffers_bytes memory_bytes seconds endpoints".split()
 )
 
 

@@ -86,7 +86,7 @@ def event_of(
 ) -> TapEvent:
     """A record of the engine, with numbers turned to names. A route or cluster gone by reload has none."""
     (kind, worker, stream, wall_ns, host, port, dst, method, authority, path, status, latency_ns, duration_ns,
-     response_bytes, reason, route_slot, cluster_slot, grpc_status, reset_error) = record  # fmt: skip
+     response_bytes, reason, route_slot, cluster_slot, grpc_status, reset_error, secure, src_id) = record  # fmt: skip
     return TapEvent(
         kind=_KINDS[kind],
         worker=worker,
@@ -95,7 +95,9 @@ def event_of(
         src=f"[{host}]:{port}" if ":" in host else f"{host}:{port}",
         dst=dst,
         method=method,
-        scheme="http" if kind == 0 else "",
+        scheme=("https" if secure else "http") if kind == 0 else "",
+        tls=secure,
+        src_id=src_id,
         authority=authority,
         path=path,
         status=status,

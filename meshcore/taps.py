@@ -42,6 +42,7 @@ class TapEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One moment of one exchange: the request, the response head or the end.
 
     worker and stream name the exchange (unique while the proxy lives). path has no query.
+    tls: the client came over TLS; src_id: who it proved to be by its certificate.
     latency_us: request head to response head. duration_us: response head to its end, not the total.
     dropped: events lost by this session so far because its reader was too slow.
     """
@@ -52,6 +53,8 @@ class TapEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     time_unix_ns: int = 0
     src: str = ""
     dst: str = ""
+    tls: bool = False
+    src_id: str = ""
     method: str = ""
     scheme: str = ""
     authority: str = ""
@@ -156,7 +159,8 @@ def format_line(event: TapEvent, *, wide: bool = False) -> str:
             flow = f"{flow} reset-error={event.reset_error}"
         line = f"{flow} duration={event.duration_us}µs response-length={event.response_bytes}B"
     if wide:
-        labels = {"cluster": event.cluster, "reason": event.reason, "route": event.route}
+        labels = {"cluster": event.cluster, "reason": event.reason, "route": event.route, "src_id": event.src_id}
+        labels["tls"] = "true" if event.tls else ""
         line += "".join(f" {name}={escape(text)}" for name, text in sorted(labels.items()) if text)
     return line
 

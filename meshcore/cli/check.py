@@ -16,11 +16,13 @@ from typing import NamedTuple
 import click
 
 from meshcore._fastpath import parse_request
+from meshcore.certificates import Certificates, paths_of
 from meshcore.cli.addresses import socket_directory
 from meshcore.cli.client import AdminClient, choose_admin
 from meshcore.cli.output import verdict
 from meshcore.config import Cluster, Config, load
 from meshcore.config import check as warnings_of
+from meshcore.errors import ConfigError
 
 LINE_WIDTH = 79  # the verdict ends here, as in `linkerd check`'s ancestor
 
@@ -91,6 +93,14 @@ def line_of(outcome: Outcome) -> str:
     return f"{_dotted(outcome.check, 6)}{verdict('[FAIL]', good=False)}  -- {outcome.message}; {outcome.hint}"
 
 
+def _certificates(config: Config) -> str:
+    try:
+        Certificates().prepare(config)
+    except ConfigError as error:
+        raise Failure(str(error), "the files that `tls` names are read as a proxy would") from None
+    return f"{len(paths_of(config))} files"
+
+
 def _dotted(label: str, verdict_width: int) -> str:
     return label + "." * max(3, LINE_WIDTH - verdict_width - len(label))
 
@@ -104,6 +114,8 @@ def all_checks(config: Config | None) -> Iterator[tuple[str, Callable[[], str]]]
         return
     yield "config: is valid", lambda: _valid(config)
     yield "system: open files", lambda: _open_files(config)
+    if paths_of(config):
+        yield "tls: certificates, keys and bundles are usable", lambda: _certificates(config)
     for listener in config.listeners:
         yield (
             f"listener {listener.name}: {listener.address} can be bound",

@@ -12,7 +12,7 @@ import queue
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +21,7 @@ import msgspec
 
 from meshcore import sdnotify
 from meshcore.admin import AdminError, AdminServer
+from meshcore.certificates import paths_of
 from meshcore.cli.addresses import default_admin_address
 from meshcore.cli.version import package_version
 from meshcore.config import Config, Duration, effective
@@ -45,7 +46,8 @@ _FIXED_AT_START: dict[str, Callable[[Config], object]] = {
 class Serving:
     """Runs `proxy`, made from `config`, until told to stop; drained, or cut short by a second signal.
 
-    load: reads the configuration again (None: there is nothing to read). watch: the file whose change is a reload.
+    load: reads the configuration again (None: there is nothing to read). watch: the file whose change is a reload, and so is
+    that of a certificate it names.
     """
 
     def __init__(
@@ -54,7 +56,7 @@ class Serving:
         self._proxy = proxy
         self._config = config
         self._load = load
-        self._watch = FileWatch(watch) if watch is not None else None
+        self._watch = FileWatch(watch, paths_of(config)) if watch is not None else None
         self._happened: queue.SimpleQueue[str] = queue.SimpleQueue()
         self._changing = threading.Lock()
         self._reloads = {"ok": 0, "failed": 0}
@@ -146,6 +148,8 @@ class Serving:
                 raise
             fixed = [name for name, of in _FIXED_AT_START.items() if of(config) != of(self._config)]
             self._config = config
+            if self._watch is not None:
+                self._watch.watch(paths_of(config))
             self._reloads["ok"] += 1
             return "\n".join([str(diff), *(f"{name} takes effect at the next start" for name in fixed)])
 
@@ -184,15 +188,24 @@ class Serving:
 
 
 class FileWatch:
-    """Whether a file's content may be another than at the last look: written in place, renamed over, or back again."""
+    """Whether the content of a file may be another than at the last look: written in place, renamed over, or back again."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, others: Iterable[str | Path] = ()) -> None:
         self._path = path
+        self._others = [Path(other) for other in others]
         self._seen = self._signature()
+
+    def watch(self, others: Iterable[str | Path]) -> None:
+        """Look at these too, besides the first: certificates and keys that a configuration names."""
+        paths = [Path(other) for other in others]
+        if paths != self._others:       # else what changed since the last look is still to be told
+            self._others = paths
+            self._seen = self._signature()
 
     def has_changed(self) -> bool:
         """True once per change, when the file has kept still since. A file that is gone has not changed yet."""
-        if self._signature() in (self._seen, None):
+        now = self._signature()
+        if now is None or now == self._seen:
             return False
         for _ in range(MOST_SETTLES):
             first = self._signature()
@@ -202,12 +215,12 @@ class FileWatch:
         self._seen = first
         return first is not None
 
-    def _signature(self) -> tuple[int, int, int] | None:
+    def _signature(self) -> tuple[tuple[int, int, int], ...] | None:
         try:
-            state = self._path.stat()
+            states = [path.stat() for path in (self._path, *self._others)]
         except OSError:
             return None
-        return state.st_mtime_ns, state.st_ino, state.st_size
+        return tuple((state.st_mtime_ns, state.st_ino, state.st_size) for state in states)
 
 
 def describe(config: Config) -> Any:

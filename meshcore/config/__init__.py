@@ -14,13 +14,16 @@ from .loader import check, from_dict, load, loads, origin_of, read
 from .plan import compile_plan
 from .routes import HeaderEdits, Match, Respond, Retries, Rewrite, Route, Split
 from .targets import for_targets
+from .tls import Certificate, ClusterTls, ListenerTls
 from .types import Admin, Config, Forwarding
 from .units import Duration
 
 __all__ = [
     "Admin",
     "Breaker",
+    "Certificate",
     "Cluster",
+    "ClusterTls",
     "Config",
     "ConfigError",
     "Diff",
@@ -31,6 +34,7 @@ __all__ = [
     "Leaf",
     "Limits",
     "Listener",
+    "ListenerTls",
     "Match",
     "Pool",
     "Problem",

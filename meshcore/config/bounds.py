@@ -123,6 +123,14 @@ class Limits(Section, frozen=True, kw_only=True):
             "1024: about 0.6 KiB each; few services speak to as many.",
         ),
     ] = 1024
+    max_tls_handshakes: Annotated[
+        int,
+        Key(
+            IntKind(1, 1_000_000),
+            "TLS handshakes under way per worker; clients beyond it are closed.",
+            "1000: a quarter of a second of one CPU; a flood must not queue up behind it.",
+        ),
+    ] = 1000
     buffer_memory: Annotated[
         SizeLike,
         Key(
@@ -178,6 +186,14 @@ class Timeouts(Section, frozen=True, kw_only=True):
         DurationLike,
         Key(DurationKind("0", "60s"), "How long a refused client may still send.", "2s: a few round trips."),
     ] = Duration("2s")
+    tls_handshake: Annotated[
+        DurationLike,
+        Key(
+            DurationKind("10ms", "5m"),
+            "From the accept, or the connect, to the end of a TLS handshake.",
+            "10s: two round trips of the worst network, and a busy CPU.",
+        ),
+    ] = Duration("10s")
     filter: Annotated[
         DurationLike,
         Key(

@@ -7,6 +7,7 @@ from typing import Annotated, ClassVar
 
 from .addresses import AddressKind
 from .section import Section, SectionKind
+from .tls import ClusterTls
 from .units import Duration, DurationKind, DurationLike
 from .values import NAME, Bad, IntKind, Key, ListKind, WordKind
 
@@ -227,7 +228,7 @@ class Cluster(Section, frozen=True, kw_only=True):
         str,
         Key(
             WordKind("auto", "http1", "http2", "same"),
-            "What its endpoints are spoken to in. `http2`: by prior knowledge, the requests of a worker share connections. "
+            "What its endpoints are spoken to in. `http2`: by prior knowledge, or ALPN under TLS; the requests of a worker share connections. "
             "`same`: as the client of each request speaks.",
             "auto: http1, which every server speaks; for original destinations same, for their clients know whom they meant.",
         ),
@@ -240,6 +241,9 @@ class Cluster(Section, frozen=True, kw_only=True):
             "Off: an endpoint that does not expect one takes it for the client's first bytes.",
         ),
     ] = "off"
+    tls: Annotated[
+        ClusterTls | None, Key(SectionKind(ClusterTls), "TLS towards endpoints.", "None: plaintext.")
+    ] = None
     breaker: Annotated[Breaker, Key(SectionKind(Breaker), "Ejection of failing endpoints.")] = Breaker()
     retry_budget: Annotated[RetryBudget, Key(SectionKind(RetryBudget), "Bound on retries.")] = RetryBudget()
 
@@ -252,6 +256,10 @@ class Cluster(Section, frozen=True, kw_only=True):
             for key in ("to", "port"):
                 if getattr(self, key) not in ("original", 0):
                     yield Bad(f"'{key}' changes an original destination", "set type: original_destination", path=(key,))
+        if self.tls is not None and self.tls.alpn is not None and self.type == "static" and self.protocol != "same":
+            spoken = "h2" if self.protocol == "http2" else "http/1.1"
+            if not {spoken}.issuperset(self.tls.alpn) or (self.protocol == "http2" and not self.tls.alpn):
+                yield Bad(f"with protocol {self.protocol} only {spoken} can be agreed on", "leave it out", path=("tls", "alpn"))
         seen: set[str] = set()
         for index, endpoint in enumerate(self.endpoints):
             address = endpoint.address  # type: ignore[union-attr]

@@ -35,6 +35,8 @@ class Diff(msgspec.Struct, frozen=True, kw_only=True):
     endpoints_removed: dict[str, tuple[str, ...]] = {}
     endpoints_changed: dict[str, tuple[str, ...]] = {}
     """Addresses whose weight changes."""
+    certificates_changed: tuple[str, ...] = ()
+    """"listener web", "cluster users": other certificates, keys or bundles, be it in the files alone."""
     settings_changed: dict[str, tuple[str, str]] = {}
     """`limits.head_size` and the like: the old and the new value, as text."""
     details: dict[str, dict[str, tuple[str, str]]] = {}
@@ -64,6 +66,7 @@ class Diff(msgspec.Struct, frozen=True, kw_only=True):
                     lines += [f"    + endpoint {address}" for address in self.endpoints_added.get(name, ())]
                     lines += [f"    - endpoint {address}" for address in self.endpoints_removed.get(name, ())]
                     lines += [f"    ~ endpoint {address}: weight" for address in self.endpoints_changed.get(name, ())]
+        lines += [f"~ certificates of {owner}" for owner in self.certificates_changed]
         if self.routes_reordered:
             lines.append("~ order of routes")
         lines.append(

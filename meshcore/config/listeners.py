@@ -6,7 +6,8 @@ from collections.abc import Iterator, Sequence
 from typing import Annotated, ClassVar
 
 from .addresses import AddressKind
-from .section import Section
+from .section import Section, SectionKind
+from .tls import ListenerTls
 from .units import Duration, DurationKind, DurationLike
 from .values import NAME, Bad, BoolKind, IntKind, Key, ListKind, WordKind
 
@@ -91,7 +92,7 @@ class Listener(Section, frozen=True, kw_only=True):
         bool,
         Key(
             _BOOL,
-            "Serve clients that speak HTTP/2 by prior knowledge, beside those of HTTP/1.",
+            "Serve clients that speak HTTP/2 by prior knowledge, or by agreement in TLS, beside those of HTTP/1.",
             "On: they say so with their first bytes.",
         ),
     ] = True
@@ -111,6 +112,10 @@ class Listener(Section, frozen=True, kw_only=True):
             "Off: a stranger could claim an identity or change timeouts with them.",
         ),
     ] = False
+    tls: Annotated[
+        ListenerTls | None,
+        Key(SectionKind(ListenerTls), "TLS towards clients, and whom to let in.", "None: plaintext."),
+    ] = None
     deferred_accept: Annotated[
         bool,
         Key(
@@ -127,6 +132,10 @@ class Listener(Section, frozen=True, kw_only=True):
                 "set protocol: detect and original_destination: redirect, or leave it out",
                 path=("opaque_ports",),
             )
+        if self.tls is not None and self.protocol == "tcp" and self.tls.alpn:
+            yield Bad("what is relayed over TCP is not known here", "leave it out", path=("tls", "alpn"))
+        elif self.tls is not None and self.tls.alpn and "h2" in self.tls.alpn and not self.http2:
+            yield Bad("h2 would be agreed on and is not served", "set http2: true, or leave h2 out", path=("tls", "alpn"))
         if self.protocol == "http":
             if self.tcp_route is not None:
                 yield Bad("only `protocol: tcp` and `protocol: detect` have one", "leave it out", path=("tcp_route",))

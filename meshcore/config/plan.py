@@ -83,6 +83,8 @@ def compile_plan(config: Config, version: int = 1, resolve: Resolver = system_re
             "http2_stream_window_bytes": limits.http2_stream_window,
             "http2_max_resets": limits.http2_max_resets,
             "max_original_destinations": limits.max_original_destinations,
+            "tls_handshake_timeout_ns": int(timeouts.tls_handshake),  # type: ignore[arg-type]
+            "max_tls_handshakes": limits.max_tls_handshakes,
         },
         "forwarding": {
             "via": config.forwarding.via or None,
@@ -137,10 +139,11 @@ def _cluster(cluster: Any, addresses: Mapping[str, list[str]]) -> dict[str, Any]
         "idle_timeout_ns": _or_never(pool.idle_timeout),
         "max_requests_per_connection": pool.max_requests_per_connection,
         "proxy_version": PROXY_VERSIONS[cluster.proxy_protocol],
-        "speaks": UPSTREAM_PROTOCOLS[_upstream_protocol(cluster)],
+        "speaks": UPSTREAM_PROTOCOLS[upstream_protocol(cluster)],
         "is_original_destination": cluster.type == "original_destination",
         "is_to_loopback": cluster.to == "loopback",
         "to_port": cluster.port,
+        "tls": None,
         "endpoints": endpoints,
         "breaker": {
             "consecutive_failures": breaker.consecutive_failures,
@@ -157,7 +160,8 @@ def _cluster(cluster: Any, addresses: Mapping[str, list[str]]) -> dict[str, Any]
     }
 
 
-def _upstream_protocol(cluster: Any) -> str:
+def upstream_protocol(cluster: Any) -> str:
+    """What a cluster's endpoints are spoken to in: http1, http2, or same: as each client speaks."""
     if cluster.protocol != "auto":
         return str(cluster.protocol)
     return "same" if cluster.type == "original_destination" else "http1"
@@ -244,7 +248,8 @@ def _listener(config: Config, listener: Listener, addresses: Mapping[str, list[s
         "sockaddr": (ip, port),
         "routes": route_names_of(config, listener),
         "trust_mesh_headers": listener.trust_mesh_headers,
-        "secure": False,
+        "tls": None,  # a context, once the files are read: see certificates
+        "tls_is_optional": listener.tls is not None and listener.tls.mode == "permissive",
         "tcp_route": listener.tcp_route,
         "detect_timeout_ns": int(listener.detect_timeout) if listener.protocol == "detect" else 0,  # type: ignore[arg-type]
         "proxy_versions": PROXY_VERSIONS[listener.proxy_protocol],

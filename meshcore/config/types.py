@@ -18,6 +18,7 @@ from .clusters import Breaker, Cluster, Endpoint, Pool, RetryBudget
 from .listeners import Listener
 from .routes import HeaderEdits, Match, Respond, Retries, Rewrite, Route, Split
 from .section import HOMES, Section, SectionKind, specs
+from .tls import Certificate, ClusterTls, ListenerTls
 from .values import BoolKind, IntKind, Key, ListKind, TextKind, WordKind
 
 MAX_LISTENERS = 256
@@ -141,7 +142,7 @@ def _named(items: Iterable[Any], noun: str) -> tuple[Any, ...]:
 
 SECTIONS: tuple[type[Section], ...] = (
     Config, Listener, Route, Match, Split, Respond, Rewrite, HeaderEdits, Retries, Cluster, Endpoint, Pool, Breaker,
-    RetryBudget, Limits, Timeouts, Forwarding, Admin,
+    RetryBudget, Certificate, ListenerTls, ClusterTls, Limits, Timeouts, Forwarding, Admin,
 )  # fmt: skip
 
 _PLACES: dict[type[Section], str] = {
@@ -149,6 +150,7 @@ _PLACES: dict[type[Section], str] = {
     Respond: "respond of a route", Rewrite: "rewrite of a route", Retries: "retries of a route",
     Cluster: "a cluster", Pool: "pool of a cluster", Breaker: "breaker of a cluster",
     RetryBudget: "retry_budget of a cluster", Limits: "limits", Timeouts: "timeouts", Forwarding: "forwarding",
+    ListenerTls: "tls of a listener", ClusterTls: "tls of a cluster", Certificate: "certificates of a listener's tls",
     HeaderEdits: "request_headers or response_headers of a route",
 }  # fmt: skip
 

@@ -25,8 +25,8 @@ from meshcore.engine.slab cimport SLAB_NONE, slab_at, slab_free, slab_init
 from meshcore.engine.snapshot cimport Limits
 from meshcore.engine.stack cimport Stack, StackNode, stack_push, stack_take
 from meshcore.engine.state cimport (
-    DESTINATION_BUCKETS, MAX_DESTINATIONS, MAX_TAPS, READ_LARGE_BYTES, SCRATCH_BYTES, Conn, Exchange, Hook, ListenerState,
-    RouteState, Stream, TapSession, Worker,
+    DESTINATION_BUCKETS, MAX_DESTINATIONS, MAX_TAPS, READ_BYTES, READ_LARGE_BYTES, SCRATCH_BYTES, Conn, Exchange, Hook,
+    ListenerState, RouteState, Stream, TapSession, Worker,
 )
 from meshcore.engine.sys cimport (
     EFD_CLOEXEC, EFD_NONBLOCK, EPOLL_CLOEXEC, EPOLLET, EPOLLIN, atomic_load_u32, epoll_create1, eventfd, sys_close,
@@ -122,6 +122,12 @@ cdef class Engine:
                 or worker.destinations.buckets == NULL or not batch_init(&worker.batch):
             raise MemoryError
         worker.read_buffer += READ_MARGIN
+        worker.tls_in = <char*>malloc(READ_BYTES)
+        worker.tls_pipe.out = <char*>malloc(TLS_OUT_BYTES)
+        worker.tls_pipe.out_room = TLS_OUT_BYTES
+        worker.tls_bio = pipe_bio(&worker.tls_pipe)
+        if worker.tls_in == NULL or worker.tls_pipe.out == NULL or worker.tls_bio == NULL:
+            raise MemoryError
         return worker
 
     def __dealloc__(self):
@@ -268,6 +274,7 @@ cdef class Engine:
             if kind == "endpoints":
                 if worker.endpoints[slot] != NULL:
                     free(worker.endpoints[slot].latency)
+                    SSL_SESSION_free(<SSL_SESSION*>worker.endpoints[slot].tls_session)
                 _renew(<void**>&worker.endpoints[slot], sizeof(EndpointState))
                 worker.endpoints[slot].idle_head = SLAB_NONE
             elif kind == "clusters":
@@ -308,7 +315,7 @@ cdef class Engine:
             "index": worker.index, "connections": worker.n_downstream, "upstream_connections": worker.n_upstream,
             "accepted": worker.accepted, "refused_connections": worker.refused_connections,
             "requests": worker.requests, "wakeups": worker.wakeups, "batched_calls": worker.batch.calls,
-            "in_flight": worker.exchanges.in_use,
+            "in_flight": worker.exchanges.in_use, "tls_handshaking": worker.tls_handshakes,
             "filters_waiting": worker.filters_waiting, "buffers_bytes": worker.buffers.in_use_bytes,
             "memory_bytes": worker.buffers.in_use_bytes + worker.conns.n_chunks * 256 * sizeof(Conn)
             + worker.exchanges.n_chunks * 256 * sizeof(Exchange) + worker.streams.n_chunks * 256 * sizeof(Stream)
@@ -319,7 +326,8 @@ cdef class Engine:
 
     cdef dict _listener_stats(self, name, address, uint32_t slot):
         row = {"name": name, "address": address, "accepted": 0, "active": 0, "requests": 0, "refused": 0,
-               "bytes_in": 0, "bytes_out": 0}
+               "bytes_in": 0, "bytes_out": 0, "tls_handshakes": 0, "tls_resumed": 0, "tls_failures": 0,
+               "tls_plaintext": 0}
         cdef ListenerState* state
         for i in range(self.n_workers):
             state = self.workers[i].listeners[slot]
@@ -329,6 +337,10 @@ cdef class Engine:
             row["refused"] += state.refused
             row["bytes_in"] += state.bytes_in
             row["bytes_out"] += state.bytes_out
+            row["tls_handshakes"] += state.tls_handshakes
+            row["tls_resumed"] += state.tls_resumed
+            row["tls_failures"] += state.tls_failures
+            row["tls_plaintext"] += state.tls_plaintext
         return row
 
     cdef dict _route_stats(self, name, uint32_t slot):
@@ -385,7 +397,8 @@ cdef class Engine:
         cdef uint64_t now_ns = sys_now_ns()
         out = {"address": address, "weight": weight, "active": 0, "idle": 0, "open_connections": 0, "requests": 0,
                "successes": 0, "failures": 0, "connects": 0, "connect_failures": 0, "retries": 0, "ejections": 0,
-               "ejected": False, "ewma_ms": 0.0, "bytes_in": 0, "bytes_out": 0, "destinations": 0}
+               "ejected": False, "ewma_ms": 0.0, "bytes_in": 0, "bytes_out": 0, "destinations": 0, "tls_handshakes": 0,
+               "tls_resumed": 0, "tls_failures": 0}
         measured = 0
         for i in range(self.n_workers):
             out["destinations"] += destination_sum(self.workers[i], slot, state)
@@ -401,6 +414,9 @@ cdef class Engine:
             out["ejections"] += state.ejections
             out["bytes_in"] += state.bytes_in
             out["bytes_out"] += state.bytes_out
+            out["tls_handshakes"] += state.tls_handshakes
+            out["tls_resumed"] += state.tls_resumed
+            out["tls_failures"] += state.tls_failures
             out["ejected"] = out["ejected"] or not breaker_admits(&state.breaker, now_ns)
             if state.ewma.stamp_ns:
                 measured += 1
@@ -444,6 +460,7 @@ cdef void _free_worker(Worker* worker):
     for i in range(<uint32_t>MAX_ENDPOINTS):
         if worker.endpoints != NULL and worker.endpoints[i] != NULL:
             free(worker.endpoints[i].latency)
+            SSL_SESSION_free(<SSL_SESSION*>worker.endpoints[i].tls_session)
             free(worker.endpoints[i])
         if worker.clusters != NULL and worker.clusters[i] != NULL:
             free(worker.clusters[i].latency)
@@ -477,6 +494,9 @@ cdef void _free_worker(Worker* worker):
     if worker.read_buffer != NULL:
         free(worker.read_buffer - READ_MARGIN)
     free(worker.scratch)
+    BIO_free(<BIO*>worker.tls_bio)
+    free(worker.tls_pipe.out)
+    free(worker.tls_in)
     _close_worker(worker)
     free(worker)
 

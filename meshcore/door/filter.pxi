@@ -246,6 +246,8 @@ cdef class Request:
     cdef readonly Headers headers
     cdef public str cluster             # name of a cluster to use instead of the route's; None: the route's
     cdef readonly str route
+    cdef readonly str peer_identity     # who the client proved to be by its certificate; None: nobody known
+    cdef readonly bint secure           # it came over TLS
     cdef list words                     # method, target, version once looked at
 
     cdef list _words(self):
@@ -418,6 +420,9 @@ cdef class FilterLoop:
         cdef tuple entry = self._entry(hook)
         request.headers = _headers_of(raw, _after_first_line(raw))
         request.route = <str>entry[1]
+        request.secure = hook.secure
+        if hook.identity_len:
+            request.peer_identity = hook.identity[:hook.identity_len].decode("ascii")
         for function in <tuple>(<tuple>entry[2])[0]:
             answer = function(request)
             if answer is not None:

@@ -18,9 +18,10 @@ from meshcore.engine.slab cimport slab_take
 from meshcore.engine.snapshot cimport ClusterConf, EndpointConf, Limits, ListenerConf, RouteConf
 from meshcore.engine.stack cimport Stack, StackNode, stack_push, stack_take
 from meshcore.engine.state cimport FLOW_CHUNKED, FLOW_DONE, FLOW_LENGTH, FLOW_RAW, FLOW_UNTIL_CLOSE, Conn, Exchange
-from meshcore.engine.state cimport Flow, TapSession
+from meshcore.engine.state cimport TRANSPORT_TLS, Flow, TapSession
 from meshcore.engine.tap cimport tap_admits, tap_matches, tap_matches_endpoint
 from meshcore.engine.timer cimport TIMER_SLOTS, TIMER_TICK_NS, TimerNode, TimerWheel, timer_clear, timer_expired
+from meshcore.engine.tls cimport Tls
 from meshcore.engine.timer cimport timer_node_init, timer_set, timer_wait_ms, timer_wheel_init
 
 
@@ -403,6 +404,7 @@ cdef class TapDoor:
         cdef Exchange* exchange = <Exchange*>calloc(1, sizeof(Exchange))
         cdef Head* head = <Head*>calloc(1, sizeof(Head))
         cdef Conn down
+        cdef Tls tls
         cdef ListenerConf listener
         cdef RouteConf route
         cdef ClusterConf cluster
@@ -425,7 +427,12 @@ cdef class TapDoor:
         exchange.listener = &listener
         exchange.down = &down
         exchange.address = NULL
-        listener.secure = secure
+        exchange.endpoint_index = -1
+        if secure:
+            memset(&tls, 0, sizeof(Tls))
+            tls.peer.is_established = 1
+            down.transport = TRANSPORT_TLS
+            down.channel = &tls
         if source_ipv6 is None:
             down.peer_text_len = <uint8_t>len(source)
             memcpy(down.peer_text, PyBytes_AS_STRING(source), len(source))

@@ -74,6 +74,7 @@ cdef class SnapshotHandle:
     cdef public list listeners          # (name, address, slot)
     cdef public list routes             # (name, slot)
     cdef public list clusters           # (name, slot, [(address, weight, slot)])
+    cdef list contexts                  # of TLS, held as long as the snapshot points at them
     cdef public uint64_t version
 
     def __cinit__(self):
@@ -84,6 +85,7 @@ cdef class SnapshotHandle:
         self.listeners = []
         self.routes = []
         self.clusters = []
+        self.contexts = []
 
     def __dealloc__(self):
         if self.snapshot != NULL:
@@ -151,12 +153,15 @@ cdef int _fill_cluster(Arena* arena, ClusterConf* out, dict plan, SnapshotHandle
     out.endpoints = <EndpointConf*>_alloc(arena, sizeof(EndpointConf) * out.n_endpoints)
     out.cumulative_weights = <uint32_t*>_alloc(arena, sizeof(uint32_t) * out.n_endpoints)
     out.weights_equal = 1
+    held = plan.get("tls")
+    trust = None if held is None else held.trust
     seen = {}
     for row in endpoints:
         endpoint = &out.endpoints[i]
-        # The same address twice in a cluster is two endpoints with a state each.
+        # The same address twice in a cluster is two endpoints with a state each. Under another trust it is another endpoint:
+        # a connection that was good for the old one must carry nothing for the new.
         nth = seen[row["address"]] = seen.get(row["address"], -1) + 1
-        endpoint.slot = _hold(handle, slots, "endpoints", (plan["name"], row["address"], nth))
+        endpoint.slot = _hold(handle, slots, "endpoints", (plan["name"], row["address"], nth, trust))
         endpoint.weight = row["weight"]
         _fill_address(arena, &endpoint.address, row["family"], row["sockaddr"], row["address"])
         total += endpoint.weight
@@ -179,6 +184,7 @@ cdef int _fill_cluster(Arena* arena, ClusterConf* out, dict plan, SnapshotHandle
     out.max_requests_per_connection = plan["max_requests_per_connection"]
     out.proxy_version = plan["proxy_version"]
     out.speaks = plan["speaks"]
+    out.tls = _context(handle, plan.get("tls"))
     breaker = plan["breaker"]
     out.breaker.consecutive_failures = breaker["consecutive_failures"]
     out.breaker.backoff_ns = breaker["backoff_ns"]
@@ -189,6 +195,13 @@ cdef int _fill_cluster(Arena* arena, ClusterConf* out, dict plan, SnapshotHandle
     out.budget.ratio_ppm = budget["ratio_ppm"]
     out.budget.min_per_second = budget["min_per_second"]
     out.budget.ttl_ms = budget["ttl_ms"]
+
+
+cdef SSL_CTX* _context(SnapshotHandle handle, TlsContext held) noexcept:
+    if held is None:
+        return NULL
+    handle.contexts.append(held)
+    return held.context
 
 
 cdef int _hold(SnapshotHandle handle, dict slots, kind, key) except -1:
@@ -327,7 +340,8 @@ cdef SnapshotHandle _build_snapshot(dict plan, dict slots, uint64_t seed, uint32
             snapshot.listeners[i].name = _text(&arena, row["name"])
             snapshot.listeners[i].routes = <void*><size_t>tables[key]
             snapshot.listeners[i].trust_mesh_headers = row["trust_mesh_headers"]
-            snapshot.listeners[i].secure = row["secure"]
+            snapshot.listeners[i].tls = _context(handle, row.get("tls"))
+            snapshot.listeners[i].tls_is_optional = row.get("tls_is_optional", False)
             snapshot.listeners[i].proxy_versions = row["proxy_versions"]
             snapshot.listeners[i].http2 = row.get("http2", True)
             snapshot.listeners[i].detect_timeout_ns = row["detect_timeout_ns"]
@@ -380,6 +394,8 @@ cdef int _fill_limits(Limits* out, dict limits) except -1:
     out.keep_alive_timeout_ns = limits["keep_alive_timeout_ns"]
     out.linger_timeout_ns = limits["linger_timeout_ns"]
     out.linger_bytes = limits["linger_bytes"]
+    out.tls_handshake_timeout_ns = limits.get("tls_handshake_timeout_ns", 10_000_000_000)
+    out.max_tls_handshakes = limits.get("max_tls_handshakes", 1000)
     out.filter_timeout_ns = limits.get("filter_timeout_ns", 5_000_000_000)
     out.max_filters_waiting = limits.get("max_filters_waiting", 4096)
     out.http2_max_streams = limits.get("http2_max_streams", 100)

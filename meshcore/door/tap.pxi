@@ -139,4 +139,5 @@ cdef tuple _tap_event(const TapRecord* record):
         record.status, record.latency_ns, record.duration_ns, record.response_bytes, record.reason,
         record.route_slot, record.cluster_slot, record.grpc_status,
         record.reset_error if record.reset_error != TAP_NO_RESET else None,
+        bool(record.secure), record.src_id[:record.src_id_len].decode("latin-1"),
     )

@@ -1,7 +1,7 @@
 # One connection: open, read, write, flush, close, whatever its bytes travel in. Knows neither HTTP nor exchanges.
 #
-# What a connection's bytes travel in (its transport) is chosen here and nowhere above: a socket as it is, or one stream of
-# an HTTP/2 session, which has no socket of its own.
+# What a connection's bytes travel in (its transport) is chosen here and nowhere above: a socket as it is, TLS over one, or one
+# stream of an HTTP/2 session, which has no socket of its own.
 
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free
@@ -14,17 +14,21 @@ from meshcore.engine.socket cimport (
     socket_send2, socket_settle,
 )
 from meshcore.engine.state cimport (
-    CONN_BLOCKED, CONN_ERROR, CONN_FREE, CONN_QUEUED, CONN_RESET, CONN_SHUT, STREAM_FULL_BYTES, TRANSPORT_SOCKET, TRANSPORT_STREAM, Conn,
-    Worker,
+    CONN_BLOCKED, CONN_ERROR, CONN_FREE, CONN_QUEUED, CONN_RESET, CONN_SHUT, READ_BYTES, STREAM_FULL_BYTES, TRANSPORT_SOCKET,
+    TRANSPORT_STREAM, TRANSPORT_TLS, Conn, Stream, Worker,
 )
 from meshcore.engine.stream cimport (
     stream_end, stream_flush, stream_has_input, stream_part, stream_recv, stream_recv_anywhere, stream_send,
 )
 from meshcore.engine.sys cimport (
-    EAGAIN, EPIPE, EPOLLET, EPOLLIN, EPOLLOUT, EPOLLRDHUP, MSG_PEEK, SHUT_WR, sys_close, sys_epoll_add, sys_recv,
+    EAGAIN, ECONNRESET, EPIPE, EPOLLET, EPOLLIN, EPOLLOUT, EPOLLRDHUP, MSG_PEEK, SHUT_WR, sys_close, sys_epoll_add, sys_recv,
     sys_reset_on_close, sys_send, sys_shutdown,
 )
 from meshcore.engine.timer cimport timer_clear, timer_node_init, timer_set
+from meshcore.engine.tls cimport (
+    TLS_ALPN_HTTP2, tls_close, tls_has_input, tls_keep_received, tls_of, tls_recv, tls_say_end, tls_send, tls_send2,
+)
+from meshcore.engine.tls_context cimport Peer
 
 
 cdef inline Conn* conn_open(Worker* worker, int fd, uint8_t kind, uint8_t state) noexcept nogil:
@@ -52,6 +56,8 @@ cdef inline void conn_close(Worker* worker, Conn* conn) noexcept nogil:
             socket_release_held(worker, conn)
         if conn.received_slot:
             socket_drop_received(worker, conn)
+        if conn.transport == TRANSPORT_TLS:
+            tls_close(worker, conn)
         if conn.flags & CONN_RESET:
             sys_reset_on_close(conn.fd)
         sys_close(conn.fd)              # leaves the epoll set by itself: nobody dup'ed it
@@ -124,6 +130,8 @@ cdef inline int conn_recv(Worker* worker, Conn* conn, char* at, uint32_t room, u
     """Read once, `room` bytes at most. CONN_OK with *n > 0, or CONN_AGAIN, CONN_EOF, CONN_ERROR."""
     if conn.transport == TRANSPORT_STREAM:
         return stream_recv(worker, conn, at, room, n)
+    if conn.transport == TRANSPORT_TLS:
+        return tls_recv(worker, conn, at, room, n)
     return socket_recv(worker, conn, at, room, n)
 
 
@@ -131,6 +139,9 @@ cdef inline int conn_recv_anywhere(Worker* worker, Conn* conn, char** at, uint32
     """As conn_recv, where it does not matter where the bytes lie: *at says where, until the next read of anything."""
     if conn.transport == TRANSPORT_STREAM:
         return stream_recv_anywhere(worker, conn, at, n)
+    if conn.transport == TRANSPORT_TLS:
+        at[0] = worker.read_buffer
+        return tls_recv(worker, conn, at[0], READ_BYTES, n)
     return socket_recv_anywhere(worker, conn, at, n)
 
 
@@ -139,7 +150,14 @@ cdef inline int conn_has_input(Worker* worker, Conn* conn) noexcept nogil:
     cdef char byte
     if conn.transport == TRANSPORT_STREAM:
         return stream_has_input(conn)
+    if conn.transport == TRANSPORT_TLS:
+        return tls_has_input(worker, conn)
     return sys_recv(conn.fd, &byte, 1, MSG_PEEK) != -EAGAIN
+
+
+cdef inline int conn_is_disturbed(Worker* worker, Conn* conn) noexcept nogil:
+    """An idle connection became readable: does that end it? Under TLS it may be a message of the protocol's own."""
+    return conn.transport != TRANSPORT_TLS or tls_has_input(worker, conn)
 
 
 cdef inline int conn_send(Worker* worker, Conn* conn, const char* at, uint32_t n) noexcept nogil:
@@ -149,6 +167,8 @@ cdef inline int conn_send(Worker* worker, Conn* conn, const char* at, uint32_t n
     """
     if conn.transport == TRANSPORT_STREAM:
         return stream_send(worker, conn, at, n)
+    if conn.transport == TRANSPORT_TLS:
+        return tls_send(worker, conn, at, n)
     return socket_send(worker, conn, at, n)
 
 
@@ -159,6 +179,8 @@ cdef inline int conn_send2(Worker* worker, Conn* conn, const char* a, uint32_t a
         if stream_send(worker, conn, a, a_len) == CONN_ERROR:
             return CONN_ERROR
         return stream_send(worker, conn, b, b_len) if b_len else CONN_BLOCKED
+    if conn.transport == TRANSPORT_TLS:
+        return tls_send2(worker, conn, a, a_len, b, b_len)
     return socket_send2(worker, conn, a, a_len, b, b_len)
 
 
@@ -169,9 +191,20 @@ cdef inline long conn_send_request(Worker* worker, Conn* conn, const char* at, u
     """
     if conn.transport == TRANSPORT_STREAM:
         return -EPIPE if stream_send(worker, conn, at, n) == CONN_ERROR else <long>n
+    if conn.transport == TRANSPORT_TLS:
+        return conn_send_sealed(worker, conn, at, n)
     if is_whole and batch_hold(&worker.batch, conn, at, n, 1):
         return n
     return sys_send(conn.fd, at, n, 0)
+
+
+cdef inline long conn_send_sealed(Worker* worker, Conn* conn, const char* at, uint32_t n) noexcept nogil:
+    # Encrypted bytes cannot be taken back: all of them are taken, at once, and what the kernel refuses is in out_buffer.
+    if tls_send(worker, conn, at, n) == CONN_ERROR:
+        return -ECONNRESET
+    if conn.send_slot and socket_settle(worker, conn) == CONN_ERROR:
+        return -ECONNRESET
+    return n
 
 
 cdef inline int conn_flush(Worker* worker, Conn* conn) noexcept nogil:
@@ -193,14 +226,44 @@ cdef inline void conn_shut(Worker* worker, Conn* conn) noexcept nogil:
     conn.flags |= CONN_SHUT
     if conn.transport == TRANSPORT_STREAM:
         stream_end(worker, conn, NULL, 0)
-    else:
-        sys_shutdown(conn.fd, SHUT_WR)
+        return
+    if conn.transport == TRANSPORT_TLS:
+        tls_say_end(worker, conn, tls_of(conn))
+    sys_shutdown(conn.fd, SHUT_WR)
 
 
 cdef inline void conn_end(Worker* worker, Conn* conn, const char* trailers, uint32_t n) noexcept nogil:
     """The message is complete with these trailers ("name: value CRLF" lines). On a socket its framing has said so."""
     if conn.transport == TRANSPORT_STREAM:
         stream_end(worker, conn, trailers, n)
+
+
+# --- who is at the other end ---------------------------------------------------------------------------------------------
+
+cdef inline const Conn* conn_carrier(const Conn* conn) noexcept nogil:
+    """The connection with the socket: a stream's is its session's. NULL when that is gone."""
+    if conn.transport != TRANSPORT_STREAM:
+        return conn
+    if conn.channel == NULL or (<Stream*>conn.channel).session == NULL:
+        return NULL
+    return (<Stream*>conn.channel).session.conn
+
+
+cdef inline int conn_is_secure(const Conn* conn) noexcept nogil:
+    """Did a handshake succeed on what carries it?"""
+    cdef const Peer* peer = conn_peer(conn)
+    return peer != NULL and peer.is_established
+
+
+cdef inline const Peer* conn_peer(const Conn* conn) noexcept nogil:
+    """What the handshake found out; NULL for a connection without one."""
+    cdef const Conn* carrier = conn_carrier(conn)
+    return &tls_of(carrier).peer if carrier != NULL and carrier.transport == TRANSPORT_TLS else NULL
+
+
+cdef inline int conn_alpn_is_h2(const Conn* conn) noexcept nogil:
+    """Did both sides agree on HTTP/2? Known once the handshake is over."""
+    return conn.transport == TRANSPORT_TLS and tls_of(conn).alpn == TLS_ALPN_HTTP2
 
 
 # --- what a connection holds --------------------------------------------------------------------------------------------
@@ -231,6 +294,13 @@ cdef inline int conn_keep_input(Worker* worker, Conn* conn, const char* at, uint
         return 0
     conn.in_buffer = buffer
     return 1
+
+
+cdef inline int conn_keep_received(Worker* worker, Conn* conn, const char* at, uint32_t n) noexcept nogil:
+    """Keep bytes of the socket that were read ahead and not asked for. 1, or 0: no memory."""
+    if conn.transport == TRANSPORT_TLS:
+        return tls_keep_received(worker, conn, at, n)
+    return conn_keep_input(worker, conn, at, n)
 
 
 cdef inline void conn_deadline(Worker* worker, Conn* conn, uint64_t deadline_ns) noexcept nogil:

@@ -46,6 +46,7 @@ from meshcore.engine.state cimport (
 from meshcore.engine.stream cimport stream_take
 from meshcore.engine.sys cimport EAGAIN, EINTR, sys_connect
 from meshcore.engine.tap cimport tap_request
+from meshcore.engine.tls cimport tls_offer_http2, tls_open
 
 
 cdef enum:
@@ -135,14 +136,19 @@ cdef inline void dispatch_attempt(Worker* worker, Exchange* exchange) noexcept n
 cdef inline Conn* dispatch_open_session(Worker* worker, Exchange* exchange, Conn* conn) noexcept nogil:
     """Make a connection under way a session, and the exchange's its first stream. NULL without memory."""
     cdef const ClusterConf* cluster = exchange.cluster
-    cdef Session* session = session_open(worker, conn, 1)
+    cdef Session* session = NULL
+    if cluster.tls == NULL or tls_open(worker, conn, cluster.tls, exchange.endpoint):
+        session = session_open(worker, conn, 1)
     if session == NULL:
         pool_discard(worker, exchange.endpoint, conn)
         return NULL
+    if cluster.tls != NULL:
+        tls_offer_http2(conn)
     session_adopt(session, exchange.endpoint)
     session.idle_timeout_ns = cluster.idle_timeout_ns
     session.max_requests = cluster.max_requests_per_connection
-    conn_deadline(worker, conn, worker.now_ns + cluster.connect_timeout_ns)
+    conn_deadline(worker, conn, worker.now_ns + cluster.connect_timeout_ns + (
+        exchange.snapshot.snapshot.limits.tls_handshake_timeout_ns if cluster.tls != NULL else 0))
     return session_request(worker, session)
 
 
@@ -361,7 +367,8 @@ cdef inline void dispatch_failed(Worker* worker, Exchange* exchange, uint8_t rea
             bit = RETRY_CONNECT_FAILURE | RETRY_RESET
         elif exchange.attempts < MAX_LEFT_BEHIND:
             exchange.flags &= ~<uint32_t>EXCHANGE_STALE_REPLAYED      # nobody's fault, and no load anywhere
-    if reason == REASON_UPSTREAM_CONNECT_FAILED or reason == REASON_UPSTREAM_CONNECT_TIMEOUT:
+    if reason == REASON_UPSTREAM_CONNECT_FAILED or reason == REASON_UPSTREAM_CONNECT_TIMEOUT \
+            or (exchange.state == EXCHANGE_AWAIT_CONNECT and reason != REASON_UPSTREAM_RESET):    # a TLS handshake failed
         bit = RETRY_CONNECT_FAILURE
         unsent = 1
         stale = 0

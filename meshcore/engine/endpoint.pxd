@@ -40,6 +40,11 @@ cdef struct EndpointState:
     uint64_t bytes_out
     Histogram* latency
     uint64_t slot_version               # snapshot version that last named this slot
+    void* tls_session                   # SSL_SESSION* to resume, one reference; NULL: none
+    uint64_t tls_trust                  # what the trust in it rests on (TlsRules.trust)
+    uint64_t tls_handshakes             # completed
+    uint64_t tls_resumed                # ... of them
+    uint64_t tls_failures
 
 
 cdef struct Destination:                # an endpoint found at run time; see destination

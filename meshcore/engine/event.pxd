@@ -4,11 +4,12 @@
 from libc.stdint cimport int32_t, uint8_t, uint32_t, uint64_t
 
 from meshcore.engine.batch cimport batch_clear, batch_end, batch_withdraw
+from meshcore.engine.begin cimport begin_after_header, begin_detected, begin_plain
+from meshcore.engine.certificate cimport TLS_LATE
 from meshcore.engine.conn cimport (
-    conn_close, conn_deadline, conn_flush, conn_has_input, conn_is_stream, conn_recv_anywhere, conn_run_later,
-    conn_settle, conn_token,
+    conn_close, conn_deadline, conn_flush, conn_has_input, conn_is_disturbed, conn_is_plain, conn_is_stream,
+    conn_recv_anywhere, conn_run_later, conn_settle, conn_token,
 )
-from meshcore.engine.detect cimport DETECT_HTTP1, DETECT_HTTP2, DETECT_MORE
 from meshcore.engine.dispatch cimport (
     dispatch_abort_body, dispatch_connected, dispatch_failed, dispatch_pump, dispatch_send, dispatch_unqueue,
     dispatch_unsent,
@@ -21,9 +22,7 @@ from meshcore.engine.exchange cimport ATTEMPT_SUCCEEDED, exchange_end, exchange_
 from meshcore.engine.hook cimport hook_abandon
 from meshcore.engine.listener cimport listener_accept
 from meshcore.engine.pool cimport pool_discard, pool_remove
-from meshcore.engine.preface cimport (
-    preface_await_protocol, preface_detect, preface_is_looked_at, preface_note_silence, preface_read,
-)
+from meshcore.engine.preface cimport preface_detect, preface_note_silence, preface_read
 from meshcore.engine.reasons cimport (
     REASON_BODY_TIMEOUT, REASON_DEADLINE_EXCEEDED, REASON_DOWNSTREAM_CLOSED, REASON_DOWNSTREAM_STALLED,
     REASON_FILTER_TIMEOUT, REASON_HEAD_TIMEOUT, REASON_QUEUE_TIMEOUT, REASON_TOTAL_TIMEOUT, REASON_TUNNEL_TIMEOUT,
@@ -33,19 +32,22 @@ from meshcore.engine.reasons cimport (
 from meshcore.engine.request cimport request_read
 from meshcore.engine.respond cimport respond_gone, respond_reason, respond_unparsed
 from meshcore.engine.response cimport response_cut, response_pump, response_read, response_tunnel_pump
+from meshcore.engine.secure cimport (
+    secure_accept, secure_accept_late, secure_connect, secure_give_up, secure_go_on, secure_session,
+)
 from meshcore.engine.session cimport (
     session_end, session_feed, session_flush, session_next_dirty, session_refuse_more, session_stop,
 )
 from meshcore.engine.slab cimport slab_find, slab_return
-from meshcore.engine.snapshot cimport Limits, ListenerConf
+from meshcore.engine.snapshot cimport Limits
 from meshcore.engine.socket cimport socket_note_send
 from meshcore.engine.state cimport (
-    CONN_AWAIT_CONNECT, CONN_AWAIT_HEAD, CONN_AWAIT_PREFACE, CONN_AWAIT_PROTOCOL, CONN_DOWNSTREAM, CONN_EOF,
-    CONN_ERROR, CONN_FREE, CONN_IDLE, CONN_IN_EXCHANGE, CONN_LINGERING, CONN_LISTENER, CONN_OK, CONN_REUSED,
-    CONN_UPSTREAM, EXCHANGE_AWAIT_CONNECTION, EXCHANGE_AWAIT_FILTER, EXCHANGE_AWAIT_RESPONSE,
+    CONN_AWAIT_CONNECT, CONN_AWAIT_HEAD, CONN_AWAIT_PREFACE, CONN_AWAIT_PROTOCOL, CONN_AWAIT_TLS, CONN_DOWNSTREAM,
+    CONN_EOF, CONN_ERROR, CONN_FREE, CONN_IDLE, CONN_IN_EXCHANGE, CONN_LINGERING, CONN_LISTENER, CONN_OK, CONN_REUSED,
+    CONN_UPSTREAM, EXCHANGE_AWAIT_CONNECT, EXCHANGE_AWAIT_CONNECTION, EXCHANGE_AWAIT_FILTER, EXCHANGE_AWAIT_RESPONSE,
     EXCHANGE_AWAIT_RESPONSE_FILTER, EXCHANGE_BODY_ABORTED, EXCHANGE_DEADLINE, EXCHANGE_RELAY, EXCHANGE_TCP,
-    EXCHANGE_TUNNEL, FLOW_OPEN, IO_FAILED, IO_PEER_CLOSED, IO_READABLE, IO_WRITABLE, LISTENER_REMOVED, STREAM_CLOSED,
-    STREAM_ENDED_IN, STREAM_READY, STREAM_UNLISTED, Conn, Exchange, ListenerState, Send, Session, Stream, Worker,
+    EXCHANGE_TUNNEL, FLOW_OPEN, IO_FAILED, IO_PEER_CLOSED, IO_READABLE, IO_WRITABLE, STREAM_CLOSED, STREAM_ENDED_IN,
+    STREAM_READY, STREAM_UNLISTED, Conn, Exchange, Send, Session, Stream, Worker,
 )
 from meshcore.engine.stream cimport stream_mark_session
 from meshcore.engine.sys cimport (
@@ -120,40 +122,17 @@ cdef inline void event_downstream(Worker* worker, Conn* conn) noexcept nogil:
             request_read(worker, conn)
     elif conn.state == CONN_AWAIT_PREFACE:
         if conn.io & (IO_READABLE | IO_PEER_CLOSED | IO_FAILED) and preface_read(worker, conn):
-            event_begin(worker, conn)
+            begin_after_header(worker, conn)
     elif conn.state == CONN_AWAIT_PROTOCOL:
         if conn.io & (IO_READABLE | IO_PEER_CLOSED | IO_FAILED):
-            event_begin_detected(worker, conn, preface_detect(worker, conn))
+            begin_detected(worker, conn, preface_detect(worker, conn))
+    elif conn.state == CONN_AWAIT_TLS:
+        if secure_accept(worker, conn):
+            begin_plain(worker, conn)
     elif conn.state == CONN_LINGERING:
         downstream_linger(worker, conn)
     elif conn.io & (IO_WRITABLE | IO_FAILED):
         downstream_flushed(worker, conn)
-
-
-cdef inline void event_begin(Worker* worker, Conn* conn) noexcept nogil:
-    # The PROXY header is taken: from here on as any connection. preface_read has seen that the listener is there.
-    cdef ListenerConf* conf = &worker.current.snapshot.listeners[(<ListenerState*>conn.owner).conf_index]
-    if preface_is_looked_at(conn, conf):
-        preface_await_protocol(worker, conn, conf)
-        event_begin_detected(worker, conn, preface_detect(worker, conn))
-    elif conf.tcp_route != NULL:
-        tcp_begin(worker, conn)
-    else:
-        request_read(worker, conn)
-
-
-cdef inline int event_serves_http2(Worker* worker, Conn* conn) noexcept nogil:
-    cdef ListenerState* listener = <ListenerState*>conn.owner
-    return listener.conf_index != LISTENER_REMOVED and worker.current.snapshot.listeners[listener.conf_index].http2
-
-
-cdef inline void event_begin_detected(Worker* worker, Conn* conn, int protocol) noexcept nogil:
-    if protocol == DETECT_HTTP1 or (protocol == DETECT_HTTP2 and event_serves_http2(worker, conn)):
-        conn.state = CONN_AWAIT_HEAD
-        conn_deadline(worker, conn, worker.now_ns + worker.current.snapshot.limits.head_timeout_ns)
-        request_read(worker, conn)
-    elif protocol != DETECT_MORE:
-        tcp_begin(worker, conn)
 
 
 cdef inline void event_downstream_exchange(Worker* worker, Conn* conn, Exchange* exchange) noexcept nogil:
@@ -194,7 +173,7 @@ cdef inline void event_upstream(Worker* worker, Conn* conn) noexcept nogil:
     cdef Exchange* exchange = conn.exchange
     cdef EndpointState* endpoint = <EndpointState*>conn.owner
     if conn.state == CONN_IDLE:
-        if conn.io & (IO_READABLE | IO_PEER_CLOSED | IO_FAILED):
+        if conn.io & (IO_READABLE | IO_PEER_CLOSED | IO_FAILED) and conn_is_disturbed(worker, conn):
             # Closed by the endpoint, or bytes nobody asked for: never matched to a later request.
             pool_remove(worker, endpoint, conn)
             pool_discard(worker, endpoint, conn)
@@ -213,7 +192,11 @@ cdef inline void event_upstream(Worker* worker, Conn* conn) noexcept nogil:
         elif not conn_is_stream(conn) and (sys_socket_error(conn.fd) != 0 or conn.io & IO_FAILED):
             endpoint.connect_failures += 1
             dispatch_failed(worker, exchange, REASON_UPSTREAM_CONNECT_FAILED)
-        else:
+        elif secure_connect(worker, exchange):
+            event_connected(worker, exchange)
+        return
+    if conn.state == CONN_AWAIT_TLS:
+        if secure_go_on(worker, exchange):
             event_connected(worker, exchange)
         return
     if exchange.state == EXCHANGE_AWAIT_RESPONSE_FILTER:
@@ -248,9 +231,15 @@ cdef inline void event_session(Worker* worker, Conn* conn) noexcept nogil:
     if not session.is_connected:
         if not conn.io & (IO_WRITABLE | IO_FAILED):
             return
-        if conn.io & IO_FAILED or sys_socket_error(conn.fd) != 0:
+        if (conn.io & IO_FAILED and conn_is_plain(conn)) or sys_socket_error(conn.fd) != 0:
             event_session_lost(worker, conn)
             return
+        if not conn_is_plain(conn):
+            code = secure_session(worker, session)
+            if code != 1:
+                if code < 0:
+                    event_session_lost(worker, conn)
+                return
         session.is_connected = 1
         stream_mark_session(worker, session)
     if conn.out_buffer != NULL and conn.io & (IO_WRITABLE | IO_FAILED):
@@ -318,6 +307,8 @@ cdef inline void event_refused_response(Worker* worker, Stream* stream) noexcept
         return
     if exchange.state == EXCHANGE_RELAY:
         response_cut(worker, exchange, reason)
+    elif exchange.state == EXCHANGE_AWAIT_CONNECT:
+        dispatch_failed(worker, exchange, reason)     # its session found no endpoint it could trust
     else:
         respond_reason(worker, exchange, reason)
 
@@ -530,6 +521,9 @@ cdef inline void event_timeout(Worker* worker, Conn* conn) noexcept nogil:
         elif conn.state == CONN_AWAIT_PROTOCOL:
             preface_note_silence(worker, conn)
             tcp_begin(worker, conn)
+        elif conn.state == CONN_AWAIT_TLS:
+            if secure_accept_late(worker, conn):
+                tcp_begin(worker, conn)
         else:
             downstream_close(worker, conn)            # idle, lingering or not reading for too long
     elif conn.kind != CONN_LISTENER and conn.kind != CONN_FREE:
@@ -567,6 +561,8 @@ cdef inline void event_upstream_timeout(Worker* worker, Conn* conn) noexcept nog
         pool_discard(worker, endpoint, conn)
     elif exchange == NULL:
         return
+    elif conn.state == CONN_AWAIT_TLS:
+        secure_give_up(worker, exchange, TLS_LATE)
     elif conn.state == CONN_AWAIT_CONNECT:
         endpoint.connect_failures += 1
         dispatch_failed(worker, exchange, REASON_UPSTREAM_CONNECT_TIMEOUT)

@@ -9,8 +9,9 @@
 
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
+from libc.string cimport memcpy
 
-from meshcore.engine.conn cimport conn_deadline, conn_drop_input, conn_keep_input
+from meshcore.engine.conn cimport conn_deadline, conn_drop_input, conn_is_secure, conn_keep_input, conn_peer
 from meshcore.engine.exchange cimport ATTEMPT_ABANDONED, exchange_end
 from meshcore.engine.reasons cimport REASON_FILTER_OVERLOADED, REASON_OUT_OF_MEMORY
 from meshcore.engine.respond cimport respond_reason
@@ -50,6 +51,11 @@ cdef inline void hook_park(Worker* worker, Exchange* exchange, Conn* conn, uint8
     hook.replacement = NULL
     hook.replacement_bytes = 0
     hook.snapshot = exchange.snapshot.snapshot
+    hook.secure = <uint8_t>conn_is_secure(exchange.down)
+    hook.identity_len = 0
+    if hook.secure:
+        hook.identity_len = conn_peer(exchange.down).identity_len
+        memcpy(hook.identity, conn_peer(exchange.down).identity, hook.identity_len)
     hook.node.next = NULL
     if worker.parked == NULL:
         worker.parked = &hook.node

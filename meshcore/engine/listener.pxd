@@ -11,7 +11,7 @@ from libc.string cimport memcpy
 from meshcore.engine.conn cimport conn_close, conn_deadline, conn_list_add, conn_open, conn_token
 from meshcore.engine.grpc cimport GRPC_NONE
 from meshcore.engine.intercept cimport intercept_take
-from meshcore.engine.preface cimport preface_await_protocol, preface_is_looked_at
+from meshcore.engine.preface cimport preface_await_protocol, preface_await_tls, preface_is_looked_at
 from meshcore.engine.reasons cimport REASON_INTERCEPT_LOOP, REASON_LOAD_SHED, reason_name, reason_status, reason_text
 from meshcore.engine.respond cimport respond_refusal_text
 from meshcore.engine.slab cimport slab_take
@@ -21,9 +21,9 @@ from meshcore.engine.state cimport (
     ListenerState, Worker,
 )
 from meshcore.engine.sys cimport (
-    ECONNABORTED, EINTR, EMFILE, ENFILE, EPOLLIN, sockaddr_storage, sys_accept, sys_close, sys_dup, sys_epoll_add,
-    sys_ipv4_text, sys_is_loopback, sys_own_address, sys_peer_raw, sys_reset_on_close, sys_send, sys_tune_listener,
-    sys_tune_loopback,
+    ECONNABORTED, EINTR, EMFILE, ENFILE, EPOLLIN, sockaddr_storage, sys_accept, sys_close, sys_dup,
+    sys_epoll_add, sys_ipv4_text, sys_is_loopback, sys_own_address, sys_peer_raw, sys_reset_on_close, sys_send,
+    sys_tune_listener, sys_tune_loopback,
 )
 from meshcore.engine.tcp cimport tcp_begin, tcp_refuse
 from meshcore.engine.timer cimport timer_node_init
@@ -133,6 +133,8 @@ cdef inline void listener_greet(Worker* worker, Conn* down, const ListenerConf* 
         tcp_refuse(worker, down, REASON_INTERCEPT_LOOP)
     elif conf.proxy_versions:
         down.state = CONN_AWAIT_PREFACE
+    elif conf.tls != NULL:
+        preface_await_tls(worker, down)
     elif preface_is_looked_at(down, conf):
         preface_await_protocol(worker, down, conf)
     elif conf.tcp_route != NULL:
@@ -147,7 +149,8 @@ cdef inline void listener_shed(Worker* worker, ListenerState* listener, int fd) 
     listener.refused += 1
     worker.refused_connections += 1
     if listener.conf_index != LISTENER_REMOVED \
-            and worker.current.snapshot.listeners[listener.conf_index].tcp_route != NULL:
+            and (worker.current.snapshot.listeners[listener.conf_index].tcp_route != NULL
+                 or worker.current.snapshot.listeners[listener.conf_index].tls != NULL):
         sys_reset_on_close(fd)          # perhaps no answer it could read
     elif sys_send(fd, worker.scratch, n, 0) > 0:
         listener.bytes_out += n

@@ -9,7 +9,7 @@ from libc.stdlib cimport free
 
 from meshcore.engine.batch cimport batch_add_read, batch_begin, batch_close, batch_open, batch_read
 from meshcore.engine.buffer cimport buffer_return
-from meshcore.engine.conn cimport conn_close, conn_deadline, conn_keep_input, conn_run_later
+from meshcore.engine.conn cimport conn_close, conn_deadline, conn_keep_received, conn_run_later
 from meshcore.engine.destination cimport destination_apply
 from meshcore.engine.dispatch cimport dispatch_serve
 from meshcore.engine.downstream cimport downstream_part
@@ -61,6 +61,7 @@ cdef inline void loop_run(Worker* worker) noexcept nogil:
         worker.now_ns = sys_now_ns()
         worker.wall_offset_ns = sys_wall_ns() - worker.now_ns
         worker.wakeups += 1
+        worker.tls_steps = 0
         woken = 0
         first = 0
         while first < n:
@@ -125,7 +126,7 @@ cdef inline void loop_keep_untaken(Worker* worker) noexcept nogil:
             continue
         received.conn = NULL
         conn.received_slot = 0
-        if received.n > 0 and conn_keep_input(worker, conn, received.at, <uint32_t>received.n):
+        if received.n > 0 and conn_keep_received(worker, conn, received.at, <uint32_t>received.n):
             conn_run_later(worker, conn)
         elif received.n != -EAGAIN:
             conn.io |= IO_READABLE | IO_PEER_CLOSED if received.n == 0 else IO_FAILED

@@ -6,7 +6,8 @@
 from libc.stdint cimport uint8_t, uint32_t
 
 from meshcore.engine.conn cimport (
-    conn_close, conn_deadline, conn_has_input, conn_is_stream, conn_list_add, conn_list_remove, conn_settle,
+    conn_close, conn_deadline, conn_has_input, conn_is_disturbed, conn_is_stream, conn_list_add, conn_list_remove,
+    conn_settle,
 )
 from meshcore.engine.endpoint cimport EndpointState
 from meshcore.engine.slab cimport SLAB_NONE, slab_at
@@ -26,7 +27,7 @@ cdef inline Conn* pool_lease(Worker* worker, EndpointState* endpoint, int must_p
     while endpoint.idle_head != SLAB_NONE:
         conn = <Conn*>slab_at(&worker.conns, endpoint.idle_head)
         pool_remove(worker, endpoint, conn)
-        if conn.io & (IO_READABLE | IO_PEER_CLOSED | IO_FAILED) \
+        if (conn.io & (IO_READABLE | IO_PEER_CLOSED | IO_FAILED) and conn_is_disturbed(worker, conn)) \
                 or ((must_probe or conn.flags & CONN_DOUBTFUL)
                     and conn_has_input(worker, conn)):
             pool_discard(worker, endpoint, conn)

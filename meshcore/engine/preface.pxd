@@ -1,5 +1,5 @@
 # What comes before a connection is one of HTTP or of another protocol: a PROXY header, read or sent, and the look at its
-# first octets. Owns when; what octets mean is proxy_protocol's and detect's.
+# first octets, be it for TLS or inside it. Owns when; what octets mean is proxy_protocol's and detect's.
 #
 # Octets are looked at without taking them (MSG_PEEK), so that exactly a header's are taken once it is whole, and all
 # else is read as on any connection. A listener that expects a header serves nobody without it: guessing would let any
@@ -9,10 +9,10 @@
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
-from meshcore.engine.conn cimport conn_deadline
-from meshcore.engine.intercept cimport intercept_hash
+from meshcore.engine.conn cimport conn_deadline, conn_is_plain, conn_keep_input, conn_recv
 from meshcore.engine.detect cimport DETECT_MAX_BYTES, DETECT_MORE, DETECT_OTHER, detect_read
 from meshcore.engine.downstream cimport downstream_abort, downstream_close
+from meshcore.engine.intercept cimport intercept_hash
 from meshcore.engine.proxy_protocol cimport (
     PROXY_DONE, PROXY_MORE, PROXY_V1, PROXY_V2_MAX_BYTES, ProxyHeader, proxy_header_read, proxy_header_write_v1,
     proxy_header_write_v2,
@@ -22,7 +22,8 @@ from meshcore.engine.rng cimport rng_splitmix
 from meshcore.engine.silence cimport silence_broken, silence_note, silence_streak
 from meshcore.engine.snapshot cimport ListenerConf
 from meshcore.engine.state cimport (
-    CONN_AWAIT_HEAD, CONN_AWAIT_PROTOCOL, IO_PEER_CLOSED, IO_READABLE, LISTENER_REMOVED, Conn, ListenerState, Worker,
+    CONN_AWAIT_HEAD, CONN_AWAIT_PROTOCOL, CONN_AWAIT_TLS, CONN_EOF, CONN_ERROR, CONN_OK, IO_PEER_CLOSED, IO_READABLE,
+    LISTENER_REMOVED, Conn, ListenerState, Worker,
 )
 from meshcore.engine.sys cimport (
     AF_INET, AF_INET6, EAGAIN, EINTR, MSG_PEEK, sockaddr_storage, sys_ipv4_text, sys_make_address, sys_own_address,
@@ -100,8 +101,11 @@ cdef inline void preface_note_silence(Worker* worker, Conn* conn) noexcept nogil
 
 cdef inline int preface_detect(Worker* worker, Conn* conn) noexcept nogil:
     """What the client speaks, as a DetectCode; DETECT_MORE when that is not certain yet, or it is gone."""
-    cdef long got = sys_recv(conn.fd, worker.read_buffer, DETECT_MAX_BYTES, MSG_PEEK)
+    cdef long got
     cdef int code = DETECT_OTHER        # the end without a word: it may still listen
+    if not conn_is_plain(conn):
+        return preface_detect_decrypted(worker, conn)
+    got = sys_recv(conn.fd, worker.read_buffer, DETECT_MAX_BYTES, MSG_PEEK)
     if got < 0:
         if got == -EAGAIN or got == -EINTR:
             conn.io &= <uint8_t>~IO_READABLE
@@ -116,6 +120,49 @@ cdef inline int preface_detect(Worker* worker, Conn* conn) noexcept nogil:
             conn.io &= <uint8_t>~IO_READABLE
             return DETECT_MORE
         silence_broken(&worker.silences, preface_goal(worker, conn))
+    return code
+
+
+cdef inline int preface_detect_decrypted(Worker* worker, Conn* conn) noexcept nogil:
+    # Records cannot be looked at twice: what they say is kept, and read by whoever the connection goes to.
+    cdef uint32_t held = 0 if conn.in_buffer == NULL else conn.in_buffer.end - conn.in_buffer.start
+    cdef uint32_t n = 0
+    cdef int code = conn_recv(worker, conn, worker.read_buffer, DETECT_MAX_BYTES - held, &n)
+    if code == CONN_ERROR or (code == CONN_OK and not conn_keep_input(worker, conn, worker.read_buffer, n)):
+        downstream_close(worker, conn)
+        return DETECT_MORE
+    if code == CONN_EOF:
+        return DETECT_OTHER
+    if conn.in_buffer == NULL:
+        return DETECT_MORE
+    code = detect_read(conn.in_buffer.data + conn.in_buffer.start, conn.in_buffer.end - conn.in_buffer.start)
+    if code != DETECT_MORE:
+        silence_broken(&worker.silences, preface_goal(worker, conn))
+    return code
+
+
+cdef inline void preface_await_tls(Worker* worker, Conn* conn) noexcept nogil:
+    conn.state = CONN_AWAIT_TLS
+    conn_deadline(worker, conn, worker.now_ns + worker.current.snapshot.limits.tls_handshake_timeout_ns)
+
+
+cdef inline int preface_look_for_tls(Worker* worker, Conn* conn) noexcept nogil:
+    """Does the client begin with a ClientHello? DETECT_TLS, DETECT_OTHER, or DETECT_MORE: not certain yet, or it is gone."""
+    cdef long got = sys_recv(conn.fd, worker.read_buffer, DETECT_MAX_BYTES, MSG_PEEK)
+    cdef int code
+    if got == -EAGAIN or got == -EINTR:
+        conn.io &= <uint8_t>~IO_READABLE
+        return DETECT_MORE
+    if got <= 0:
+        downstream_close(worker, conn)  # a balancer that only looks whether we are there
+        return DETECT_MORE
+    code = detect_read(worker.read_buffer, <uint32_t>got)
+    if worker.read_buffer[0] != 22:
+        return DETECT_OTHER             # whatever it is
+    if code == DETECT_MORE and conn.io & IO_PEER_CLOSED:
+        return DETECT_OTHER
+    if code == DETECT_MORE:
+        conn.io &= <uint8_t>~IO_READABLE
     return code
 
 

@@ -60,6 +60,48 @@ cdef extern from * nogil:
       X(UPSTREAM_RESPONSE_TIMEOUT,  504, 3, "the endpoint did not answer in time") \\
       X(UPSTREAM_IDLE_TIMEOUT,      504, 3, "the endpoint stopped sending") \\
       X(UPSTREAM_TRUNCATED,         502, 3, "the endpoint cut its response short") \\
+      X(TLS_PROTOCOL_ERROR,          400, 1, "the client broke the TLS protocol") \\
+      X(TLS_NO_COMMON_PARAMETERS,    400, 1, "no TLS version, cipher or group in common with the client") \\
+      X(TLS_NO_ALPN,                 400, 1, "no application protocol (ALPN) in common with the client") \\
+      X(TLS_CLOSED,                  400, 1, "the client closed during the TLS handshake") \\
+      X(TLS_REFUSED,                 400, 1, "the client refused our certificate or this handshake") \\
+      X(TLS_HANDSHAKE_TIMEOUT,       408, 1, "the TLS handshake took too long") \\
+      X(TLS_REQUIRED,                400, 1, "this port speaks TLS only") \\
+      X(TLS_NO_CLIENT_CERTIFICATE,   403, 1, "the client sent no certificate") \\
+      X(TLS_EXPIRED,                 403, 1, "the client's certificate, or one above it, has expired") \\
+      X(TLS_NOT_YET_VALID,           403, 1, "the client's certificate is not valid yet") \\
+      X(TLS_SELF_SIGNED,             403, 1, "the client's certificate is self-signed") \\
+      X(TLS_UNKNOWN_CA,              403, 1, "the client's certificate leads to no trusted root: the CA is unknown, or an intermediate was not sent") \\
+      X(TLS_WRONG_PURPOSE,           403, 1, "the client's certificate is not for clients (key usage)") \\
+      X(TLS_CHAIN_TOO_DEEP,          403, 1, "the client's certificate chain is too long") \\
+      X(TLS_KEY_TOO_LARGE,           403, 1, "a key in the client's certificate chain is above 8192 bits") \\
+      X(TLS_KEY_TOO_WEAK,            403, 1, "a key or digest in the client's certificate chain is too weak") \\
+      X(TLS_REVOKED,                 403, 1, "the client's certificate is revoked") \\
+      X(TLS_CRL_UNUSABLE,            403, 1, "no valid CRL for the client's certificate") \\
+      X(TLS_BAD_CERTIFICATE,         403, 1, "the client's certificate is not acceptable") \\
+      X(TLS_BAD_IDENTITY,            403, 1, "the client's certificate names no single valid SPIFFE id") \\
+      X(TLS_WRONG_IDENTITY,          403, 1, "the client is none of those allowed here") \\
+      X(TLS_HANDSHAKES_SHED,        503, 2, "too many TLS handshakes at a time") \\
+      X(TLS_UPSTREAM_PROTOCOL_ERROR, 502, 3, "the endpoint broke the TLS protocol") \\
+      X(TLS_UPSTREAM_NO_COMMON_PARAMETERS, 502, 3, "no TLS version, cipher or group in common with the endpoint") \\
+      X(TLS_UPSTREAM_NO_ALPN,        502, 3, "no application protocol (ALPN) in common with the endpoint") \\
+      X(TLS_UPSTREAM_CLOSED,         502, 3, "the endpoint closed during the TLS handshake") \\
+      X(TLS_UPSTREAM_REFUSED,        502, 3, "the endpoint refused our certificate or this handshake") \\
+      X(TLS_UPSTREAM_HANDSHAKE_TIMEOUT, 504, 3, "the TLS handshake with the endpoint took too long") \\
+      X(TLS_UPSTREAM_PLAINTEXT,      502, 3, "the endpoint does not speak TLS") \\
+      X(TLS_UPSTREAM_EXPIRED,        502, 3, "the endpoint's certificate, or one above it, has expired") \\
+      X(TLS_UPSTREAM_NOT_YET_VALID,  502, 3, "the endpoint's certificate is not valid yet") \\
+      X(TLS_UPSTREAM_SELF_SIGNED,    502, 3, "the endpoint's certificate is self-signed") \\
+      X(TLS_UPSTREAM_UNKNOWN_CA,     502, 3, "the endpoint's certificate leads to no trusted root: the CA is unknown, or an intermediate was not sent") \\
+      X(TLS_UPSTREAM_WRONG_PURPOSE,  502, 3, "the endpoint's certificate is not for servers (key usage)") \\
+      X(TLS_UPSTREAM_CHAIN_TOO_DEEP, 502, 3, "the endpoint's certificate chain is too long") \\
+      X(TLS_UPSTREAM_KEY_TOO_LARGE,  502, 3, "a key in the endpoint's certificate chain is above 8192 bits") \\
+      X(TLS_UPSTREAM_KEY_TOO_WEAK,   502, 3, "a key or digest in the endpoint's certificate chain is too weak") \\
+      X(TLS_UPSTREAM_REVOKED,        502, 3, "the endpoint's certificate is revoked") \\
+      X(TLS_UPSTREAM_CRL_UNUSABLE,   502, 3, "no valid CRL for the endpoint's certificate") \\
+      X(TLS_UPSTREAM_BAD_CERTIFICATE, 502, 3, "the endpoint's certificate is not acceptable") \\
+      X(TLS_UPSTREAM_BAD_IDENTITY,   502, 3, "the endpoint's certificate names no single valid SPIFFE id") \\
+      X(TLS_UPSTREAM_WRONG_IDENTITY, 502, 3, "the endpoint is not who it must be") \\
       X(TOTAL_TIMEOUT,              504, 3, "the exchange exceeded its total timeout")
     enum {
     #define X(name, status, fault, text) MC_REASON_##name,
@@ -87,6 +129,30 @@ cdef extern from * nogil:
       MESHCORE_REASONS(X)
     #undef X
     };
+    /* By TlsFailure (see certificate): what it is called when a client is at fault, and when an endpoint is. */
+    static const uint8_t mc_tls_reasons[2][22] = {
+      { MC_REASON_NONE,
+        MC_REASON_TLS_PROTOCOL_ERROR, MC_REASON_TLS_NO_COMMON_PARAMETERS, MC_REASON_TLS_NO_ALPN,
+        MC_REASON_TLS_CLOSED, MC_REASON_TLS_REFUSED, MC_REASON_TLS_HANDSHAKE_TIMEOUT, MC_REASON_TLS_REQUIRED,
+        MC_REASON_TLS_NO_CLIENT_CERTIFICATE, MC_REASON_TLS_EXPIRED, MC_REASON_TLS_NOT_YET_VALID,
+        MC_REASON_TLS_SELF_SIGNED, MC_REASON_TLS_UNKNOWN_CA, MC_REASON_TLS_WRONG_PURPOSE,
+        MC_REASON_TLS_CHAIN_TOO_DEEP, MC_REASON_TLS_KEY_TOO_LARGE, MC_REASON_TLS_KEY_TOO_WEAK,
+        MC_REASON_TLS_REVOKED, MC_REASON_TLS_CRL_UNUSABLE, MC_REASON_TLS_BAD_CERTIFICATE,
+        MC_REASON_TLS_BAD_IDENTITY, MC_REASON_TLS_WRONG_IDENTITY },
+      { MC_REASON_NONE,
+        MC_REASON_TLS_UPSTREAM_PROTOCOL_ERROR, MC_REASON_TLS_UPSTREAM_NO_COMMON_PARAMETERS,
+        MC_REASON_TLS_UPSTREAM_NO_ALPN, MC_REASON_TLS_UPSTREAM_CLOSED, MC_REASON_TLS_UPSTREAM_REFUSED,
+        MC_REASON_TLS_UPSTREAM_HANDSHAKE_TIMEOUT, MC_REASON_TLS_UPSTREAM_PLAINTEXT,
+        MC_REASON_TLS_UPSTREAM_BAD_CERTIFICATE, MC_REASON_TLS_UPSTREAM_EXPIRED,
+        MC_REASON_TLS_UPSTREAM_NOT_YET_VALID, MC_REASON_TLS_UPSTREAM_SELF_SIGNED, MC_REASON_TLS_UPSTREAM_UNKNOWN_CA,
+        MC_REASON_TLS_UPSTREAM_WRONG_PURPOSE, MC_REASON_TLS_UPSTREAM_CHAIN_TOO_DEEP,
+        MC_REASON_TLS_UPSTREAM_KEY_TOO_LARGE, MC_REASON_TLS_UPSTREAM_KEY_TOO_WEAK, MC_REASON_TLS_UPSTREAM_REVOKED,
+        MC_REASON_TLS_UPSTREAM_CRL_UNUSABLE, MC_REASON_TLS_UPSTREAM_BAD_CERTIFICATE,
+        MC_REASON_TLS_UPSTREAM_BAD_IDENTITY, MC_REASON_TLS_UPSTREAM_WRONG_IDENTITY },
+    };
+    static inline unsigned char mc_tls_reason_of(int is_upstream, int failure) {
+        return mc_tls_reasons[is_upstream != 0][failure];
+    }
     """
     enum:
         REASON_NONE "MC_REASON_NONE"
@@ -141,7 +207,50 @@ cdef extern from * nogil:
         REASON_UPSTREAM_IDLE_TIMEOUT "MC_REASON_UPSTREAM_IDLE_TIMEOUT"
         REASON_UPSTREAM_TRUNCATED "MC_REASON_UPSTREAM_TRUNCATED"
         REASON_TOTAL_TIMEOUT "MC_REASON_TOTAL_TIMEOUT"
+        REASON_TLS_PROTOCOL_ERROR "MC_REASON_TLS_PROTOCOL_ERROR"
+        REASON_TLS_NO_COMMON_PARAMETERS "MC_REASON_TLS_NO_COMMON_PARAMETERS"
+        REASON_TLS_NO_ALPN "MC_REASON_TLS_NO_ALPN"
+        REASON_TLS_CLOSED "MC_REASON_TLS_CLOSED"
+        REASON_TLS_REFUSED "MC_REASON_TLS_REFUSED"
+        REASON_TLS_HANDSHAKE_TIMEOUT "MC_REASON_TLS_HANDSHAKE_TIMEOUT"
+        REASON_TLS_REQUIRED "MC_REASON_TLS_REQUIRED"
+        REASON_TLS_NO_CLIENT_CERTIFICATE "MC_REASON_TLS_NO_CLIENT_CERTIFICATE"
+        REASON_TLS_EXPIRED "MC_REASON_TLS_EXPIRED"
+        REASON_TLS_NOT_YET_VALID "MC_REASON_TLS_NOT_YET_VALID"
+        REASON_TLS_SELF_SIGNED "MC_REASON_TLS_SELF_SIGNED"
+        REASON_TLS_UNKNOWN_CA "MC_REASON_TLS_UNKNOWN_CA"
+        REASON_TLS_WRONG_PURPOSE "MC_REASON_TLS_WRONG_PURPOSE"
+        REASON_TLS_CHAIN_TOO_DEEP "MC_REASON_TLS_CHAIN_TOO_DEEP"
+        REASON_TLS_KEY_TOO_LARGE "MC_REASON_TLS_KEY_TOO_LARGE"
+        REASON_TLS_KEY_TOO_WEAK "MC_REASON_TLS_KEY_TOO_WEAK"
+        REASON_TLS_REVOKED "MC_REASON_TLS_REVOKED"
+        REASON_TLS_CRL_UNUSABLE "MC_REASON_TLS_CRL_UNUSABLE"
+        REASON_TLS_BAD_CERTIFICATE "MC_REASON_TLS_BAD_CERTIFICATE"
+        REASON_TLS_BAD_IDENTITY "MC_REASON_TLS_BAD_IDENTITY"
+        REASON_TLS_WRONG_IDENTITY "MC_REASON_TLS_WRONG_IDENTITY"
+        REASON_TLS_HANDSHAKES_SHED "MC_REASON_TLS_HANDSHAKES_SHED"
+        REASON_TLS_UPSTREAM_PROTOCOL_ERROR "MC_REASON_TLS_UPSTREAM_PROTOCOL_ERROR"
+        REASON_TLS_UPSTREAM_NO_COMMON_PARAMETERS "MC_REASON_TLS_UPSTREAM_NO_COMMON_PARAMETERS"
+        REASON_TLS_UPSTREAM_NO_ALPN "MC_REASON_TLS_UPSTREAM_NO_ALPN"
+        REASON_TLS_UPSTREAM_CLOSED "MC_REASON_TLS_UPSTREAM_CLOSED"
+        REASON_TLS_UPSTREAM_REFUSED "MC_REASON_TLS_UPSTREAM_REFUSED"
+        REASON_TLS_UPSTREAM_HANDSHAKE_TIMEOUT "MC_REASON_TLS_UPSTREAM_HANDSHAKE_TIMEOUT"
+        REASON_TLS_UPSTREAM_PLAINTEXT "MC_REASON_TLS_UPSTREAM_PLAINTEXT"
+        REASON_TLS_UPSTREAM_EXPIRED "MC_REASON_TLS_UPSTREAM_EXPIRED"
+        REASON_TLS_UPSTREAM_NOT_YET_VALID "MC_REASON_TLS_UPSTREAM_NOT_YET_VALID"
+        REASON_TLS_UPSTREAM_SELF_SIGNED "MC_REASON_TLS_UPSTREAM_SELF_SIGNED"
+        REASON_TLS_UPSTREAM_UNKNOWN_CA "MC_REASON_TLS_UPSTREAM_UNKNOWN_CA"
+        REASON_TLS_UPSTREAM_WRONG_PURPOSE "MC_REASON_TLS_UPSTREAM_WRONG_PURPOSE"
+        REASON_TLS_UPSTREAM_CHAIN_TOO_DEEP "MC_REASON_TLS_UPSTREAM_CHAIN_TOO_DEEP"
+        REASON_TLS_UPSTREAM_KEY_TOO_LARGE "MC_REASON_TLS_UPSTREAM_KEY_TOO_LARGE"
+        REASON_TLS_UPSTREAM_KEY_TOO_WEAK "MC_REASON_TLS_UPSTREAM_KEY_TOO_WEAK"
+        REASON_TLS_UPSTREAM_REVOKED "MC_REASON_TLS_UPSTREAM_REVOKED"
+        REASON_TLS_UPSTREAM_CRL_UNUSABLE "MC_REASON_TLS_UPSTREAM_CRL_UNUSABLE"
+        REASON_TLS_UPSTREAM_BAD_CERTIFICATE "MC_REASON_TLS_UPSTREAM_BAD_CERTIFICATE"
+        REASON_TLS_UPSTREAM_BAD_IDENTITY "MC_REASON_TLS_UPSTREAM_BAD_IDENTITY"
+        REASON_TLS_UPSTREAM_WRONG_IDENTITY "MC_REASON_TLS_UPSTREAM_WRONG_IDENTITY"
         REASON_COUNT "MC_REASON_COUNT"
+    unsigned char tls_reason "mc_tls_reason_of"(int is_upstream, int failure)
     const unsigned short* reason_status "mc_reason_status"
     const unsigned char* reason_fault "mc_reason_fault"
     const char* const* reason_name "mc_reason_name"

@@ -6,7 +6,10 @@ from libc.stdlib cimport free
 from libc.string cimport memcmp, memcpy, strlen
 
 from meshcore.engine.buffer cimport Buffer, buffer_return, buffer_take
-from meshcore.engine.conn cimport conn_deadline, conn_drop_input, conn_is_stream, conn_keep_input, conn_run_later
+from meshcore.engine.conn cimport (
+    conn_deadline, conn_drop_input, conn_is_secure, conn_is_stream, conn_keep_input, conn_peer,
+    conn_run_later,
+)
 from meshcore.engine.dispatch cimport dispatch
 from meshcore.engine.downstream cimport downstream_close
 from meshcore.engine.exchange cimport exchange_begin, exchange_speaks_http2
@@ -27,6 +30,7 @@ from meshcore.engine.input cimport (
 from meshcore.engine.reasons cimport (
     REASON_BODY_INCOMPLETE, REASON_BODY_TOO_LARGE, REASON_DIRECT_RESPONSE, REASON_DRAINING, REASON_HEAD_TOO_LARGE,
     REASON_LOAD_SHED, REASON_METHOD_NOT_ALLOWED, REASON_NO_ENDPOINT, REASON_OUT_OF_MEMORY, REASON_ROUTE_NOT_FOUND,
+    REASON_TLS_WRONG_IDENTITY,
 )
 from meshcore.engine.respond cimport respond_bytes, respond_direct, respond_reason, respond_unparsed
 from meshcore.engine.rewrite cimport ForwardInfo, rewrite_request
@@ -43,6 +47,7 @@ from meshcore.engine.state cimport (
 from meshcore.engine.stream cimport stream_take
 from meshcore.engine.sys cimport sys_ipv6_text
 from meshcore.engine.tap cimport tap_capture
+from meshcore.engine.tls_context cimport Peer
 
 cdef enum:
     EDIT_ROOM_BYTES = 768               # what forwarding adds to an ordinary head
@@ -109,7 +114,8 @@ cdef inline int request_begin_session(Worker* worker, Conn* conn, const char* at
     session = session_open(worker, conn, 0)
     if session == NULL:
         return 0
-    session_feed(worker, session, at, n)
+    if n:
+        session_feed(worker, session, at, n)
     conn_drop_input(worker, conn)
     if conn.io & (IO_READABLE | IO_PEER_CLOSED | IO_FAILED):
         conn_run_later(worker, conn)
@@ -156,7 +162,7 @@ cdef inline void request_begin(Worker* worker, Conn* conn, Head* head, uint32_t 
     exchange.route = route
     if route != NULL:
         exchange.route_state = worker.routes[route.slot]
-        if route.filters & 1:
+        if route.filters & 1 and not request_is_denied(exchange):
             exchange.state = EXCHANGE_AWAIT_FILTER
             exchange.request.state = FLOW_OPEN if head.framing != FRAMING_NONE else FLOW_DONE
             if worker.tap_bits:
@@ -264,11 +270,19 @@ cdef inline void request_note_deadline(Exchange* exchange, const Head* head) noe
         exchange.flags |= EXCHANGE_DEADLINE
 
 
+cdef inline int request_is_denied(const Exchange* exchange) noexcept nogil:
+    # A client whose certificate is vouched for, but who is none of those allowed here.
+    cdef const Peer* peer = conn_peer(exchange.down)
+    return peer != NULL and peer.is_denied
+
+
 cdef inline uint8_t request_refusal(Exchange* exchange, const Head* head, int body_code) noexcept nogil:
     """Why this request cannot be forwarded; 0 when it can."""
     cdef const RouteConf* route = exchange.route
     if body_code >= FLOW_MALFORMED:
         return <uint8_t>(body_code - FLOW_MALFORMED)
+    if request_is_denied(exchange):
+        return REASON_TLS_WRONG_IDENTITY
     if head.method == METHOD_TRACE or (head.method == METHOD_CONNECT and (route == NULL or not route.allow_connect)):
         return REASON_METHOD_NOT_ALLOWED
     if route == NULL:
@@ -367,7 +381,13 @@ cdef inline void request_forward_info(Worker* worker, Exchange* exchange, const 
     if conn.peer_text_len == 0:
         info.client_at = address
         info.client_len = <uint8_t>sys_ipv6_text(conn.peer_address, address)
-    info.secure = exchange.listener.secure
+    info.secure = <uint8_t>conn_is_secure(conn)
+    info.peer_len = info.certificate_len = 0
+    if info.secure:
+        info.peer_at = conn_peer(conn).identity
+        info.peer_len = conn_peer(conn).identity_len
+        info.certificate_at = conn_peer(conn).certificate
+        info.certificate_len = conn_peer(conn).certificate_len
     info.trust_mesh_headers = exchange.listener.trust_mesh_headers
     info.rng = &worker.rng
     info.wall_ms = (worker.now_ns + worker.wall_offset_ns) // 1000000

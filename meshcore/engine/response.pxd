@@ -8,7 +8,7 @@ from libc.string cimport memcpy
 from meshcore.engine.budget cimport budget_withdraw
 from meshcore.engine.buffer cimport buffer_return
 from meshcore.engine.conn cimport (
-    conn_deadline, conn_drop_input, conn_is_stream, conn_keep_input, conn_run_later, conn_send, conn_send2,
+    conn_deadline, conn_drop_input, conn_is_stream, conn_keep_input, conn_peer, conn_run_later, conn_send, conn_send2,
     conn_settle, conn_shut,
 )
 from meshcore.engine.dispatch cimport dispatch_again, dispatch_failed
@@ -33,7 +33,7 @@ from meshcore.engine.input cimport (
 )
 from meshcore.engine.reasons cimport (
     REASON_DOWNSTREAM_CLOSED, REASON_UPSTREAM_HEAD_TOO_LARGE, REASON_UPSTREAM_MALFORMED, REASON_UPSTREAM_RESET,
-    REASON_UPSTREAM_TRUNCATED,
+    REASON_UPSTREAM_TRUNCATED, tls_reason,
 )
 from meshcore.engine.respond cimport respond_gone, respond_reason
 from meshcore.engine.rewrite cimport ResponseInfo, rewrite_response
@@ -48,6 +48,7 @@ from meshcore.engine.state cimport (
 )
 from meshcore.engine.sys cimport sys_now_ns
 from meshcore.engine.tap cimport TAP_RESPONSE, tap_write
+from meshcore.engine.tls_context cimport Peer
 
 cdef enum:
     COPY_BODY_BYTES = 16384             # behind a head: one copy and one call up to here, two pieces above
@@ -67,9 +68,15 @@ cdef inline void response_read(Worker* worker, Exchange* exchange) noexcept nogi
         if up.in_buffer != NULL:
             respond_reason(worker, exchange, REASON_UPSTREAM_RESET)     # it had begun to answer: no retry
         else:
-            dispatch_failed(worker, exchange, REASON_UPSTREAM_RESET)
+            dispatch_failed(worker, exchange, response_end_reason(up))
     elif code == INPUT_NO_MEMORY:
         respond_reason(worker, exchange, REASON_UPSTREAM_HEAD_TOO_LARGE)
+
+
+cdef inline uint8_t response_end_reason(const Conn* up) noexcept nogil:
+    # An endpoint that does not like our certificate says so in its first record: under TLS 1.3 the handshake is over by then.
+    cdef const Peer* peer = conn_peer(up)
+    return tls_reason(1, peer.failure) if peer != NULL and peer.failure else REASON_UPSTREAM_RESET
 
 
 cdef inline void response_parse(Worker* worker, Exchange* exchange, char* at, uint32_t n) noexcept nogil:

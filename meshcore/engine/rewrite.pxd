@@ -14,6 +14,7 @@ from meshcore.engine.fields cimport (
     FIELD_DROP,
     FIELD_FORWARDED,
     FIELD_HOST,
+    FIELD_L5D_CLIENT_ID,
     FIELD_MAX_FORWARDS,
     FIELD_MESH,
     FIELD_TRACEPARENT,
@@ -61,7 +62,8 @@ cdef extern from *:
       (1ULL << MC_FIELD_CONTENT_LENGTH) | (1ULL << MC_FIELD_X_FORWARDED_FOR) | (1ULL << MC_FIELD_X_FORWARDED_PROTO) | \\
       (1ULL << MC_FIELD_X_FORWARDED_HOST) | (1ULL << MC_FIELD_X_FORWARDED_CLIENT_CERT) | (1ULL << MC_FIELD_X_REAL_IP) | \\
       (1ULL << MC_FIELD_FORWARDED) | (1ULL << MC_FIELD_X_REQUEST_ID) | (1ULL << MC_FIELD_TRACEPARENT) | \\
-      (1ULL << MC_FIELD_TRACESTATE) | (1ULL << MC_FIELD_MAX_FORWARDS) | (1ULL << MC_FIELD_MESH))
+      (1ULL << MC_FIELD_TRACESTATE) | (1ULL << MC_FIELD_MAX_FORWARDS) | (1ULL << MC_FIELD_MESH) | \\
+      (1ULL << MC_FIELD_L5D_CLIENT_ID))
     """
     const uint64_t REWRITE_RARE_FIELDS "MC_REWRITE_RARE"
 
@@ -73,7 +75,7 @@ cdef enum ForwardMode:
 
 cdef enum:
     # Everything this proxy may add to a request besides texts whose lengths are counted, summed up and rounded.
-    REWRITE_FIXED_BYTES = 520
+    REWRITE_FIXED_BYTES = 570
 
 
 cdef struct ForwardInfo:
@@ -83,6 +85,10 @@ cdef struct ForwardInfo:
     uint8_t secure                      # the caller came over TLS
     uint8_t trust_mesh_headers          # keep l5d-* and X-Forwarded-Client-Cert as sent
     uint8_t allow_upgrade               # pass head.upgrade on
+    const char* peer_at                 # who the caller is, as its handshake proved; len 0: nobody known
+    uint32_t peer_len
+    const char* certificate_at          # an element for X-Forwarded-Client-Cert; len 0: none is to be sent
+    uint32_t certificate_len
     uint64_t wall_ms                    # Unix time, for the request id
     Rng* rng
 
@@ -103,7 +109,7 @@ cdef inline uint32_t rewrite_request(const Head* head, const RouteConf* route, c
     cdef const Forwarding* forwarding = info.forwarding
     cdef uint64_t drop = <uint64_t>1 << FIELD_HOST
     cdef uint64_t own = rewrite_op_mask(&route.request_headers)
-    cdef uint32_t bound = (head.size_bytes + REWRITE_FIXED_BYTES + forwarding.via.len + 3 * info.client_len
+    cdef uint32_t bound = (head.size_bytes + REWRITE_FIXED_BYTES + forwarding.via.len + 3 * info.client_len + info.peer_len + info.certificate_len
                            + (2 * head.authority_len if head.authority_len else HEAD_MAX_HOST) + route.host_rewrite.len + route.prefix_rewrite.len
                            + rewrite_ops_bytes(&route.request_headers))
     cdef char* at = out
@@ -135,6 +141,14 @@ cdef inline uint32_t rewrite_request(const Head* head, const RouteConf* route, c
         at = rewrite_put(at, "\r\n", 2)
     if drop >> FIELD_MAX_FORWARDS & 1:
         at = rewrite_max_forwards(head, at)
+    if info.peer_len and not own >> FIELD_L5D_CLIENT_ID & 1:
+        at = rewrite_put(at, "l5d-client-id: ", 15)
+        at = rewrite_put(at, info.peer_at, info.peer_len)
+        at = rewrite_put(at, "\r\n", 2)
+    if info.certificate_len:
+        at = rewrite_put(at, "x-forwarded-client-cert: ", 25)
+        at = rewrite_put(at, info.certificate_at, info.certificate_len)
+        at = rewrite_put(at, "\r\n", 2)
     at = rewrite_put_ops(&route.request_headers, at)
     at = rewrite_put(at, "\r\n", 2)
     return <uint32_t>(at - out)
@@ -380,9 +394,13 @@ cdef inline uint64_t rewrite_dropped_fields(const Head* head, const ForwardInfo*
     cdef const Forwarding* forwarding = info.forwarding
     cdef const Field* field
     cdef uint64_t drop = 0
+    if info.peer_len:
+        drop |= <uint64_t>1 << FIELD_L5D_CLIENT_ID          # what was proved here counts, whoever else is believed
+    if info.certificate_len:
+        drop |= <uint64_t>1 << FIELD_X_FORWARDED_CLIENT_CERT
     if not info.trust_mesh_headers:
         # Identity and mesh control come from inside the mesh only: Linkerd's l5d-*, Envoy's XFCC.
-        drop |= (<uint64_t>1 << FIELD_MESH) | (<uint64_t>1 << FIELD_X_FORWARDED_CLIENT_CERT)
+        drop |= (<uint64_t>1 << FIELD_MESH) | (<uint64_t>1 << FIELD_L5D_CLIENT_ID) | (<uint64_t>1 << FIELD_X_FORWARDED_CLIENT_CERT)
     if forwarding.x_forwarded:
         drop |= (<uint64_t>1 << FIELD_X_FORWARDED_FOR) | (<uint64_t>1 << FIELD_FORWARDED) | (<uint64_t>1 << FIELD_X_REAL_IP)
         if forwarding.x_forwarded == FORWARD_REPLACE:

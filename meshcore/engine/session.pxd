@@ -10,7 +10,7 @@ from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy
 
 from meshcore.engine.cells cimport cells_calloc, cells_free, cells_malloc, cells_realloc, cells_release
-from meshcore.engine.conn cimport conn_close, conn_deadline, conn_open_stream, conn_send
+from meshcore.engine.conn cimport conn_close, conn_deadline, conn_is_secure, conn_open_stream, conn_send
 from meshcore.engine.endpoint cimport EndpointState
 from meshcore.engine.http2_head cimport block_free
 from meshcore.engine.http2_in cimport (
@@ -121,6 +121,7 @@ cdef inline Session* session_open(Worker* worker, Conn* conn, int is_client) noe
     session.worker = worker
     session.conn = conn
     session.is_client = <uint8_t>is_client
+    session.is_secure = <uint8_t>conn_is_secure(conn)
     session.max_streams = SESSION_MAX_STREAMS_BEFORE_SETTINGS
     session.preface_left = 0 if is_client else 24
     if is_client and (<EndpointState*>conn.owner).http2_max_streams:

@@ -9,6 +9,8 @@ from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t, int32_t
 from libc.stdlib cimport malloc, free
 from libc.string cimport memcpy, memset
 
+from meshcore.engine.openssl cimport SSL_CTX
+
 
 cdef struct ArenaBlock:
     ArenaBlock* next
@@ -89,6 +91,7 @@ cdef struct ClusterConf:
     uint8_t is_original_destination     # the endpoint is where the client was going; endpoints[0] is its row of numbers
     uint8_t is_to_loopback              # then: at the loopback address of its family
     uint16_t to_port                    # then: at this port; 0: its own
+    SSL_CTX* tls                        # held by the snapshot's handle; NULL: plaintext
     BreakerConf breaker
     BudgetConf budget
 
@@ -176,6 +179,8 @@ cdef struct Limits:
     uint64_t keep_alive_timeout_ns
     uint64_t linger_timeout_ns          # lingering close: how long a refused client may still send
     uint32_t linger_bytes
+    uint64_t tls_handshake_timeout_ns
+    uint32_t max_tls_handshakes         # under way per worker
     uint64_t filter_timeout_ns          # a Python filter that has not answered by then: 504
     uint32_t max_filters_waiting        # exchanges per worker that wait for a Python filter
     uint32_t http2_max_streams          # per downstream session
@@ -205,10 +210,11 @@ cdef struct ListenerConf:
     uint64_t detect_timeout_ns          # 0: with a tcp_route, none is HTTP
     uint8_t trust_mesh_headers          # keep l5d-* and XFCC fields of callers
     uint8_t proxy_versions              # PROXY protocol bits a client must begin with; 0: none
-    uint8_t http2                       # clients may speak HTTP/2 by prior knowledge
     uint8_t interception                # Interception: how connections got here that were going elsewhere
     uint32_t* opaque_ports              # one bit a port: these are not looked at; NULL: no such port
-    uint8_t secure                      # scheme for X-Forwarded-Proto: 0 http, 1 https
+    uint8_t http2                       # clients may speak HTTP/2 by prior knowledge, or agree on it
+    SSL_CTX* tls                        # held by the snapshot's handle; NULL: plaintext
+    uint8_t tls_is_optional             # clients without TLS are let in, as nobody
 
 
 cdef struct Snapshot:

@@ -15,6 +15,7 @@ from meshcore.engine.histogram cimport Histogram
 from meshcore.engine.http2_head cimport HeadBlock
 from meshcore.engine.head cimport Head, HeadParser
 from meshcore.engine.llhttp cimport Llhttp
+from meshcore.engine.openssl cimport TlsPipe
 from meshcore.engine.ring cimport Ring
 from meshcore.engine.rng cimport Rng
 from meshcore.engine.slab cimport Slab, SlabItem
@@ -67,6 +68,8 @@ cdef enum ConnState:
     CONN_LINGERING = 3                  # our side is shut; the client may finish sending before it reads
     CONN_AWAIT_PREFACE = 6              # a PROXY header comes first
     CONN_AWAIT_PROTOCOL = 7             # its first bytes will tell what it speaks
+    # both
+    CONN_AWAIT_TLS = 9                  # a handshake is under way; downstream, its first byte may not have come yet
     # upstream
     CONN_AWAIT_CONNECT = 4
     CONN_IDLE = 5                       # in its endpoint's pool
@@ -75,6 +78,7 @@ cdef enum ConnState:
 
 cdef enum ConnTransport:
     TRANSPORT_SOCKET = 0                # its bytes are the socket's
+    TRANSPORT_TLS = 1                   # encrypted: see tls
     TRANSPORT_STREAM = 2                # it is one stream of an HTTP/2 session, and has no socket
 
 cdef enum ConnCode:                     # what a read or a write came to
@@ -359,6 +363,9 @@ cdef struct Hook:
     uint32_t answer_head_bytes          # of a HOOK_RESPOND: how much of `replacement` is its head
     uint16_t status
     Snapshot* snapshot
+    uint8_t secure
+    uint16_t identity_len               # of the client, verified; a copy: the connection may end meanwhile
+    char identity[2048]
 
 
 # --- per-worker run-time state found by slot ------------------------------------------------------------------------
@@ -379,6 +386,10 @@ cdef struct ListenerState:
     uint64_t refused
     uint64_t bytes_in
     uint64_t bytes_out
+    uint64_t tls_handshakes             # completed
+    uint64_t tls_resumed                # ... of them
+    uint64_t tls_failures
+    uint64_t tls_plaintext              # connections let in without TLS where it is optional
     uint32_t slot
     uint32_t conf_index                 # in the current snapshot's listeners; LISTENER_REMOVED
     uint64_t version                    # of the snapshot that last named it
@@ -467,6 +478,11 @@ cdef struct Worker:
     Head* head
     char* read_buffer
     char* scratch
+    TlsPipe tls_pipe                    # what OpenSSL reads and writes, of one connection at a time
+    void* tls_bio                       # BIO*: the pipe as OpenSSL knows it
+    char* tls_in                        # ciphertext as it was read
+    uint32_t tls_handshakes             # under way
+    uint32_t tls_steps                  # of handshakes, made in this wake-up
     Batch batch
     SnapshotRef* current
     EndpointState** endpoints
@@ -511,5 +527,5 @@ cdef struct Worker:
     uint64_t accepted
     uint64_t requests
     uint64_t refused_connections
-    uint64_t reasons[64]
+    uint64_t reasons[128]
     uint32_t stopped                    # set last: the thread touches nothing of this afterwards

@@ -7,7 +7,7 @@ from libc.stdint cimport int32_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcmp, memcpy
 
 from meshcore.engine.buffer cimport buffer_return, buffer_take
-from meshcore.engine.conn cimport conn_is_stream
+from meshcore.engine.conn cimport conn_is_secure, conn_is_stream, conn_peer
 from meshcore.engine.head cimport Head
 from meshcore.engine.ring cimport ring_claim, ring_publish
 from meshcore.engine.state cimport MAX_TAPS, Conn, Exchange, Stream, TapSession, Worker
@@ -52,6 +52,9 @@ cdef struct TapRecord:
     char src[46]
     uint8_t dst_len
     char dst[64]
+    uint8_t secure                      # the client came over TLS
+    uint16_t src_id_len
+    char src_id[256]                    # who it proved to be, cut short where it is longer
     TapText text
 
 
@@ -128,6 +131,12 @@ cdef inline void tap_write(Worker* worker, Exchange* exchange, uint8_t kind, uin
     if exchange.address != NULL:
         record.dst_len = <uint8_t>min(exchange.address.text.len, <uint32_t>64)
         memcpy(record.dst, exchange.address.text.at, record.dst_len)
+    record.secure = 0
+    record.src_id_len = 0
+    if down != NULL and conn_is_secure(down):
+        record.secure = 1
+        record.src_id_len = conn_peer(down).identity_len if conn_peer(down).identity_len < 256 else 256
+        memcpy(record.src_id, conn_peer(down).identity, record.src_id_len)
     if kind == TAP_REQUEST and exchange.head_buffer != NULL:
         record.text = (<TapText*>exchange.head_buffer.data)[0]
     else:
@@ -159,7 +168,7 @@ cdef inline void tap_release(Worker* worker, Exchange* exchange) noexcept nogil:
 cdef inline int tap_matches(const TapSession* session, const Exchange* exchange, const Head* head) noexcept nogil:
     if session.method and session.method != exchange.method + 1:
         return 0
-    if session.scheme and session.scheme != 1 + exchange.listener.secure:
+    if session.scheme and session.scheme != 1 + conn_is_secure(exchange.down):
         return 0
     if session.route_slot >= 0 and (exchange.route == NULL or <uint32_t>session.route_slot != exchange.route.slot):
         return 0

@@ -4,16 +4,16 @@
 # 200 once an endpoint took it, else that of the reason; nobody is sent it. Before an endpoint is there nothing is read
 # from the client: what it says early waits in the kernel, and an endpoint that speaks first is heard at once.
 
-from libc.stdint cimport uint8_t
+from libc.stdint cimport uint8_t, uint32_t
 
-from meshcore.engine.conn cimport conn_deadline, conn_send
+from meshcore.engine.conn cimport conn_deadline, conn_drop_input, conn_is_plain, conn_peer, conn_send
 from meshcore.engine.dispatch cimport dispatch
 from meshcore.engine.downstream cimport downstream_abort
 from meshcore.engine.exchange cimport exchange_begin, exchange_observe_latency
 from meshcore.engine.flow cimport flow_open
 from meshcore.engine.preface cimport preface_write
 from meshcore.engine.reasons cimport (
-    REASON_DRAINING, REASON_LOAD_SHED, REASON_NO_ENDPOINT, REASON_UPSTREAM_RESET,
+    REASON_DRAINING, REASON_LOAD_SHED, REASON_NO_ENDPOINT, REASON_TLS_WRONG_IDENTITY, REASON_UPSTREAM_RESET,
 )
 from meshcore.engine.request cimport request_choose_cluster
 from meshcore.engine.respond cimport respond_reason
@@ -37,6 +37,9 @@ cdef inline void tcp_begin(Worker* worker, Conn* conn) noexcept nogil:
     conn.requests = 1
     if listener.conf_index == LISTENER_REMOVED:
         tcp_refuse(worker, conn, REASON_DRAINING)
+        return
+    if conn_peer(conn) != NULL and conn_peer(conn).is_denied:
+        tcp_refuse(worker, conn, REASON_TLS_WRONG_IDENTITY)
         return
     exchange = exchange_begin(worker, conn, worker.now_ns)
     if exchange == NULL:
@@ -63,6 +66,8 @@ cdef inline void tcp_begin(Worker* worker, Conn* conn) noexcept nogil:
 cdef inline void tcp_connected(Worker* worker, Exchange* exchange) noexcept nogil:
     """An endpoint took it: from here on bytes go both ways, and each direction ends by itself."""
     cdef Conn* up = exchange.up
+    cdef Conn* down = exchange.down
+    cdef uint32_t n
     up.state = CONN_IN_EXCHANGE
     up.requests += 1
     exchange.state = EXCHANGE_TUNNEL
@@ -72,9 +77,18 @@ cdef inline void tcp_connected(Worker* worker, Exchange* exchange) noexcept nogi
     exchange_observe_latency(exchange, worker.now_ns)
     flow_open(&exchange.request, FLOW_RAW, FLOW_RAW, 0)
     flow_open(&exchange.response, FLOW_RAW, FLOW_RAW, 0)
-    if exchange.cluster.proxy_version \
+    # Over TLS it was sent before the handshake.
+    if exchange.cluster.proxy_version and conn_is_plain(up) \
             and conn_send(worker, up, worker.scratch,
                           preface_write(worker.scratch, exchange.down, exchange.cluster.proxy_version)) == CONN_ERROR:
         respond_reason(worker, exchange, REASON_UPSTREAM_RESET)
         return
+    if down.in_buffer != NULL:
+        # What told that this is no HTTP, decrypted.
+        n = down.in_buffer.end - down.in_buffer.start
+        exchange.request.moved_bytes = n
+        if conn_send(worker, up, down.in_buffer.data + down.in_buffer.start, n) == CONN_ERROR:
+            respond_reason(worker, exchange, REASON_UPSTREAM_RESET)
+            return
+        conn_drop_input(worker, down)
     response_tunnel_pump(worker, exchange)

@@ -124,7 +124,8 @@ def test_a_wrong_environment_is_told():
 
 
 def test_the_effective_view_shows_every_key_and_loads_again():
-    config = loads(TEXT, "mesh.yaml")
+    secured = TEXT.replace('":8080"}', '":8080", tls: {certificates: [{cert: c.pem, key: k.pem}]}}') + "  tls: {sni: a.test}\n"
+    config = loads(secured, "mesh.yaml")
     shown = render(config)
     assert "\nlimits:\n  head_size: 32KiB " in shown
     assert next(line for line in shown.splitlines() if "    timeout:" in line).split() == [

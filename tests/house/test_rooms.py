@@ -17,17 +17,18 @@ ROOT = Path(__file__).resolve().parents[2]
 ENGINE = ROOT / "meshcore" / "engine"
 
 LEVELS = {
-    "system calls and codes": ["reasons", "sys", "uring"],
+    "system calls and codes": ["reasons", "sys", "uring", "openssl"],
     "mechanisms": ["rng", "histogram", "ewma", "timer", "slab", "buffer", "cells", "ring", "stack"],
     "configuration": ["snapshot"],
     "bytes, sans-io": ["llhttp", "octets", "fields", "authority", "head", "target", "hop", "http1_request",
                        "http1_response", "http1", "framing", "trace", "rewrite", "ip_text", "proxy_protocol",
-                       "detect", "status", "nghttp2", "http2_head", "http2_fields", "grpc"],
-    "policy, sans-io": ["breaker", "budget", "endpoint", "balance", "routes", "silence"],
-    "edge": ["state", "batch", "socket", "stream", "conn", "pipe", "pool", "intercept"],
-    "exchange": ["flow", "input", "tap", "exchange", "downstream", "respond", "hook", "dispatch", "request", "response", "preface", "tcp", "http2_in", "http2_out",
-                 "session", "destination"],
-    "loop": ["mailbox", "listener", "resume", "event", "loop"],
+                       "detect", "status", "nghttp2", "http2_head", "http2_fields", "grpc", "identity"],
+    "policy, sans-io": ["breaker", "budget", "endpoint", "balance", "routes", "silence", "ticket", "tls_context",
+                        "certificate"],
+    "edge": ["state", "batch", "socket", "tls", "stream", "conn", "pipe", "pool", "intercept"],
+    "exchange": ["flow", "input", "tap", "exchange", "downstream", "respond", "hook", "dispatch", "request", "response",
+                 "preface", "secure", "tcp", "http2_in", "http2_out", "session", "destination"],
+    "loop": ["mailbox", "listener", "resume", "begin", "event", "loop"],
 }
 LEVEL_OF = {room: level for level, rooms in enumerate(LEVELS.values()) for room in rooms}
 

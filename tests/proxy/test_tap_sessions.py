@@ -28,6 +28,10 @@ RECORD = (
     0,
     3,
     4,
+    255,  # no gRPC status
+    None,  # no stream was reset
+    False,  # in plaintext
+    "",
 )
 
 
