@@ -479,6 +479,7 @@ cdef void _free_worker(Worker* worker):
     free(worker.routes)
     free(worker.listeners)
     for i in range(worker.destinations.n_entries):
+        SSL_SESSION_free(<SSL_SESSION*>worker.destinations.entries[i].state.tls_session)
         free(worker.destinations.entries[i])
     free(worker.destinations.entries)
     free(worker.destinations.buckets)

@@ -17,6 +17,7 @@ from meshcore.engine.histogram cimport Histogram
 from meshcore.engine.intercept cimport intercept_hash, intercept_is_own
 from meshcore.engine.ip_text cimport ip_text_write
 from meshcore.engine.octets cimport octets_write_decimal
+from meshcore.engine.openssl cimport SSL_SESSION, SSL_SESSION_free
 from meshcore.engine.pool cimport pool_close_idle
 from meshcore.engine.reasons cimport (
     REASON_INTERCEPT_LOOP, REASON_NO_ORIGINAL_DESTINATION, REASON_OUT_OF_MEMORY, REASON_TOO_MANY_DESTINATIONS,
@@ -120,6 +121,8 @@ cdef inline Destination* destination_make(Worker* worker, uint8_t family, uint16
             return NULL
         table.entries[table.n_entries] = made
         atomic_store_u32(&table.n_entries, table.n_entries + 1)
+    if made.state.tls_session != NULL:
+        SSL_SESSION_free(<SSL_SESSION*>made.state.tls_session)
     memset(&made.state, 0, sizeof(EndpointState))
     made.state.idle_head = ENDPOINT_NO_CONNECTION
     made.state.latency = row.latency
