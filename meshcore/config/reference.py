@@ -52,7 +52,7 @@ admin: {address: "unix:/run/meshproxy.sock"}
 ```
 
 **Durations** are a whole number and a unit: `250ms`, `15s`, `1m`, `2h`, `30d`, `500us`. A bare `0` means off where the
-table says so; any other number without a unit is refused. Timers tick every 10 ms and never fire early.
+table says so; any other number without a unit is refused. Timers tick every 2 ms and never fire early.
 **Sizes** are bytes, or a whole number and a unit of 1024: `32KiB`, `1MiB`, `2GiB`.
 **Names** are unique within listeners, routes and clusters each.
 
