@@ -341,8 +341,8 @@ def left_over(proxy: meshcore.Proxy) -> dict:
     return {name: value for name, value in found.items() if value}
 
 
-def run(seconds: float, seed: int, clients: int = 16) -> Chaos:
-    """One run. `troubles` of what it returns is empty when every claim held."""
+def run(seconds: float, seed: int, clients: int = 16, *, stops_at_once: bool = False) -> Chaos:
+    """One run. `troubles` of what it returns is empty when every claim held. `stops_at_once`: no drain, in the middle of it all."""
     logging.getLogger("meshcore.filters").setLevel(logging.CRITICAL)
     chaos = Chaos(seed)
     rng = chaos.rng("main")
@@ -364,18 +364,23 @@ def run(seconds: float, seed: int, clients: int = 16) -> Chaos:
         actor.start()
     time.sleep(seconds)
     chaos.stop.set()
+    if stops_at_once:
+        proxy.stop()
+        chaos.troubles, ignored = list(chaos.troubles), chaos.troubles
+        chaos.trouble = lambda what: ignored.append(what)             # what a stop cuts is nobody's fault
     for actor in actors:
         actor.join(2 * PATIENCE_S)
         if actor.is_alive():
-            chaos.trouble(f"{actor.name} never came to an end")
-    if not proxy.drain(10):
+            chaos.troubles.append(f"{actor.name} never came to an end")
+    if not stops_at_once and not proxy.drain(10):
         chaos.trouble(f"not drained: {left_over(proxy)}")
     deadline = time.monotonic() + 5
-    while left_over(proxy) and time.monotonic() < deadline:
+    while not stops_at_once and left_over(proxy) and time.monotonic() < deadline:
         time.sleep(0.02)
-    if left_over(proxy):
+    if not stops_at_once and left_over(proxy):
         chaos.trouble(f"left over: {left_over(proxy)}")
-    proxy.stop()
+    if not stops_at_once:
+        proxy.stop()
     for endpoint in endpoints:
         endpoint.close()
         endpoint.hang_up()
@@ -387,10 +392,11 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1 << 32))
     parser.add_argument("--clients", type=int, default=16)
+    parser.add_argument("--stop", action="store_true", help="stop at once, without a drain")
     options = parser.parse_args()
     faulthandler.enable()
     print(f"seed {options.seed}", flush=True)
-    chaos = run(options.seconds, options.seed, options.clients)
+    chaos = run(options.seconds, options.seed, options.clients, stops_at_once=options.stop)
     for what, count in sorted(chaos.seen.items()):
         print(f"{count:8} {what}")
     for trouble in chaos.troubles:
