@@ -249,7 +249,8 @@ cdef class Engine:
         cdef SnapshotHandle handle
         kept = []
         for handle in self.handles:
-            if handle.version != self.version and handle.is_unused() and not self._has_clients(handle):
+            if handle.version != self.version and handle.is_unused() and not self._has_clients(handle) \
+                    and not self._has_sessions(handle):
                 handle.release()
             else:
                 kept.append(handle)
@@ -262,6 +263,16 @@ cdef class Engine:
             if self.slots["listeners"].is_held_once((name, address)):
                 for i in range(self.n_workers):
                     if self.workers[i].listeners[<uint32_t>slot].active:
+                        return True
+        return False
+
+    cdef bint _has_sessions(self, SnapshotHandle handle):
+        # An HTTP/2 connection outlives its last exchange by a goodbye, and points at the state of its endpoint.
+        cdef uint32_t i
+        for kind, key in handle.held:
+            if kind is self.slots["endpoints"] and kind.is_held_once(key):
+                for i in range(self.n_workers):
+                    if self.workers[i].endpoints[<uint32_t>kind.by_key[key]].open_connections:
                         return True
         return False
 

@@ -13,15 +13,22 @@ cdef enum:
     BUFFER_HEADROOM = 32
     BUFFER_TAILROOM = 32
     BUFFER_CLASSES = 5
-    BUFFER_KEPT_BYTES = 1048576         # per class: what a worker keeps for reuse; the rest goes back to malloc
 
 cdef extern from *:
     """
     #include <stdint.h>
     /* 2 KiB holds an ordinary request head, 512 KiB the largest read plus a head. */
     static const uint32_t mc_buffer_sizes[5] = {2048, 8192, 32768, 131072, 524288};
+    /* Per class: what a worker keeps for reuse; the rest goes back to malloc. Under the sanitizer all of it, so that
+     * a buffer given back twice, or used after, is found where it happens. */
+    #ifdef __SANITIZE_ADDRESS__
+    #define MC_BUFFER_KEPT_BYTES 0u
+    #else
+    #define MC_BUFFER_KEPT_BYTES 1048576u
+    #endif
     """
     const uint32_t* BUFFER_SIZES "mc_buffer_sizes"
+    uint32_t BUFFER_KEPT_BYTES "MC_BUFFER_KEPT_BYTES"
 
 
 cdef struct Buffer:

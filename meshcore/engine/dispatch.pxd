@@ -336,7 +336,8 @@ cdef inline int dispatch_keep_body(Worker* worker, Exchange* exchange) noexcept 
             return 1
         exchange.request.state = FLOW_DONE
     elif exchange.down.io & IO_FAILED:
-        return 0
+        respond_gone(worker, exchange, REASON_DOWNSTREAM_CLOSED)
+        return 1
     dispatch_await_body(worker, exchange, moved_before)
     if body_len or exchange.request.state == FLOW_DONE:
         dispatch_send(worker, exchange)

@@ -249,6 +249,10 @@ cdef inline void event_session(Worker* worker, Conn* conn) noexcept nogil:
             return
         if code == CONN_OK:
             stream_mark_session(worker, session)
+        if session.is_stalled:
+            session.is_stalled = session.is_idle = 0  # it reads: the clock begins anew
+            conn_deadline(worker, conn, 0)
+            event_session_stall(worker, session)
     while conn.io & (IO_READABLE | IO_PEER_CLOSED | IO_FAILED) and not session.has_ended:
         code = conn_recv_anywhere(worker, conn, &at, &n)
         if code == CONN_EOF or code == CONN_ERROR:
@@ -372,6 +376,17 @@ cdef inline void event_session_deadline(Worker* worker, Session* session) noexce
     if session.in_block and session.conn.timer.deadline_ns == 0:
         conn_deadline(worker, session.conn, worker.now_ns + limits.head_timeout_ns)
         session.is_idle = 1             # as far as its deadline goes
+    event_session_stall(worker, session)
+
+
+cdef inline void event_session_stall(Worker* worker, Session* session) noexcept nogil:
+    """A peer that takes nothing of what waits for it holds memory and a socket: streams end by their deadlines, but the
+    resets that say so wait behind it."""
+    if session.conn.out_buffer != NULL and session.conn.timer.deadline_ns == 0:
+        session.is_stalled = 1
+        conn_deadline(worker, session.conn, worker.now_ns + (
+            session.idle_timeout_ns if session.is_client
+            else worker.current.snapshot.limits.keep_alive_timeout_ns))
 
 
 cdef inline void event_session_timeout(Worker* worker, Conn* conn) noexcept nogil:

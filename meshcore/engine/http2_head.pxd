@@ -170,6 +170,9 @@ cdef inline uint8_t block_pseudo(BufferPool* pool, HeadBlock* block, const char*
             bit = BLOCK_AUTHORITY
             span = &block.authority
             if value_len == 0:
+                if block.seen & (BLOCK_AUTHORITY | BLOCK_BEGUN):
+                    return REASON_MALFORMED_HEAD
+                block.seen |= BLOCK_AUTHORITY
                 return 0                # as if it were not there
         elif len == 6 and memcmp(name, "scheme", 6) == 0:
             bit = BLOCK_SCHEME

@@ -310,6 +310,7 @@ cdef inline void session_drain(Worker* worker, Session* session) noexcept nogil:
         if session.n_streams:
             nghttp2_submit_shutdown_notice(<nghttp2_session*>session.h2)
             conn_deadline(worker, session.conn, worker.now_ns + SESSION_NOTICE_NS)
+            session.is_stalled = 0
         else:
             session_refuse_more(worker, session)
     stream_mark_session(worker, session)

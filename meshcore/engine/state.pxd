@@ -204,6 +204,7 @@ cdef struct Session:
     uint8_t is_connected                # its socket takes bytes
     uint8_t is_secure
     uint8_t is_idle                     # no stream: its deadline runs
+    uint8_t is_stalled                  # its deadline runs because the peer takes nothing
     uint8_t has_said_goaway
     uint8_t has_begun                   # a stream was opened
     uint32_t error_code                 # it ends for; 0: none

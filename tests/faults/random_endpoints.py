@@ -55,9 +55,10 @@ class Chaos:
 class Endpoint:
     """A port that is sometimes open, and whoever answers there."""
 
-    def __init__(self, chaos: Chaos, name: str):
+    def __init__(self, chaos: Chaos, name: str, answerer=None):
         self.chaos = chaos
         self.name = name
+        self._answerer = answerer or Answerer
         self.connections = 0
         self._open: set[socket.socket] = set()
         self._listener: socket.socket | None = None
@@ -109,7 +110,7 @@ class Endpoint:
         sock.settimeout(PATIENCE_S)
         self._open.add(sock)
         try:
-            Answerer(self.chaos, sock, rng).run()
+            self._answerer(self.chaos, sock, rng).run()
         except (OSError, EOFError):
             pass
         except WireError as error:
@@ -128,6 +129,7 @@ class Answerer:
         self.chaos, self.sock, self.rng = chaos, sock, rng
         self.reader = Reader("request")
         self.number = 0
+        self.is_spoilt = False          # by a client that broke what it sent: nothing is known of it
 
     def run(self) -> None:
         at_accept = self.rng.random()
@@ -146,6 +148,9 @@ class Answerer:
     def _one(self) -> bool:
         head = self._head()
         numbers = [value for key, value in head.fields if key.lower() == b"x-number"]
+        self.is_spoilt = b"spoilt" in b"".join(key + value for key, value in head.fields)
+        if self.is_spoilt:
+            numbers = [b"0"]
         if not head.target.startswith(b"/") or len(numbers) != 1:
             raise WireError(f"nobody sent this: {bytes(head.raw[:200])!r}")
         self.number = int(numbers[0])
@@ -189,7 +194,7 @@ class Answerer:
             self._feed()
         message = self.reader.messages.popleft()
         expected = message.get("x-size")
-        if message.body != body_of(self.number, int(expected or 0)):
+        if not self.is_spoilt and message.body != body_of(self.number, int(expected or 0)):
             raise WireError(f"body of request {self.number} is not its own: {message.body[:40]!r}, {len(message.body)} of {expected}")
 
     def _drip(self, data: bytes) -> None:

@@ -21,6 +21,8 @@ import time
 
 import meshcore
 from tests.faults.random_endpoints import PATIENCE_S, Chaos, Endpoint, body_of
+from tests.faults.random_stream_endpoints import StreamAnswerer
+from tests.faults.random_streams import StreamClient
 from tests.scenario.servers import reset
 from tests.scenario.wire import Reader, WireError
 
@@ -99,7 +101,7 @@ class Client:
     def _request(self, rng: random.Random, number: int, reader: Reader) -> bytes:
         method = rng.choice(("GET", "GET", "GET", "HEAD", "POST", "PUT", "DELETE"))
         reader.expect(method)
-        path = rng.choice(("/plain", "/plain", "/few", "/filtered", "/both", "/direct", "/slowless", "/nothing"))
+        path = rng.choice(("/plain", "/plain", "/few", "/filtered", "/both", "/direct", "/slowless", "/nothing", "/streams", "/narrows", "/mixed"))
         lines = [f"{method} {path}/{number} HTTP/{rng.choice(('1.1',) * 9 + ('1.0',))}", "Host: a.test", f"X-Number: {number}"]
         version_0 = lines[0].endswith("1.0")
         body = b""
@@ -176,7 +178,7 @@ class Client:
         number = self.chaos.number()
         reader.expect("GET")
         data = b"x" * rng.choice((0, 10, 100_000))
-        head = f"GET /{rng.choice(('plain', 'both'))}/ HTTP/1.1\r\nHost: a.test\r\nConnection: Upgrade\r\nUpgrade: echo\r\nX-Number: {number}\r\n\r\n"
+        head = f"GET /{rng.choice(('plain', 'both', 'streams'))}/ HTTP/1.1\r\nHost: a.test\r\nConnection: Upgrade\r\nUpgrade: echo\r\nX-Number: {number}\r\n\r\n"
         sock.sendall(head.encode() + data)
         if not data and not self._switched(sock, reader):
             return False
@@ -210,9 +212,11 @@ class Client:
 # --- the proxy and what happens to it ---------------------------------------------------------------------------------------
 
 def configuration(rng: random.Random, endpoints: list[Endpoint], ports: list[int]) -> dict:
-    """Everything short and small, so that every limit is met."""
-    def some(at_least: int) -> list[str]:
-        return [e.address for e in rng.sample(endpoints, rng.randint(at_least, len(endpoints)))]
+    """Everything short and small, so that every limit is met. The second half of the endpoints speaks HTTP/2."""
+    plain, streaming = endpoints[: len(endpoints) // 2], endpoints[len(endpoints) // 2 :]
+
+    def some(at_least: int, among: list[Endpoint] = plain) -> list[str]:
+        return [e.address for e in rng.sample(among, rng.randint(at_least, len(among)))]
 
     short = {"timeout": "300ms", "idle_timeout": "300ms", "tunnel_idle_timeout": "300ms"}
     retries = {"max_attempts": 3, "on": ["connect_failure", "reset", "502", "503", "504"]}
@@ -223,6 +227,10 @@ def configuration(rng: random.Random, endpoints: list[Endpoint], ports: list[int
         {"name": "both", "match": {"prefix": "/both"}, "split": [{"cluster": "wide", "weight": 1}, {"cluster": "narrow", "weight": 1}],
          "retries": retries, **short},
         {"name": "slowless", "match": {"prefix": "/slowless"}, "to": "wide", "total_timeout": "150ms", **{**short, "timeout": "100ms"}},
+        {"name": "streams", "match": {"prefix": "/streams"}, "to": "streams", "retries": retries, **short},
+        {"name": "narrows", "match": {"prefix": "/narrows"}, "to": "narrows", **short},
+        {"name": "mixed", "match": {"prefix": "/mixed"}, "split": [{"cluster": "streams", "weight": 1}, {"cluster": "wide", "weight": 1}],
+         "retries": retries, **short},
         {"name": "direct", "match": {"prefix": "/direct"}, "respond": {"status": 200, "body": "d" * 3000}},
     ]
     rng.shuffle(routes)
@@ -233,6 +241,10 @@ def configuration(rng: random.Random, endpoints: list[Endpoint], ports: list[int
         {"name": "narrow", "endpoints": some(1)[:2], "connect_timeout": "100ms", "queue_timeout": "200ms", "max_connections": 2, "max_queue": 8,
          "max_requests": 40, "pool": {"max_idle": 1, "max_requests_per_connection": rng.choice([0, 3])}},
     ]
+    clusters += [
+        {**clusters[0], "name": "streams", "protocol": "http2", "endpoints": some(1, streaming)},
+        {**clusters[1], "name": "narrows", "protocol": "http2", "endpoints": some(1, streaming)[:2]},
+    ]
     rng.shuffle(clusters)
     kept = ports[:1] + [port for port in ports[1:] if rng.random() < 0.7]
     return {
@@ -241,7 +253,8 @@ def configuration(rng: random.Random, endpoints: list[Endpoint], ports: list[int
         "routes": routes,
         "clusters": clusters,
         "limits": {"max_filters_waiting": 20, "body_min_rate": 100, "body_min_rate_grace": "300ms", "linger_size": "64KiB",
-                   "max_requests_per_connection": rng.choice([0, 5])},
+                   "max_requests_per_connection": rng.choice([0, 5]),
+                   "http2_max_streams": rng.choice([2, 100]), "http2_max_resets": rng.choice([3, 200]), "http2_stream_window": "16KiB"},
         "timeouts": {"head": "300ms", "keep_alive": "400ms", "linger": "100ms", "filter": "50ms"},
     }
 
@@ -258,7 +271,7 @@ def add_filters(chaos: Chaos, proxy: meshcore.Proxy) -> None:
         if way < 0.6:
             request.headers["x-seen"] = "1" * rng.choice((1, 3000))
         if way < 0.3:
-            request.cluster = rng.choice(("wide", "narrow"))
+            request.cluster = rng.choice(("wide", "narrow", "streams", "narrows"))
         if way > 0.95:
             request.method = rng.choice(("POST", "HEAD", "GET", "CONNECT", "PATCH"))
         if way > 0.99:
@@ -276,6 +289,8 @@ def add_filters(chaos: Chaos, proxy: meshcore.Proxy) -> None:
     proxy.on_request(route="filtered")(on_request)
     proxy.on_request(route="both")(on_request)
     proxy.on_response(route="both")(on_response)
+    proxy.on_request(route="mixed")(on_request)
+    proxy.on_response(route="mixed")(on_response)
 
 
 def reload_often(chaos: Chaos, proxy: meshcore.Proxy, endpoints: list[Endpoint], ports: list[int]) -> None:
@@ -326,12 +341,13 @@ def left_over(proxy: meshcore.Proxy) -> dict:
     return {name: value for name, value in found.items() if value}
 
 
-def run(seconds: float, seed: int, clients: int = 16) -> Chaos:
-    """One run. `troubles` of what it returns is empty when every claim held."""
+def run(seconds: float, seed: int, clients: int = 16, *, stops_at_once: bool = False) -> Chaos:
+    """One run. `troubles` of what it returns is empty when every claim held. `stops_at_once`: no drain, in the middle of it all."""
     logging.getLogger("meshcore.filters").setLevel(logging.CRITICAL)
     chaos = Chaos(seed)
     rng = chaos.rng("main")
     endpoints = [Endpoint(chaos, f"endpoint {i}") for i in range(N_ENDPOINTS)]
+    endpoints += [Endpoint(chaos, f"h2 endpoint {i}", StreamAnswerer) for i in range(N_ENDPOINTS)]
     ports = []
     for _ in range(4):
         with socket.socket() as probe:
@@ -341,24 +357,30 @@ def run(seconds: float, seed: int, clients: int = 16) -> Chaos:
     add_filters(chaos, proxy)
     proxy.start()
     actors = [threading.Thread(target=Client(chaos, i, lambda: proxy.addresses).run, daemon=True) for i in range(clients)]
+    actors += [threading.Thread(target=StreamClient(chaos, i, lambda: proxy.addresses).run, daemon=True) for i in range(clients)]
     actors.append(threading.Thread(target=reload_often, args=(chaos, proxy, endpoints, ports), daemon=True))
     actors.append(threading.Thread(target=tap_often, args=(chaos, proxy), daemon=True))
     for actor in actors:
         actor.start()
     time.sleep(seconds)
     chaos.stop.set()
+    if stops_at_once:
+        proxy.stop()
+        chaos.troubles, ignored = list(chaos.troubles), chaos.troubles
+        chaos.trouble = lambda what: ignored.append(what)             # what a stop cuts is nobody's fault
     for actor in actors:
         actor.join(2 * PATIENCE_S)
         if actor.is_alive():
-            chaos.trouble(f"{actor.name} never came to an end")
-    if not proxy.drain(10):
+            chaos.troubles.append(f"{actor.name} never came to an end")
+    if not stops_at_once and not proxy.drain(10):
         chaos.trouble(f"not drained: {left_over(proxy)}")
     deadline = time.monotonic() + 5
-    while left_over(proxy) and time.monotonic() < deadline:
+    while not stops_at_once and left_over(proxy) and time.monotonic() < deadline:
         time.sleep(0.02)
-    if left_over(proxy):
+    if not stops_at_once and left_over(proxy):
         chaos.trouble(f"left over: {left_over(proxy)}")
-    proxy.stop()
+    if not stops_at_once:
+        proxy.stop()
     for endpoint in endpoints:
         endpoint.close()
         endpoint.hang_up()
@@ -370,10 +392,11 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1 << 32))
     parser.add_argument("--clients", type=int, default=16)
+    parser.add_argument("--stop", action="store_true", help="stop at once, without a drain")
     options = parser.parse_args()
     faulthandler.enable()
     print(f"seed {options.seed}", flush=True)
-    chaos = run(options.seconds, options.seed, options.clients)
+    chaos = run(options.seconds, options.seed, options.clients, stops_at_once=options.stop)
     for what, count in sorted(chaos.seen.items()):
         print(f"{count:8} {what}")
     for trouble in chaos.troubles:

@@ -1,0 +1,76 @@
+# The door to what HTTP/2 and gRPC say with fields: shows blocks as text, text as fields, and the words of a call to tests
+# as plain Python values. Traffic never passes the functions here.
+
+from libc.stdint cimport uint8_t, uint32_t
+
+from meshcore.engine.buffer cimport BufferPool, buffer_pool_free
+from meshcore.engine.grpc cimport grpc_is_request, grpc_status_of_head, grpc_status_of_trailers, grpc_timeout_ns
+from meshcore.engine.http2_fields cimport (
+    http2_fields_of_request, http2_fields_of_response, http2_fields_of_trailers,
+)
+from meshcore.engine.http2_head cimport (
+    BLOCK_REQUEST, BLOCK_RESPONSE, BLOCK_TRAILERS, HeadBlock, block_begin, block_end, block_field, block_free,
+)
+from meshcore.engine.nghttp2 cimport nghttp2_nv
+
+cdef dict BLOCK_KINDS = {"request": BLOCK_REQUEST, "response": BLOCK_RESPONSE, "trailers": BLOCK_TRAILERS}
+
+
+def http2_block_text(str kind, list fields, bint ends=False, bint has_body_text=False, uint32_t limit_bytes=32768):
+    """("done" | a reason, the text or b"", bytes its buffers still held when it was given back)."""
+    cdef BufferPool pool
+    cdef HeadBlock block
+    cdef Rng rng
+    cdef uint8_t reason
+    cdef bytes name
+    cdef bytes value
+    memset(&pool, 0, sizeof(pool))
+    pool.limit_bytes = 1 << 24
+    rng_seed(&rng, 1)
+    block_begin(&block, BLOCK_KINDS[kind], limit_bytes)
+    for name, value in fields:
+        block_field(&pool, &block, PyBytes_AS_STRING(name), <uint32_t>len(name), PyBytes_AS_STRING(value),
+                    <uint32_t>len(value), &rng)
+    reason = block_end(&pool, &block, ends, has_body_text, &rng)
+    text = b"" if reason or block.text == NULL else block.text.data[block.text.start:block.text.end]
+    block_free(&pool, &block)
+    left = pool.in_use_bytes
+    buffer_pool_free(&pool)
+    return (reason_name[reason].decode() if reason else "done"), text, left
+
+
+def http2_text_fields(str kind, bytes text, bint secure=False):
+    """Fields of a head or of trailer lines: [(name, value, may be indexed)], or None: too many."""
+    cdef nghttp2_nv fields[256]
+    cdef uint32_t n
+    cdef uint32_t i
+    cdef uint32_t size = <uint32_t>len(text)
+    cdef char* copy = <char*>malloc(size + 1)         # names are put into lower case where they lie
+    if copy == NULL:
+        raise MemoryError
+    memcpy(copy, PyBytes_AS_STRING(text), size)
+    if kind == "request":
+        n = http2_fields_of_request(copy, size, secure, fields)
+    elif kind == "response":
+        n = http2_fields_of_response(copy, size, fields)
+    else:
+        n = http2_fields_of_trailers(copy, size, fields)
+    found = [((<char*>fields[i].name)[:fields[i].namelen], (<char*>fields[i].value)[:fields[i].valuelen],
+              fields[i].flags == 0) for i in range(n)]
+    free(copy)
+    return found if n else None
+
+
+def grpc_words(bytes head, bint is_response=False):
+    """What a head says of a call: {"is_call", "timeout_ns"} or {"status"}; 255: none. None: no valid head."""
+    cdef _HeadReading reading = _HeadReading()
+    reading.read([head], is_response, None, 0, 0)
+    if reading.code != HEAD_DONE:
+        return None
+    if is_response:
+        return {"status": grpc_status_of_head(&reading.head)}
+    return {"is_call": bool(grpc_is_request(&reading.head)), "timeout_ns": grpc_timeout_ns(&reading.head)}
+
+
+def grpc_trailers_status(bytes text):
+    return grpc_status_of_trailers(PyBytes_AS_STRING(text), <uint32_t>len(text))
