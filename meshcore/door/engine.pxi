@@ -244,6 +244,21 @@ cdef class Engine:
         with self.lock:
             return dict(self.slots[kind].by_key)
 
+    def set_unhealthy(self, str cluster, str address, bint unhealthy) -> None:
+        """What health checks found of an endpoint. One that no live snapshot names is none of ours any more."""
+        cdef uint32_t slot
+        cdef uint32_t i
+        with self.lock:
+            # A plan lists an address once, so that it is always the first of its name.
+            found = self.slots["endpoints"].by_key.get((cluster, address, 0))
+            if found is None:
+                return
+            slot = found
+            for i in range(self.n_workers):
+                # Safety: one byte, which workers only read; under the lock the slot keeps its state.
+                if self.workers[i].endpoints[slot] != NULL:
+                    self.workers[i].endpoints[slot].unhealthy = unhealthy
+
     cdef _reap(self):
         # A snapshot no worker holds any more gives back its memory and its slots. The current one is the last.
         cdef SnapshotHandle handle
