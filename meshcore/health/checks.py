@@ -127,8 +127,11 @@ class HealthChecks:
             await asyncio.sleep(due - loop.time())
             async with slots:
                 result, words = await _result(target)
-            if checked.target is target:
-                self._note(checked, result, words)
+            try:
+                if checked.target is target:
+                    self._note(checked, result, words)
+            except Exception:  # a watch that ended would leave its endpoint as it is for ever
+                _log.exception("the check of endpoint %s could not be noted", target.address)
             due = max(loop.time(), due + target.interval_s * random.uniform(1 - JITTER, 1 + JITTER))
 
     def _note(self, checked: _Checked, result: str, words: str) -> None:
