@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -76,10 +75,12 @@ def _of_cluster(cluster: Cluster, row: dict[str, Any]) -> Iterator[Target]:
 
 
 def require_grpc(config: Config) -> None:
-    """Refuse a configuration whose gRPC checks nobody could make. Imports nothing."""
+    """Refuse a configuration whose gRPC checks nobody could make, before anything of it is applied."""
     for cluster in config.clusters:
-        check = cluster.health_check
-        if check is not None and check.type == "grpc" and importlib.util.find_spec("grpc") is None:
-            raise ConfigError(
-                f"cluster '{cluster.name}': its grpc health check needs the package grpcio: pip install 'meshcore[mesh]'"
-            )
+        if cluster.health_check is not None and cluster.health_check.type == "grpc":
+            try:
+                import grpc  # noqa: F401
+            except ImportError as error:
+                raise ConfigError(
+                    f"cluster '{cluster.name}': its grpc health check needs grpcio ({error}): pip install 'meshcore[mesh]'"
+                ) from None

@@ -1,8 +1,9 @@
 """The section `health_check`: what it accepts, what it becomes, how mistakes in it are told."""
 
+import sys
+
 import pytest
 
-import meshcore.health.targets as targets_module
 from meshcore import ConfigError, Proxy
 from meshcore.config import Config, compile_plan, diff
 from meshcore.health import targets_of
@@ -94,6 +95,6 @@ def test_a_change_of_a_check_is_shown():
 
 
 def test_a_grpc_check_without_grpcio_names_the_extra(monkeypatch):
-    monkeypatch.setattr(targets_module.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setitem(sys.modules, "grpc", None)
     with pytest.raises(ConfigError, match=r"meshcore\[mesh\]"):
         Proxy(config({"type": "grpc"})).start()
