@@ -34,6 +34,7 @@ class SnapshotHandle:
     listeners: list[tuple[str, str, int]]
     routes: list[tuple[str, int]]
     clusters: list[tuple[str, int, list[tuple[str, int, int]]]]
+    endpoint_slots: dict[tuple[str, str], int]
     version: int
 
 class TapHub:

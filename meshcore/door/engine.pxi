@@ -246,17 +246,18 @@ cdef class Engine:
 
     def set_unhealthy(self, str cluster, str address, bint unhealthy) -> None:
         """What health checks found of an endpoint. One that no live snapshot names is none of ours any more."""
+        cdef SnapshotHandle handle
         cdef uint32_t slot
         cdef uint32_t i
         with self.lock:
-            # A plan lists an address once, so that it is always the first of its name.
-            found = self.slots["endpoints"].by_key.get((cluster, address, 0))
-            if found is None:
-                return
-            slot = found
-            for i in range(self.n_workers):
-                # Safety: one byte, which workers only read; under the lock the slot keeps its state.
-                if self.workers[i].endpoints[slot] != NULL:
+            # Older snapshots too: exchanges that began with one still pick.
+            for handle in self.handles:
+                found = handle.endpoint_slots.get((cluster, address))
+                if found is None:
+                    continue
+                slot = found
+                for i in range(self.n_workers):
+                    # Safety: one byte, which workers only read; under the lock a live snapshot's slots have their states.
                     self.workers[i].endpoints[slot].unhealthy = unhealthy
 
     cdef _reap(self):

@@ -27,11 +27,12 @@ _log = logging.getLogger("meshcore.health")
 class _Checked:
     """One endpoint under watch."""
 
-    __slots__ = ("counts", "error", "target", "task", "verdict")
+    __slots__ = ("counts", "error", "is_told_healthy", "target", "task", "verdict")
 
     def __init__(self, target: Target) -> None:
         self.target = target
         self.verdict = Verdict()
+        self.is_told_healthy = True  # what the engine knows: statistics never run ahead of it
         self.counts = dict.fromkeys(RESULTS, 0)
         self.error = ""
         self.task: asyncio.Task[None] | None = None
@@ -77,7 +78,7 @@ class HealthChecks:
         if checked is None:
             return {}
         counts = {f"checks_{result}": count for result, count in checked.counts.items()}
-        return {"checked": True, "healthy": checked.verdict.healthy, "check_error": checked.error, **counts}
+        return {"checked": True, "healthy": checked.is_told_healthy, "check_error": checked.error, **counts}
 
     # --- on the thread ---
 
@@ -111,6 +112,7 @@ class HealthChecks:
                 checked = self._checked[key] = _Checked(target)
             # Always: the state behind a name may be another one now.
             self._set_unhealthy(*key, not checked.verdict.healthy)
+            checked.is_told_healthy = checked.verdict.healthy
             if checked.task is None or checked.target != target:
                 if checked.task is not None:
                     checked.task.cancel()
@@ -141,6 +143,7 @@ class HealthChecks:
         if result == UNASKED or not checked.verdict.count(result == PASSED, rise=check.rise, fall=check.fall):
             return
         self._set_unhealthy(target.cluster, target.address, result != PASSED)
+        checked.is_told_healthy = result == PASSED
         label = f"endpoint {target.address} of cluster {target.cluster}"
         if result == PASSED:
             _log.warning("%s is healthy again: %d checks in a row passed", label, check.rise)

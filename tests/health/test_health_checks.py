@@ -1,5 +1,6 @@
 """A proxy that asks its endpoints: who fails leaves, who is well again returns, and nothing is left behind."""
 
+import subprocess
 import threading
 
 import pytest
@@ -211,3 +212,17 @@ def test_metrics_show_the_checked_and_only_them(two, proxy, only_meshcore):
     assert f"mesh_endpoint_healthy{{{label}}} 0" in page
     assert f'mesh_endpoint_health_checks_total{{{label},result="bad_answer"}}' in page
     assert "mesh_endpoint_healthy{" not in render(proxy(to=two[0].address).stats())
+
+
+def test_the_verdict_holds_under_tls_too(two, proxy, raw_client, tmp_path, only_meshcore):
+    """Under another trust an endpoint has another state: what checks found must reach that one, and stay through a reload."""
+    files = [str(tmp_path / name) for name in ("cert.pem", "key.pem")]
+    subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-subj", "/CN=a.test",
+                    "-addext", "subjectAltName=DNS:a.test", "-out", files[0], "-keyout", files[1]], check=True, capture_output=True)
+    two[0].status = two[1].status = 500
+    words = checking(two, {**FAST, "port": two[0].server.port}, breaker={"panic_percent": 0})
+    running = proxy(**words)
+    eventually(lambda: not endpoint(running, 0).healthy and not endpoint(running, 1).healthy)
+    words["cluster"]["tls"] = {"ca": files[0], "sni": "a.test"}
+    running.reload(proxies.config(**words))
+    assert raw_client(running).get("/").reason == "all_ejected"
