@@ -233,6 +233,17 @@ def _endpoints(page: _Page, stats: Stats) -> None:
     )
     page.counter("mesh_endpoint_ejections_total", "Times the breaker opened.", _column(rows, "ejections"))
     page.gauge("mesh_endpoint_ejected", "1 while the breaker keeps the endpoint out.", _column(rows, "ejected"))
+    checked = [(labels, row) for labels, row in rows if row.checked]
+    page.gauge("mesh_endpoint_healthy", "0 while its health checks keep it out.", _column(checked, "healthy"))
+    page.counter(
+        "mesh_endpoint_health_checks_total",
+        "Health checks by what came of them; unasked: this machine could not make it.",
+        (
+            ({**labels, "result": result}, getattr(row, f"checks_{result}"))
+            for labels, row in checked
+            for result in ("passed", "unreachable", "timeout", "bad_answer", "unasked")
+        ),
+    )
     page.gauge(
         "mesh_endpoint_ewma_seconds",
         "Peak EWMA latency the balancer sees.",

@@ -24,6 +24,7 @@ from meshcore.config import Config, Diff, Duration, compile_plan, diff, read
 from meshcore.config.plan import INTERCEPTION
 from meshcore.errors import ConfigError, EngineError
 from meshcore.filters import Registry, RequestFilter, ResponseFilter
+from meshcore.health import HealthChecks, require_grpc, targets_of
 from meshcore.sockets import open_listener
 from meshcore.stats import Stats, snapshot
 from meshcore.tap_sessions import open_session
@@ -50,6 +51,7 @@ class Proxy:
         self._engine: Engine | None = None
         self._filter_loop: FilterLoop | None = None
         self._hub: TapHub | None = None
+        self._health: HealthChecks | None = None
         self._bound: dict[tuple[str, str], tuple[str, int]] = {}
         self._lock = threading.RLock()
         self._started_ns = 0
@@ -68,6 +70,7 @@ class Proxy:
             self._engine = engine
             self._filter_loop = FilterLoop(engine)
             self._hub = TapHub(engine)
+            self._health = HealthChecks(engine.set_unhealthy)
             self._started_ns = time.monotonic_ns()
             try:
                 self._apply(self._config, plan)
@@ -101,7 +104,9 @@ class Proxy:
         with self._lock:
             if self._engine is not None and self._engine.running:
                 assert self._filter_loop is not None
-                # First: it reads heads that lie in the workers' buffers.
+                if self._health is not None:
+                    self._health.stop()
+                # Before the workers: it reads heads that lie in their buffers.
                 self._filter_loop.stop()
                 self._engine.stop()
             self._certificates.forget()
@@ -170,7 +175,8 @@ class Proxy:
             return msgspec.structs.replace(changes, certificates_changed=certificates)
 
     def _apply(self, config: Config, plan: dict[str, Any]) -> tuple[str, ...]:
-        assert self._engine is not None and self._filter_loop is not None
+        assert self._engine is not None and self._filter_loop is not None and self._health is not None
+        require_grpc(config)
         contexts = self._certificates.prepare(config)
         for kind in ("listener", "cluster"):
             for row in plan[f"{kind}s"]:
@@ -199,7 +205,9 @@ class Proxy:
                     os.close(fd)
             raise
         self._bound = bound
-        return self._certificates.commit(contexts)
+        changed = self._certificates.commit(contexts)
+        self._health.apply(targets_of(config, plan))
+        return changed
 
     def set_certificate(
         self, name: str, cert: bytes | None, key: bytes | bytearray | None, *, cluster: bool = False
@@ -283,7 +291,12 @@ class Proxy:
         """Everything counted so far, as frozen values."""
         if self._engine is None:
             return Stats()
-        return snapshot(self._engine.stats(), started_ns=self._started_ns)
+        raw = self._engine.stats()
+        if self._health is not None:
+            for cluster in raw["clusters"]:
+                for endpoint in cluster["endpoints"]:
+                    endpoint.update(self._health.row(cluster["name"], endpoint["address"]))
+        return snapshot(raw, started_ns=self._started_ns)
 
     def tap(self, filter: TapFilter | None = None, /, **conditions: Any) -> TapSession:
         """Watch single exchanges from now on: an iterator of TapEvent, to be closed. Conditions: see `tap_filter`."""

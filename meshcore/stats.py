@@ -187,7 +187,11 @@ class RouteStats(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class EndpointStats(msgspec.Struct, frozen=True, kw_only=True):
-    """active: exchanges now. idle: pooled connections. ejected: kept out by its breaker."""
+    """active: exchanges now. idle: pooled connections. ejected: kept out by its breaker.
+
+    healthy: not kept out by health checks, of which it has none unless `checked`. check_error: why the last one failed.
+    checks_unasked: checks that could not be made, and say nothing of the endpoint.
+    """
 
     cluster: str
     address: str
@@ -203,6 +207,14 @@ class EndpointStats(msgspec.Struct, frozen=True, kw_only=True):
     retries: int = 0
     ejections: int = 0
     ejected: bool = False
+    checked: bool = False
+    healthy: bool = True
+    check_error: str = ""
+    checks_passed: int = 0
+    checks_unreachable: int = 0
+    checks_timeout: int = 0
+    checks_bad_answer: int = 0
+    checks_unasked: int = 0
     ewma_ms: float = 0.0
     bytes_in: int = 0
     bytes_out: int = 0
@@ -374,8 +386,8 @@ def snapshot(raw: dict[str, Any], *, started_ns: int | None = None, taken_ns: in
 
 # What is true now, not counted: a difference of two of them means nothing.
 _GAUGES = frozenset(
-    "index name cluster address weight destinations active idle open_connections ejected ewma_ms in_flight queue_len"
-    " connections upstream_connections tls_handshaking filters_waiting buffers_bytes memory_bytes seconds endpoints".split()
+    "index name cluster address weight destinations active idle open_connections ejected checked healthy check_error ewma_ms"
+    " in_flight queue_len connections upstream_connections tls_handshaking filters_waiting buffers_bytes memory_bytes seconds endpoints".split()
 )
 
 

@@ -101,6 +101,16 @@ def _certificates(config: Config) -> str:
     return f"{len(paths_of(config))} files"
 
 
+def _grpc_checks(config: Config) -> str:
+    from meshcore.health import require_grpc
+
+    try:
+        require_grpc(config)
+    except ConfigError as error:
+        raise Failure(str(error), "pip install 'meshcore[mesh]'") from None
+    return ""
+
+
 def _dotted(label: str, verdict_width: int) -> str:
     return label + "." * max(3, LINE_WIDTH - verdict_width - len(label))
 
@@ -116,6 +126,8 @@ def all_checks(config: Config | None) -> Iterator[tuple[str, Callable[[], str]]]
     yield "system: open files", lambda: _open_files(config)
     if paths_of(config):
         yield "tls: certificates, keys and bundles are usable", lambda: _certificates(config)
+    if any(one.health_check is not None and one.health_check.type == "grpc" for one in config.clusters):
+        yield "health: grpc checks can be made", lambda: _grpc_checks(config)
     for listener in config.listeners:
         yield (
             f"listener {listener.name}: {listener.address} can be bound",

@@ -71,7 +71,7 @@ def _style(header: str, cell: str) -> str:
     if header == "SUCCESS":
         # Two nines and a half: below it a user meets a failure a minute at a few requests a second.
         return "green" if float(cell.rstrip("%")) >= 99.5 else "yellow" if float(cell.rstrip("%")) >= 95 else "bold red"
-    return "bold red" if header == "EJECTED" and cell == "yes" else ""
+    return "bold red" if (header, cell) in (("EJECTED", "yes"), ("HEALTHY", "no")) else ""
 
 
 def verdict(text: str, *, good: bool) -> str:

@@ -27,7 +27,7 @@ Latencies are those of the whole window; '-' means that nothing happened in it.
 
 HEADERS = ("NAME", "SUCCESS", "RPS", "LATENCY_P50", "LATENCY_P95", "LATENCY_P99")
 WIDE_HEADERS = ("LATENCY_P999", "LATENCY_MAX", "REQUESTS")
-ENDPOINT_HEADERS = ("ACTIVE", "CONNS", "RETRIES", "EJECTED")
+ENDPOINT_HEADERS = ("ACTIVE", "CONNS", "RETRIES", "EJECTED", "HEALTHY")
 
 
 class Window(click.ParamType):  # type: ignore[type-arg,unused-ignore]  # generic since click 8.4 only
@@ -165,5 +165,6 @@ def _cells(row: dict[str, Any], what: str, wide: bool) -> list[str]:
                 count(row["open_connections"]),
                 count(row["retries"]),
                 "yes" if row["ejected"] else "no",
+                ("yes" if row["healthy"] else "no") if row["checked"] else "-",
             ]
     return cells

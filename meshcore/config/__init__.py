@@ -9,6 +9,7 @@ from .bounds import Limits, Timeouts
 from .clusters import Breaker, Cluster, Endpoint, Pool, RetryBudget
 from .diff import Diff, diff
 from .effective import Leaf, effective, render
+from .health_checks import HealthCheck
 from .listeners import Listener
 from .loader import check, from_dict, load, loads, origin_of, read
 from .plan import compile_plan
@@ -31,6 +32,7 @@ __all__ = [
     "Endpoint",
     "Forwarding",
     "HeaderEdits",
+    "HealthCheck",
     "Leaf",
     "Limits",
     "Listener",

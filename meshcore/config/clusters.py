@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Annotated, ClassVar
 
 from .addresses import AddressKind
+from .health_checks import HealthCheck
 from .section import Section, SectionKind
 from .tls import ClusterTls
 from .units import Duration, DurationKind, DurationLike
@@ -101,7 +102,7 @@ class Breaker(Section, frozen=True, kw_only=True):
         int,
         Key(
             IntKind(0, 100),
-            "With a smaller share of endpoints admitted, ejections are ignored. 0 = never.",
+            "With a smaller share of endpoints admitted, ejections and health checks are ignored. 0 = never.",
             "50: when half of them fail it is not them, and the rest could not carry the load.",
         ),
     ] = 50
@@ -246,8 +247,18 @@ class Cluster(Section, frozen=True, kw_only=True):
     ] = None
     breaker: Annotated[Breaker, Key(SectionKind(Breaker), "Ejection of failing endpoints.")] = Breaker()
     retry_budget: Annotated[RetryBudget, Key(SectionKind(RetryBudget), "Bound on retries.")] = RetryBudget()
+    health_check: Annotated[
+        HealthCheck | None,
+        Key(
+            SectionKind(HealthCheck),
+            "Ask endpoints whether they are well, traffic or not.",
+            "Off: what traffic tells costs nothing; see breaker.",
+        ),
+    ] = None
 
     def rules(self) -> Iterator[Bad]:
+        if self.health_check is not None:
+            yield from self._health_check_rules(self.health_check)
         if self.type == "original_destination":
             if self.endpoints:
                 hint = "leave them out, or leave out type: original_destination"
@@ -268,3 +279,15 @@ class Cluster(Section, frozen=True, kw_only=True):
                     f"endpoint '{address}' is listed twice", "use weight for a larger share", path=("endpoints", index)
                 )
             seen.add(address)
+
+    def _health_check_rules(self, check: HealthCheck) -> Iterator[Bad]:
+        if self.type == "original_destination":
+            yield Bad("there is nobody to ask before a client comes", "leave it out", path=("health_check",))
+        if check.port and any(endpoint.address.startswith("unix:") for endpoint in self.endpoints):  # type: ignore[union-attr]
+            yield Bad("a unix: endpoint has no port", "leave port out", path=("health_check", "port"))
+        if self.tls is not None and check.type != "tcp" and not check.port:
+            hint = "set type: tcp, or a port that is served without TLS"
+            yield Bad(f"a {check.type} check does not speak TLS", hint, path=("health_check", "type"))
+        if check.type == "grpc" and self.proxy_protocol != "off" and not check.port:
+            hint = "set type: tcp, or a port where none is expected"
+            yield Bad("a grpc check cannot begin with a PROXY header", hint, path=("health_check", "type"))

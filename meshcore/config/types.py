@@ -15,6 +15,7 @@ from ..errors import ConfigError
 from .addresses import AddressKind
 from .bounds import Limits, Timeouts
 from .clusters import Breaker, Cluster, Endpoint, Pool, RetryBudget
+from .health_checks import HealthCheck
 from .listeners import Listener
 from .routes import HeaderEdits, Match, Respond, Retries, Rewrite, Route, Split
 from .section import HOMES, Section, SectionKind, specs
@@ -142,14 +143,15 @@ def _named(items: Iterable[Any], noun: str) -> tuple[Any, ...]:
 
 SECTIONS: tuple[type[Section], ...] = (
     Config, Listener, Route, Match, Split, Respond, Rewrite, HeaderEdits, Retries, Cluster, Endpoint, Pool, Breaker,
-    RetryBudget, Certificate, ListenerTls, ClusterTls, Limits, Timeouts, Forwarding, Admin,
+    RetryBudget, HealthCheck, Certificate, ListenerTls, ClusterTls, Limits, Timeouts, Forwarding, Admin,
 )  # fmt: skip
 
 _PLACES: dict[type[Section], str] = {
     Config: "the top level", Listener: "a listener", Route: "a route", Match: "match of a route",
     Respond: "respond of a route", Rewrite: "rewrite of a route", Retries: "retries of a route",
     Cluster: "a cluster", Pool: "pool of a cluster", Breaker: "breaker of a cluster",
-    RetryBudget: "retry_budget of a cluster", Limits: "limits", Timeouts: "timeouts", Forwarding: "forwarding",
+    RetryBudget: "retry_budget of a cluster", HealthCheck: "health_check of a cluster",
+    Limits: "limits", Timeouts: "timeouts", Forwarding: "forwarding",
     ListenerTls: "tls of a listener", ClusterTls: "tls of a cluster", Certificate: "certificates of a listener's tls",
     HeaderEdits: "request_headers or response_headers of a route",
 }  # fmt: skip

@@ -244,6 +244,22 @@ cdef class Engine:
         with self.lock:
             return dict(self.slots[kind].by_key)
 
+    def set_unhealthy(self, str cluster, str address, bint unhealthy) -> None:
+        """What health checks found of an endpoint. One that no live snapshot names is none of ours any more."""
+        cdef SnapshotHandle handle
+        cdef uint32_t slot
+        cdef uint32_t i
+        with self.lock:
+            # Older snapshots too: exchanges that began with one still pick.
+            for handle in self.handles:
+                found = handle.endpoint_slots.get((cluster, address))
+                if found is None:
+                    continue
+                slot = found
+                for i in range(self.n_workers):
+                    # Safety: one byte, which workers only read; under the lock a live snapshot's slots have their states.
+                    self.workers[i].endpoints[slot].unhealthy = unhealthy
+
     cdef _reap(self):
         # A snapshot no worker holds any more gives back its memory and its slots. The current one is the last.
         cdef SnapshotHandle handle

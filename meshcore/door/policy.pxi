@@ -307,6 +307,9 @@ cdef class BalancerDoor:
     def fail(self, uint32_t i, uint64_t now_ns) -> bool:
         return breaker_on_failure(&self.endpoint(i).breaker, &self.cluster.breaker, now_ns, &self.rng) != 0
 
+    def set_unhealthy(self, uint32_t i, bint unhealthy) -> None:
+        self.endpoint(i).unhealthy = unhealthy
+
     def admits(self, uint32_t i, uint64_t now_ns) -> bool:
         return breaker_admits(&self.endpoint(i).breaker, now_ns) != 0
 

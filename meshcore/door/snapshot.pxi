@@ -74,6 +74,7 @@ cdef class SnapshotHandle:
     cdef public list listeners          # (name, address, slot)
     cdef public list routes             # (name, slot)
     cdef public list clusters           # (name, slot, [(address, weight, slot)])
+    cdef public dict endpoint_slots     # (cluster, address) -> slot of the first so named
     cdef list contexts                  # of TLS, held as long as the snapshot points at them
     cdef public uint64_t version
 
@@ -85,6 +86,7 @@ cdef class SnapshotHandle:
         self.listeners = []
         self.routes = []
         self.clusters = []
+        self.endpoint_slots = {}
         self.contexts = []
 
     def __dealloc__(self):
@@ -162,6 +164,7 @@ cdef int _fill_cluster(Arena* arena, ClusterConf* out, dict plan, SnapshotHandle
         # a connection that was good for the old one must carry nothing for the new.
         nth = seen[row["address"]] = seen.get(row["address"], -1) + 1
         endpoint.slot = _hold(handle, slots, "endpoints", (plan["name"], row["address"], nth, trust))
+        handle.endpoint_slots.setdefault((plan["name"], row["address"]), endpoint.slot)
         endpoint.weight = row["weight"]
         _fill_address(arena, &endpoint.address, row["family"], row["sockaddr"], row["address"])
         total += endpoint.weight

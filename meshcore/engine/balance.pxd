@@ -1,14 +1,15 @@
 # Which endpoint of a cluster gets the next request. Reads states and breakers; sends nothing, counts nothing.
 #
-# All four balancers honour weights and skip what its breaker keeps out:
+# All four balancers honour weights and skip what its breaker or its health checks keep out:
 #   round robin     equal weights: a cursor, O(1). Unequal: smooth weighted round robin (as in nginx), exact over every
 #                   sum-of-weights picks, O(n): a cluster of thousands of unequal endpoints should use another.
 #   random          weighted draw, O(log n)
 #   least request   power of two distinct choices (Mitzenmacher 2001), cost (active + 1) / weight
 #   peak EWMA       the same, cost ewma * (active + 1) / weight
 # A draw that hits an unusable endpoint is repeated a few times, then one linear scan decides.
-# Panic: when fewer than panic_percent of the endpoints are admitted, ejection is ignored: sending everything to the
-# few left would take them down too.
+# Panic: when fewer than panic_percent of the endpoints are admitted, ejection and health are ignored: sending all
+# to the few left would take them down too, and checks that fail everywhere speak of the checks, not of endpoints.
+# The verdict of health checks is one byte that another thread writes: a pick sees the old one or the new.
 
 from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
 from meshcore.engine.rng cimport Rng, rng_below
@@ -251,11 +252,16 @@ cdef inline EndpointState* balance_state(const Pick* pick, int32_t i) noexcept n
 cdef inline bint balance_is_usable(Pick* pick, uint32_t i) noexcept nogil:
     if i < 64 and (pick.excluded_bits >> i) & 1:
         return False
-    return breaker_admits(&balance_state(pick, <int32_t>i).breaker, pick.now_ns) or balance_in_panic(pick)
+    return balance_admits(pick, i) or balance_in_panic(pick)
+
+
+cdef inline bint balance_admits(const Pick* pick, uint32_t i) noexcept nogil:
+    cdef const EndpointState* endpoint = balance_state(pick, <int32_t>i)
+    return endpoint.unhealthy == 0 and breaker_admits(&endpoint.breaker, pick.now_ns)
 
 
 cdef inline bint balance_in_panic(Pick* pick) noexcept nogil:
-    """Asked only after meeting an ejected endpoint; counts once per pick, in a large cluster once per 10 ms."""
+    """Asked only after meeting one that is kept out; counts once per pick, in a large cluster once per 10 ms."""
     if pick.panic != BALANCE_PANIC_UNKNOWN:
         return pick.panic
     if pick.cluster.n_endpoints <= BALANCE_EXACT_PANIC:
@@ -275,5 +281,5 @@ cdef inline bint balance_count_panic(Pick* pick) noexcept nogil:
     for i in range(pick.cluster.n_endpoints):
         if pick.cluster.endpoints[i].weight:
             candidates += 1
-            admitted += breaker_admits(&balance_state(pick, <int32_t>i).breaker, pick.now_ns)
+            admitted += balance_admits(pick, i)
     return admitted * 100 < candidates * pick.cluster.breaker.panic_percent

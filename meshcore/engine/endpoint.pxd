@@ -24,6 +24,7 @@ cdef struct EndpointState:
     uint32_t open_connections
     uint32_t idle_head                  # pool's list of idle connections: connection index or ENDPOINT_NO_CONNECTION
     uint32_t n_idle
+    uint8_t unhealthy                   # its health checks fail; Python writes it, whenever they have a verdict
     void* sessions                      # HTTP/2 sessions with it: Session*
     uint32_t http2_max_streams          # it last allowed on one; 0: not known yet
     int64_t wrr_current                 # smooth weighted round robin's credit

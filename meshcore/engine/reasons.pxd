@@ -48,7 +48,7 @@ cdef extern from * nogil:
       X(NO_ORIGINAL_DESTINATION,    503, 2, "nobody knows where the connection was going") \\
       X(TOO_MANY_DESTINATIONS,      503, 2, "too many original destinations at a time") \\
       X(NO_ENDPOINT,                503, 3, "the cluster has no endpoint") \\
-      X(ALL_EJECTED,                504, 3, "every endpoint of the cluster is ejected") \\
+      X(ALL_EJECTED,                504, 3, "every endpoint of the cluster is ejected or unhealthy") \\
       X(QUEUE_FULL,                 503, 3, "the cluster's queue is full") \\
       X(QUEUE_TIMEOUT,              503, 3, "no upstream connection became free in time") \\
       X(UPSTREAM_CONNECT_FAILED,    502, 3, "the endpoint refused the connection") \\

@@ -47,7 +47,7 @@ cdef struct BreakerConf:
     uint64_t backoff_ns                 # first ejection
     uint64_t max_backoff_ns
     uint32_t jitter_ppm                 # 500_000 = up to +50 %
-    uint32_t panic_percent              # fewer than this share of endpoints admitted -> ejection is ignored
+    uint32_t panic_percent              # fewer than this share of endpoints admitted -> ejection and health are ignored
 
 
 cdef struct BudgetConf:

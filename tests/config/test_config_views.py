@@ -125,6 +125,7 @@ def test_a_wrong_environment_is_told():
 
 def test_the_effective_view_shows_every_key_and_loads_again():
     secured = TEXT.replace('":8080"}', '":8080", tls: {certificates: [{cert: c.pem, key: k.pem}]}}') + "  tls: {sni: a.test}\n"
+    secured += "  health_check: {type: tcp}\n"
     config = loads(secured, "mesh.yaml")
     shown = render(config)
     assert "\nlimits:\n  head_size: 32KiB " in shown

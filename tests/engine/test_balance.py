@@ -25,6 +25,14 @@ def eject(balancer, i, now_ns=0):
     assert not balancer.admits(i, now_ns)
 
 
+def lose(balancer, out, ill):
+    """Keep endpoints out: by their breakers, by their health checks, some by both."""
+    for i in out:
+        eject(balancer, i)
+    for i in ill:
+        balancer.set_unhealthy(i, True)
+
+
 def shares(balancer, n, **kwargs):
     counts = Counter(balancer.pick(**kwargs) for _ in range(n))
     return {i: count / n for i, count in counts.items()}
@@ -60,11 +68,10 @@ def test_when_everyone_is_out_and_panic_is_off_nobody_is_picked(kind):
 @given(weights=st.lists(st.integers(0, 5), min_size=1, max_size=40), seed=seeds, data=st.data())
 def test_a_pick_is_admitted_and_untried_whenever_such_an_endpoint_exists(kind, weights, seed, data):
     indices = st.sets(st.integers(0, len(weights) - 1))
-    out, tried = data.draw(indices), data.draw(indices)
+    out, ill, tried = data.draw(indices), data.draw(indices), data.draw(indices)
     balancer = BalancerDoor(weights, kind, seed=seed, panic_percent=0)
-    for i in out:
-        eject(balancer, i)
-    admitted = {i for i, weight in enumerate(weights) if weight} - out
+    lose(balancer, out, ill)
+    admitted = {i for i, weight in enumerate(weights) if weight} - out - ill
     for _ in range(20):
         chosen = balancer.pick(excluded=sum(1 << i for i in tried))
         if not any(weights):
@@ -78,12 +85,12 @@ def test_a_pick_is_admitted_and_untried_whenever_such_an_endpoint_exists(kind, w
 @EVERY
 @given(weights=st.lists(st.integers(0, 3), min_size=1, max_size=16), panic=st.integers(0, 101), data=st.data())
 def test_panic_begins_below_its_share_of_admitted_endpoints(kind, weights, panic, data):
-    out = data.draw(st.sets(st.integers(0, len(weights) - 1)))
+    indices = st.sets(st.integers(0, len(weights) - 1))
+    out, ill = data.draw(indices), data.draw(indices)
     balancer = BalancerDoor(weights, kind, panic_percent=panic)
-    for i in out:
-        eject(balancer, i)
+    lose(balancer, out, ill)
     candidates = {i for i, weight in enumerate(weights) if weight}
-    admitted = candidates - out
+    admitted = candidates - out - ill
     allowed = candidates if len(admitted) * 100 < len(candidates) * panic else admitted
     picked = {balancer.pick() for _ in range(60)}
     if allowed:
@@ -99,6 +106,24 @@ def test_in_panic_the_ejected_get_their_share_again(kind):
     for i in range(6):
         eject(balancer, i)
     assert set(shares(balancer, 1000)) == set(range(10))
+
+
+@EVERY
+def test_an_endpoint_that_is_due_gets_no_probe_while_its_checks_fail(kind):
+    balancer = BalancerDoor([1, 1], kind)
+    lose(balancer, {0}, {0})
+    assert {balancer.pick(now_ns=2 * S) for _ in range(100)} == {1}
+    assert balancer.breaker_state(0) == "open"
+    balancer.set_unhealthy(0, False)
+    assert [balancer.pick(now_ns=2 * S) for _ in range(100)].count(0) == 1
+
+
+@EVERY
+@pytest.mark.parametrize(("panic", "picked"), [(50, 0), (0, ALL_EJECTED)])
+def test_a_single_unhealthy_endpoint_is_used_unless_panic_is_off(kind, panic, picked):
+    balancer = BalancerDoor([1], kind, panic_percent=panic)
+    balancer.set_unhealthy(0, True)
+    assert balancer.pick() == picked
 
 
 @EVERY

@@ -332,8 +332,8 @@ def test_stat_as_json_is_exact(command, fake):
 
 def test_wide_adds_totals_and_connections(command, fake):
     header, busy, _ = (re.split(r"\s{3,}", line) for line in command("stat", "-t", "0", "-o", "wide")[1].splitlines())
-    assert header[6:] == ["LATENCY_P999", "LATENCY_MAX", "REQUESTS", "ACTIVE", "CONNS", "RETRIES", "EJECTED"]
-    assert busy[8:] == ["10", "1", "3", "1", "yes"]
+    assert header[6:] == ["LATENCY_P999", "LATENCY_MAX", "REQUESTS", "ACTIVE", "CONNS", "RETRIES", "EJECTED", "HEALTHY"]
+    assert busy[8:] == ["10", "1", "3", "1", "yes", "-"]
 
 
 def test_reasons_are_counted_by_name(command, fake):
