@@ -41,6 +41,7 @@ typedef struct {
   SSL *ssl;                    /* NULL without TLS */
   SSL_SESSION *session;        /* client: what the last connection left to resume */
   uint8_t is_asked;            /* client: the proxy asked for our certificate */
+  uint8_t has_shaken;          /* client: not its first handshake */
 } Conn;
 
 /* One kind of request on connections of its own. */

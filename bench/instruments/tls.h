@@ -80,8 +80,10 @@ static void tls_check(Conn *conn) {
   if (alpn_len != 8 || memcmp(alpn, "http/1.1", 8)) note_error("tls: http/1.1 was not agreed on", (int)alpn_len);
   if (SSL_version(conn->ssl) != TLS1_3_VERSION) note_error("tls: version", SSL_version(conn->ssl));
   if (options.tls_cert && !is_resumed && !conn->is_asked) note_error("tls: our certificate was not asked for", 0);
-  if (is_measuring && options.closes && is_resumed != options.resumes)
-    note_error("tls: 1 if a session was resumed unasked, 0 if it was not", is_resumed);
+  if (is_resumed && !options.resumes) note_error("tls: resumed a session unasked", 0);
+  if (options.resumes && conn->has_shaken && !is_resumed)
+    note_error(conn->session ? "tls: the session was not resumed" : "tls: there was no session to resume", 0);
+  conn->has_shaken = 1;
 }
 
 /* Returns 1 when bytes can be exchanged, 0 when the other side is awaited, -1 on failure. */
