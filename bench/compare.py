@@ -477,6 +477,7 @@ def main() -> int:
         console.print("README.md updated", highlight=False)
     failed = [gate for gate in report["gates"] if not gate["holds"]]
     failed += [shape["failed"] for shape in report["shapes"].values() if shape["failed"]]
+    failed += [name for name in report["missing"] if name not in PEERS]  # installed, but not up for a row
     return 1 if failed and options.strict else 0
 
 

@@ -96,7 +96,8 @@ def _shape_row(report: dict[str, Any], key: str, shape: dict[str, Any], measure:
             text += f" ~{found['disturbed']}"
         cells.append(text)
     ratios = [shape["ratios"].get(rival, {}).get("median") for rival in RIVALS]
-    return [shape["label"], *cells, *("-" if r is None else f"{r:.2f}" for r in ratios), _gates(report, key)]
+    verdict = "FAIL no figure" if "meshcore" in shape["failed"] else _gates(report, key)
+    return [shape["label"], *cells, *("-" if r is None else f"{r:.2f}" for r in ratios), verdict]
 
 
 def _thousands(found: dict[str, Any] | None) -> str:
