@@ -8,26 +8,30 @@ from __future__ import annotations
 import argparse
 import datetime
 import json
+import math
 import resource
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
-from bench import gates, machine, plot, probes, readme, table
+from bench import gates, h2load, machine, plot, probes, proofs, readme, table
+from bench.backends import BACKENDS
+from bench.credentials import Credentials
 from bench.load import Load, LoadFailed, run_load
 from bench.peers import PEERS, Meshcore, Peer, PeerFailed, Ports, free_ports
 from bench.peers.meshcore import route_host, route_prefix
 from bench.progress import Steps
 from bench.rounds import MAX_REPEATS, Samples, paired_ratios, sample, spread
-from bench.shapes import BY_KEY, SHAPES, Shape
+from bench.shapes import BY_KEY, H1, SHAPES, TLS, Shape
 from bench.turns import first_in_line, my_turn
 
-PROBES = ("cpu", "syscalls", "latency", "memory", "pairs")
+PROBES = ("cpu", "syscalls", "latency", "memory", "tls-memory", "pairs")
 LARGE_TABLE, SMALL_TABLE = 10_000, 10
 
 
@@ -36,6 +40,7 @@ class Field:
 
     def __init__(self, names: list[str], directory: Path) -> None:
         self.directory = directory
+        self.credentials = Credentials(directory / "credentials")
         self.missing: dict[str, str] = {}
         self.names: list[str] = []
         for name in names:
@@ -44,7 +49,7 @@ class Field:
                 self.missing[name] = reason
             else:
                 self.names.append(name)
-        self._ports = iter(free_ports(64))
+        self._ports = iter(free_ports(160))
         self.backend_port = next(self._ports)
         self._running: dict[tuple[str, str], Peer] = {}
 
@@ -67,6 +72,18 @@ class Field:
     def retire(self, name: str, variant: str) -> None:
         self._running.pop((name, variant)).stop()
 
+    def able(self, wire: str) -> list[str]:
+        """Who can be asked to speak it."""
+        return [name for name in self.names if wire in PEERS[name].wires]
+
+    def proven(self, name: str, shape: Shape) -> Peer:
+        """Like `peer`, with the variant for a shape, after it has shown that it does what the row says."""
+        variant = PEERS[name].variant_for(shape)
+        if shape.wire in proofs.PROOFS and (name, variant) not in self._running:
+            with self.fresh(name, variant) as peer:
+                proofs.prove(peer, shape.wire, self.directory)
+        return self.peer(name, variant)
+
     def close(self) -> None:
         for peer in self._running.values():
             peer.stop()
@@ -82,34 +99,69 @@ def measure_cpu(field: Field, shapes: list[Shape], options: argparse.Namespace, 
     found: dict[str, Any] = {}
     for shape in shapes:
         peers: dict[str, Peer] = {}
-        for name in field.names:
-            try:
-                peers[name] = field.peer(name, PEERS[name].variant_for(shape.key))
-            except PeerFailed as error:  # one contender less is better than no table
-                field.missing[f"{name}, {shape.key}"] = str(error)
+        try:
+            field.credentials.make()
+            with loading(field, shape, options.seconds) as load_peer:
+                for name in field.able(shape.wire):
+                    try:
+                        peers[name] = field.proven(name, shape)
+                    except (PeerFailed, LoadFailed) as error:  # one contender less is better than no table
+                        field.missing[f"{name}, {shape.key}"] = str(error)
 
-        def run(name: str, shape: Shape = shape, peers: dict[str, Peer] = peers) -> Load:
-            steps.say(f"{shape.label}: {name}")
-            peer = peers[name]
-            return run_load(
+                def run(
+                    name: str,
+                    shape: Shape = shape,
+                    peers: dict[str, Peer] = peers,
+                    load_peer: Callable[[Peer], Load] = load_peer,
+                ) -> Load:
+                    steps.say(f"{shape.label}: {name}")
+                    return load_peer(peers[name])
+
+                samples = sample(
+                    list(peers),
+                    options.rounds,
+                    run,
+                    lambda name, load: steps.done(_brief(load)),
+                    max_repeats=options.max_repeats,
+                )
+        except (probes.Skipped, PeerFailed, ImportError) as error:
+            field.missing[shape.label] = str(error)
+            continue
+        found[shape.key] = _shape_report(shape, samples)
+        if shape.wire != H1:  # a process of each kind is enough beside the one that is measured
+            for name, peer in peers.items():
+                if peer.variant:
+                    field.retire(name, peer.variant)
+    return found
+
+
+@contextmanager
+def loading(field: Field, shape: Shape, seconds: float) -> Iterator[Callable[[Peer], Load]]:
+    """How one contender is loaded once in the way of `shape`; what must stand behind it does until the end."""
+    if not shape.streams:
+        arguments = [*shape.load_arguments(), *field.credentials.load_arguments(shape.wire)]
+
+        def by_instrument(peer: Peer) -> Load:
+            load = run_load(
                 peer.ports.listen,
                 peer.ports.backend,
-                shape.load_arguments(),
-                seconds=options.seconds,
+                arguments,
+                seconds=seconds,
                 # Thousands of connections need longer until all of them and the pools are open.
                 warmup_seconds=0.2 + shape.conns / 2500,
                 watched_pids=[peer.pid],
             )
+            # A connection that was not secured as the row says is no sample of it.
+            return replace(load, requests=0) if load.errors and shape.wire != H1 else load
 
-        samples = sample(
-            list(peers),
-            options.rounds,
-            run,
-            lambda name, load: steps.done(_brief(load)),
-            max_repeats=options.max_repeats,
-        )
-        found[shape.key] = _shape_report(shape, samples)
-    return found
+        yield by_instrument
+        return
+    kind = BACKENDS[shape.wire]
+    reason = h2load.unavailable() or kind.unavailable()
+    if reason:
+        raise probes.Skipped(reason)
+    with kind(field.backend_port, field.directory) as backend:
+        yield h2load.H2Load(shape, backend, seconds).run
 
 
 def _brief(load: Load) -> str:
@@ -118,18 +170,29 @@ def _brief(load: Load) -> str:
     )
 
 
+def _quantiles(mine: Samples) -> dict[str, Any]:
+    """Latency, where the load tells it."""
+    found = {}
+    for name in ("p50_us", "p99_us"):
+        values = [getattr(load.main, name) for load in mine.loads]
+        if not any(math.isnan(value) for value in values):
+            found[name] = spread(values).as_dict()
+    return found
+
+
 def _shape_report(shape: Shape, samples: dict[str, Samples]) -> dict[str, Any]:
     ours = samples.get("meshcore")
     return {
         "title": shape.title,
         "label": shape.label,
         "conns": shape.conns,
+        "concurrency": shape.concurrency,
+        "is_handshakes": shape.is_handshakes,
         "peers": {
             name: {
                 "cpu_us": spread(mine.cpu_us).as_dict(),
                 "rps": spread(mine.rps).as_dict(),
-                "p50_us": spread(mine.values(lambda load: load.main.p50_us)).as_dict(),
-                "p99_us": spread(mine.values(lambda load: load.main.p99_us)).as_dict(),
+                **_quantiles(mine),
                 "utilisation": spread(mine.values(lambda load: load.proxy_utilisation)).as_dict(),
                 "cpu_us_by_round": mine.cpu_us,
                 "errors": mine.errors,
@@ -149,19 +212,31 @@ def _shape_report(shape: Shape, samples: dict[str, Samples]) -> dict[str, Any]:
 
 
 def measure_each(
-    field: Field, steps: Steps, doing: str, read: Callable[[Peer], dict[str, Any]]
+    field: Field, steps: Steps, doing: str, read: Callable[[Peer], dict[str, Any]], wire: str = H1
 ) -> dict[str, Any]:
     """`read` on a fresh process of every contender; a reason instead of a figure where it cannot."""
     found: dict[str, Any] = {}
-    for name in field.names:
+    for name in field.able(wire):
         steps.say(f"{doing}: {name}")
         try:
-            with field.fresh(name) as peer:
+            with field.fresh(name, "" if wire == H1 else wire) as peer:
                 found[name] = read(peer)
         except (probes.Skipped, PeerFailed, LoadFailed) as error:
             found[name] = {"skipped": str(error)}
         steps.done()
     return found
+
+
+def measure_tls_memory(field: Field, steps: Steps) -> dict[str, Any]:
+    """Bytes per idle TLS connection of all that terminate TLS."""
+    field.credentials.make()
+    return measure_each(
+        field,
+        steps,
+        "idle TLS connections",
+        lambda peer: {"bytes": probes.bytes_per_idle_connection(peer, probes.IDLE_TLS_CONNECTIONS, TLS)},
+        TLS,
+    )
 
 
 def measure_latency(field: Field, options: argparse.Namespace, steps: Steps) -> dict[str, Any]:
@@ -280,11 +355,13 @@ def count_steps(field: Field, shapes: list[Shape], options: argparse.Namespace) 
     contenders = len(field.names)
     total = 0
     if "cpu" in options.probes:
-        total += len(shapes) * contenders * options.rounds
+        total += sum(len(field.able(shape.wire)) for shape in shapes) * options.rounds
     if "syscalls" in options.probes:
         total += contenders
     if "memory" in options.probes:
         total += contenders
+    if "tls-memory" in options.probes:
+        total += len(field.able(TLS))
     if "latency" in options.probes:
         total += 2 * (contenders + 1) * options.latency_rounds
     if "pairs" in options.probes and "meshcore" in field.names:
@@ -310,6 +387,7 @@ def run_plan(options: argparse.Namespace, console: Console) -> dict[str, Any]:
                 "seconds": options.seconds,
                 "pairs": options.pairs,
                 "idle_connections": probes.IDLE_CONNECTIONS,
+                "idle_tls_connections": probes.IDLE_TLS_CONNECTIONS,
             },
         }
         try:
@@ -321,6 +399,7 @@ def run_plan(options: argparse.Namespace, console: Console) -> dict[str, Any]:
                 report["memory"] = measure_each(
                     field, steps, "idle connections", lambda p: {"bytes": probes.bytes_per_idle_connection(p)}
                 ) if "memory" in chosen else {}
+                report["tls_memory"] = measure_tls_memory(field, steps) if "tls-memory" in chosen else {}
                 report["syscalls"] = measure_each(
                     field, steps, "system calls", probes.syscalls_per_request
                 ) if "syscalls" in chosen else {}
@@ -361,7 +440,7 @@ def read_options(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--no-readme", action="store_true", help="leave README.md alone")
     parser.add_argument("--meshcore-cmd", help="how to start meshcore (default: this Python -m meshcore)")
     parser.add_argument("--first", action="store_true", help="run ahead of other work (nice -15; root)")
-    parser.add_argument("--strict", action="store_true", help="exit 1 when a gate fails")
+    parser.add_argument("--strict", action="store_true", help="exit 1 when a gate or a contender fails")
     options = parser.parse_args(arguments)
     options.is_whole = not options.quick and not options.shapes and options.probes == ",".join(PROBES)
     for name, known in (("peers", list(PEERS)), ("shapes", list(BY_KEY)), ("probes", list(PROBES))):
@@ -397,6 +476,8 @@ def main() -> int:
     if keep and not options.no_readme and readme.update(readme.ROOT / "README.md", report, path.stem):
         console.print("README.md updated", highlight=False)
     failed = [gate for gate in report["gates"] if not gate["holds"]]
+    failed += [shape["failed"] for shape in report["shapes"].values() if shape["failed"]]
+    failed += [name for name in report["missing"] if name not in PEERS]  # installed, but not up for a row
     return 1 if failed and options.strict else 0
 
 

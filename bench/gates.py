@@ -15,10 +15,26 @@ RATIO_LIMITS: tuple[tuple[str, str, float], ...] = (
     ("browser", "haproxy", 0.67),
     ("small", "envoy", 0.25),
     ("browser", "envoy", 0.25),
+    ("h2", "haproxy", 0.6),
+    ("h2", "envoy", 0.15),
+    ("h2-single", "haproxy", 0.95),
+    ("h2-h1", "haproxy", 0.7),
+    ("h2-h1", "nginx", 0.45),
+    ("h2-h1-single", "haproxy", 0.9),
+    ("tls", "nginx", 0.8),
+    ("tls", "haproxy", 0.8),
+    # More handshakes a second out of a core: less of it for each.
+    ("tls-full", "nginx", 1.0),
+    ("tls-full", "haproxy", 1.0),
+    ("tls-resumed", "nginx", 1.0),
+    ("tls-resumed", "haproxy", 1.0),
+    ("mtls-full", "nginx", 1.0),
+    ("mtls-full", "haproxy", 1.0),
 )
 PROXIES = ("nginx", "haproxy", "envoy")
 PAIR_LIMITS = {"routes": 1.03, "tap": 1.03}
 IDLE_BYTES_LIMIT = 256.0
+IDLE_TLS_RIVALS = ("nginx", "haproxy")
 
 
 @dataclass(frozen=True)
@@ -71,4 +87,10 @@ def evaluate(report: dict[str, Any]) -> list[Gate]:
     bytes_each = report["memory"].get("meshcore", {}).get("bytes")
     if bytes_each is not None:
         gates.append(Gate("memory", "", IDLE_BYTES_LIMIT, bytes_each))
+    idle = report.get("tls_memory", {})
+    ours = idle.get("meshcore", {}).get("bytes")
+    for peer in IDLE_TLS_RIVALS:
+        theirs = idle.get(peer, {}).get("bytes")
+        if ours is not None and theirs:
+            gates.append(Gate("tls_memory", peer, 1.0, ours / theirs))
     return gates

@@ -114,7 +114,7 @@ def _load_of(found: dict[str, Any]) -> Load:
 class IdleConnections:
     """Context manager: `conns` keep-alive connections, one request made on each, held open."""
 
-    def __init__(self, proxy_port: int, backend_port: int, conns: int) -> None:
+    def __init__(self, proxy_port: int, backend_port: int, conns: int, arguments: list[str] | None = None) -> None:
         self._command = load_command(
             [
                 f"--proxy-port={proxy_port}",
@@ -122,6 +122,7 @@ class IdleConnections:
                 f"--conns={conns}",
                 "--idle",
                 "--touch",
+                *(arguments or []),
             ]
         )
         self.ready = 0

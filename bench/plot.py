@@ -31,7 +31,7 @@ def svg(report: dict[str, Any]) -> str:
         scale = _scale(shape, values)
         middle = y + len(values) * BAR / 2
         lines.append(_text(LEFT - 10, middle - 2, shape["title"], "end", "t"))
-        lines.append(_text(LEFT - 10, middle + 11, f"{shape['conns']} connections", "end", "s"))
+        lines.append(_text(LEFT - 10, middle + 11, shape.get("concurrency", f"{shape['conns']} connections"), "end", "s"))
         for name, found in values.items():
             lines += _bar(y, found, scale, COLOURS[name])
             y += BAR

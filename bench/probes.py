@@ -11,8 +11,10 @@ from collections.abc import Callable
 
 from bench.load import LOAD_CORE, PROXY_CORE, IdleConnections, Load, run_load
 from bench.peers import Peer
+from bench.shapes import H1
 
 IDLE_CONNECTIONS = 5000
+IDLE_TLS_CONNECTIONS = 2000  # each costs ten thousands of bytes: enough to tell, and handshakes take time
 # Below it are the calls that open the 32 connections, spread over the requests of the run.
 SHOWN_CALLS = 0.05
 LATENCY_RATE = 1000
@@ -61,15 +63,18 @@ def syscalls_per_request(peer: Peer, seconds: float = 2.0) -> dict[str, float]:
     return {"total": sum(per_request.values()), **{k: v for k, v in listed.items() if v >= SHOWN_CALLS}}
 
 
-def bytes_per_idle_connection(peer: Peer, conns: int = IDLE_CONNECTIONS) -> float:
+def bytes_per_idle_connection(peer: Peer, conns: int = IDLE_CONNECTIONS, wire: str = H1) -> float:
     """Growth of the proportional set size over `conns` connections that made one request each.
 
     User space only: socket buffers of the kernel are the same for everyone.
     """
-    run_load(peer.ports.listen, peer.ports.backend, ["--conns=64"], seconds=0.3)
+    arguments = peer.credentials.load_arguments(wire)
+    busy = run_load(peer.ports.listen, peer.ports.backend, ["--conns=64", *arguments], seconds=0.3)
+    if busy.errors:
+        raise Skipped(f"{busy.errors} errors: {busy.first_error}")
     time.sleep(0.5)
     before = peer.pss_bytes()
-    with IdleConnections(peer.ports.listen, peer.ports.backend, conns) as held:
+    with IdleConnections(peer.ports.listen, peer.ports.backend, conns, arguments) as held:
         if held.ready < conns:
             raise Skipped(f"only {held.ready} of {conns} connections were answered")
         time.sleep(0.5)

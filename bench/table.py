@@ -52,6 +52,12 @@ def rows(report: dict[str, Any]) -> Iterator[Row]:
         for shape in report["shapes"].values():
             cells = [_thousands(shape["peers"].get(name, {}).get("rps")) for name in CONTENDERS]
             yield [shape["label"], *cells, *[""] * len(RIVALS), ""]
+    handshakes = [shape for shape in report["shapes"].values() if shape.get("is_handshakes")]
+    if handshakes:
+        yield Section("handshakes per second that one core carries, with a request each: from CPU")
+        for shape in handshakes:
+            cells = [_per_core(shape["peers"].get(name, {}).get("cpu_us")) for name in CONTENDERS]
+            yield [shape["label"], *cells, *[""] * len(RIVALS), ""]
     if report["syscalls"]:
         yield Section("system calls per request")
         found = report["syscalls"]
@@ -67,6 +73,11 @@ def rows(report: dict[str, Any]) -> Iterator[Row]:
         cells = [_memory(report["memory"].get(name)) for name in CONTENDERS]
         yield [f"{report['settings']['idle_connections']} connections", *cells, *[""] * len(RIVALS),
                _gates(report, "memory")]
+    if report.get("tls_memory"):
+        yield Section("bytes per idle TLS 1.3 connection that made one request (PSS, user space)")
+        cells = [_memory(report["tls_memory"].get(name)) for name in CONTENDERS]
+        yield [f"{report['settings']['idle_tls_connections']} connections", *cells, *[""] * len(RIVALS),
+               _gates(report, "tls_memory")]
     if report["pairs"]:
         yield Section("meshcore beside itself: CPU per request, ratio of pairs of runs")
         for key, pair in report["pairs"].items():
@@ -85,11 +96,16 @@ def _shape_row(report: dict[str, Any], key: str, shape: dict[str, Any], measure:
             text += f" ~{found['disturbed']}"
         cells.append(text)
     ratios = [shape["ratios"].get(rival, {}).get("median") for rival in RIVALS]
-    return [shape["label"], *cells, *("-" if r is None else f"{r:.2f}" for r in ratios), _gates(report, key)]
+    verdict = "FAIL no figure" if "meshcore" in shape["failed"] else _gates(report, key)
+    return [shape["label"], *cells, *("-" if r is None else f"{r:.2f}" for r in ratios), verdict]
 
 
 def _thousands(found: dict[str, Any] | None) -> str:
     return f"{found['median'] / 1000:.1f}k" if found else "-"
+
+
+def _per_core(found: dict[str, Any] | None) -> str:
+    return f"{1e6 / found['median']:.0f}" if found and found["median"] else "-"
 
 
 def _syscalls(found: dict[str, Any] | None) -> str:

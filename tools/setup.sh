@@ -62,7 +62,11 @@ missing_packages() {
             have openssl || echo openssl; have etcd || echo etcd-server
             have psql || echo postgresql-client; have_postgres || echo postgresql
             ;;
-        bench) have nginx || echo nginx-light; have haproxy || echo haproxy; have strace || echo strace ;;
+        bench)
+            have nginx || echo nginx-light; have haproxy || echo haproxy; have strace || echo strace
+            have h2load || echo nghttp2-client; have nghttpd || echo nghttp2-server
+            echo '#include <openssl/ssl.h>' | gcc -E - >/dev/null 2>&1 || echo libssl-dev
+            ;;
     esac
 }
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 SOURCES = Path(__file__).parent
 BUILD = SOURCES.parent / "build"
+LIBRARIES = {"lgb": ["-lssl", "-lcrypto"]}
 
 
 class InstrumentMissing(RuntimeError):
@@ -27,6 +28,7 @@ def instrument(name: str) -> Path:
     BUILD.mkdir(exist_ok=True)
     unfinished = BUILD / f"{name}.{os.getpid()}"
     command = [compiler, "-O2", "-Wall", "-o", str(unfinished), str(SOURCES / f"{name}.c")]
+    command += LIBRARIES.get(name, [])
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         raise InstrumentMissing(f"{' '.join(command)}:\n{done.stderr}")

@@ -2,7 +2,7 @@
 #ifndef BENCH_BACKEND_H
 #define BENCH_BACKEND_H
 
-#include "conn.h"
+#include "tls.h"
 
 static char *response;
 static uint32_t response_len;
@@ -31,8 +31,7 @@ static void build_response(void) {
 }
 
 static void backend_close(Conn *conn) {
-  close(conn->fd);
-  conn->fd = -1;
+  conn_close(conn);
   message_release(&conn->message);
   if (n_dead < sizeof dead / sizeof *dead) dead[n_dead++] = conn;  /* later events of this batch */
 }
@@ -45,9 +44,12 @@ static void backend_answer(Conn *conn) {
 
 static void backend_on_event(Conn *conn, uint32_t events) {
   if (conn->fd < 0) return;
+  int is_open = tls_shake(conn);
+  if (is_open < 0) note_error("backend: handshake", errno), backend_close(conn);
+  if (is_open <= 0) return;
   if (conn->is_sending && (events & EPOLLOUT)) backend_answer(conn);
   while (conn->fd >= 0 && (events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR))) {
-    ssize_t n = recv(conn->fd, read_buffer, READ_BYTES, 0);
+    ssize_t n = conn_recv(conn, read_buffer, READ_BYTES);
     if (n < 0 && errno == EAGAIN) return;
     if (n <= 0) {
       if (!conn->is_sending) backend_close(conn);
@@ -62,7 +64,7 @@ static void backend_on_event(Conn *conn, uint32_t events) {
       conn->out_at = 0;
       backend_answer(conn);
     }
-    if (n < READ_BYTES && !(events & EPOLLRDHUP)) return;
+    if (n < READ_BYTES && !conn->ssl && !(events & EPOLLRDHUP)) return;
   }
 }
 
@@ -73,6 +75,7 @@ static void backend_accept(int listen_fd) {
     Conn *conn = calloc(1, sizeof *conn);
     conn->fd = fd;
     conn->role = BACKEND;
+    tls_begin(conn);
     watch(conn);
   }
 }

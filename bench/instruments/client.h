@@ -2,7 +2,7 @@
 #ifndef BENCH_CLIENT_H
 #define BENCH_CLIENT_H
 
-#include "conn.h"
+#include "tls.h"
 
 /* Twelve fields as a browser sends them, about 630 bytes with the request line. */
 static const char browser_fields[] =
@@ -49,14 +49,14 @@ static void client_open(Conn *conn) {
   message_reset(&conn->message, 1);
   if (connect(conn->fd, (void *)&address, sizeof address) && errno != EINPROGRESS)
     note_error("client: connect", errno);
+  tls_begin(conn);
   watch(conn);
 }
 
 static void client_reopen(Conn *conn) {
-  close(conn->fd);
+  conn_close(conn);
   message_release(&conn->message);
   if (errors < MAX_ERRORS) client_open(conn);
-  else conn->fd = -1;
 }
 
 static void client_fail(Conn *conn, const char *what, int detail) {
@@ -125,7 +125,10 @@ static void client_on_event(Conn *conn, uint32_t events) {
     client_fail(conn, "client: connect", 0);
     return;
   }
-  if (conn->state == AWAIT_CONNECT && (events & EPOLLOUT)) {
+  if (conn->state == AWAIT_CONNECT && (conn->ssl || (events & EPOLLOUT))) {
+    int is_open = tls_shake(conn);
+    if (is_open < 0) client_fail(conn, "client: handshake", errno);
+    if (is_open <= 0) return;
     if (conn->stream->n_open < conn->stream->n_conns) conn->stream->n_open++;
     if (options.is_idle && options.touches) client_start(conn, now_ns());
     else client_settle(conn);
@@ -135,7 +138,7 @@ static void client_on_event(Conn *conn, uint32_t events) {
   }
   int fd = conn->fd;
   while ((events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR)) && conn->fd == fd && !conn->is_broken) {
-    ssize_t n = recv(fd, read_buffer, READ_BYTES, 0);
+    ssize_t n = conn_recv(conn, read_buffer, READ_BYTES);
     if (n < 0 && errno == EAGAIN) return;
     if (n <= 0) {
       client_on_end(conn, n < 0 ? errno : 0);
@@ -149,7 +152,7 @@ static void client_on_event(Conn *conn, uint32_t events) {
       return;
     }
     if (verdict == MESSAGE_DONE) client_finish(conn);
-    if (n < READ_BYTES && !(events & EPOLLRDHUP)) return;
+    if (n < READ_BYTES && !conn->ssl && !(events & EPOLLRDHUP)) return;
   }
 }
 

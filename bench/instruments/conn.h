@@ -12,6 +12,8 @@
 #include <sys/resource.h>
 #include <sys/socket.h>
 
+#include <openssl/ssl.h>
+
 #include "latency.h"
 #include "machine.h"
 #include "message.h"
@@ -36,6 +38,10 @@ typedef struct {
   uint64_t due_ns;
   Stream *stream;
   Message message;
+  SSL *ssl;                    /* NULL without TLS */
+  SSL_SESSION *session;        /* client: what the last connection left to resume */
+  uint8_t is_asked;            /* client: the proxy asked for our certificate */
+  uint8_t has_shaken;          /* client: not its first handshake */
 } Conn;
 
 /* One kind of request on connections of its own. */
@@ -58,6 +64,8 @@ static struct {
   long response_bytes;
   double seconds, warmup_seconds, rate, background_rate;
   const char *request, *path, *host, *header, *background_path;
+  const char *tls_ca, *tls_cert, *tls_key, *backend_cert, *backend_key;
+  int resumes;
   int watched[MAX_WATCHED], n_watched;
 } options = {.conns = 64, .post_bytes = 1024, .response_bytes = 560, .seconds = 1, .keep_awake_core = -1,
              .warmup_seconds = 0.2, .request = "small", .path = "/", .host = "127.0.0.1",
@@ -81,10 +89,14 @@ static void watch(Conn *conn) {
   if (epoll_ctl(epoll_fd, EPOLL_CTL_ADD, conn->fd, &event)) perror("epoll_ctl"), exit(1);
 }
 
+/* Like recv() and send(), through TLS where the connection has it: see tls.h. */
+static ssize_t conn_recv(Conn *conn, char *data, size_t len);
+static ssize_t conn_send(Conn *conn, const char *data, size_t len);
+
 /* Returns 1 when everything is out, 0 when the socket is full, -1 on error. */
 static int send_rest(Conn *conn, const char *data, uint32_t len) {
   while (conn->out_at < len) {
-    ssize_t n = send(conn->fd, data + conn->out_at, len - conn->out_at, MSG_NOSIGNAL);
+    ssize_t n = conn_send(conn, data + conn->out_at, len - conn->out_at);
     if (n < 0) {
       conn->is_sending = 1;
       return errno == EAGAIN || errno == EINPROGRESS || errno == ENOTCONN ? 0 : -1;

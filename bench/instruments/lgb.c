@@ -9,6 +9,8 @@
    Prints one JSON object. The window that counts begins after the warm-up; the processor time of the
    watched processes is read at both of its ends, here, because a second process would read it late. */
 #define _GNU_SOURCE
+#include <signal.h>
+
 #include "backend.h"
 #include "client.h"
 
@@ -97,12 +99,14 @@ static void run_load(void) {
   if (n_streams > 1) report_stream("background", &streams[1], seconds);
   printf("\"requests\": %llu, \"cpu_ns\": %llu, \"cpu_us_per_request\": %.4f, \"own_cpu_ns\": %llu, "
          "\"own_us_per_request\": %.4f, \"busy_seconds\": %.2f, \"steal_seconds\": %.2f, "
+         "\"handshakes\": %llu, \"resumed\": %llu, "
          "\"reconnects\": %llu, \"errors\": %llu, \"first_error\": \"%s\"}\n",
          (unsigned long long)done, (unsigned long long)watched_total_ns,
          done ? (double)watched_total_ns / (double)done / 1e3 : 0.0, (unsigned long long)own_ns,
          done ? (double)own_ns / (double)done / 1e3 : 0.0,
          (double)(after.busy_ticks - cores.busy_ticks) / (double)sysconf(_SC_CLK_TCK),
          (double)(after.steal_ticks - cores.steal_ticks) / (double)sysconf(_SC_CLK_TCK),
+         (unsigned long long)handshakes, (unsigned long long)resumed,
          (unsigned long long)reconnects, (unsigned long long)errors, first_error);
 }
 
@@ -114,7 +118,9 @@ static void read_options(int argc, char **argv) {
       {"close", 0, 0, 'c'}, {"rate", 1, 0, 'R'}, {"path", 1, 0, 'u'}, {"host", 1, 0, 'h'},
       {"require", 1, 0, 'q'}, {"watch", 1, 0, 'W'}, {"keep-awake", 1, 0, 'a'}, {"idle", 0, 0, 'i'},
       {"touch", 0, 0, 't'}, {"background-path", 1, 0, 1}, {"background-rate", 1, 0, 2},
-      {"background-conns", 1, 0, 3}, {"spin", 0, 0, 4}, {"header", 1, 0, 5}, {0, 0, 0, 0}};
+      {"background-conns", 1, 0, 3}, {"spin", 0, 0, 4}, {"header", 1, 0, 5},
+      {"tls-ca", 1, 0, 6}, {"tls-cert", 1, 0, 7}, {"tls-key", 1, 0, 8}, {"resume", 0, 0, 9},
+      {"backend-cert", 1, 0, 10}, {"backend-key", 1, 0, 11}, {0, 0, 0, 0}};
   for (int option; (option = getopt_long(argc, argv, "", names, NULL)) != -1;) {
     switch (option) {
     case 'P': options.proxy_port = atoi(optarg); break;
@@ -140,6 +146,12 @@ static void read_options(int argc, char **argv) {
     case 3: options.background_conns = atoi(optarg); break;
     case 4: options.spins = 1; break;
     case 5: options.header = optarg; break;
+    case 6: options.tls_ca = optarg; break;
+    case 7: options.tls_cert = optarg; break;
+    case 8: options.tls_key = optarg; break;
+    case 9: options.resumes = 1; break;
+    case 10: options.backend_cert = optarg; break;
+    case 11: options.backend_key = optarg; break;
     default: exit(2);
     }
   }
@@ -154,6 +166,8 @@ int main(int argc, char **argv) {
   if (options.keep_awake_core >= 0) keep_core_awake(options.keep_awake_core);
   epoll_fd = epoll_create1(0);
   build_response();
+  tls_open();
+  signal(SIGPIPE, SIG_IGN);    /* TLS writes to sockets that the other side has closed */
   Conn listener = {.role = LISTENER};
   if (options.backend_port) {
     listener.fd = listen_on(options.backend_port);

@@ -12,7 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
+from bench.credentials import Credentials
 from bench.load import PROXY_CORE
+from bench.shapes import H1, Shape
 
 READY_SECONDS = 15.0
 
@@ -49,15 +51,26 @@ def free_ports(count: int) -> list[int]:
     raise PeerFailed(f"no {count} free ports between {begin} and 32000")
 
 
+def accepts(port: int) -> bool:
+    """Whether somebody listens there."""
+    try:
+        socket.create_connection(("127.0.0.1", port), 0.5).close()
+    except OSError:
+        return False
+    return True
+
+
 class Peer:
     """Base of the contenders. `variant` names a configuration of its own, "" the usual one."""
 
     name: ClassVar[str]
     is_yardstick: ClassVar[bool] = False
+    wires: ClassVar[tuple[str, ...]] = (H1,)  # what it can be asked to speak: bench.shapes
 
     def __init__(self, ports: Ports, directory: Path, variant: str = "") -> None:
         self.ports = ports
         self.variant = variant
+        self.credentials = Credentials(directory / "credentials")
         self.directory = directory / f"{self.name}{'-' + variant if variant else ''}-{ports.listen}"
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -74,9 +87,9 @@ class Peer:
         raise NotImplementedError
 
     @classmethod
-    def variant_for(cls, shape: str) -> str:
-        """The fair configuration for a shape: a peer that needs other buffers there gets them."""
-        return ""
+    def variant_for(cls, shape: Shape) -> str:
+        """The fair configuration for a shape: its wire's, and a peer that needs other buffers there gets them."""
+        return "" if shape.wire == H1 else shape.wire
 
     def command(self) -> list[str]:
         """Writes what it needs into `self.directory` and returns the command line."""
@@ -102,11 +115,9 @@ class Peer:
         while time.monotonic() < deadline:
             if self._process.poll() is not None:
                 raise PeerFailed(f"{self.name}: exit {self._process.returncode}: {self._last_words()}")
-            try:
-                socket.create_connection(("127.0.0.1", self.ports.listen), 0.5).close()
+            if accepts(self.ports.listen):
                 return
-            except OSError:
-                time.sleep(0.05)
+            time.sleep(0.05)
         self.stop()
         raise PeerFailed(f"{self.name}: not listening after {READY_SECONDS} s: {self._last_words()}")
 

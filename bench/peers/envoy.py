@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 from pathlib import Path
+from typing import Any
 
+from bench.credentials import BACKEND_NAME
 from bench.peers.base import Peer, find_program, first_match
+from bench.shapes import GRPC, H1, H2, H2_H1, MTLS, TCP, TLS
 
 CONFIG = """
 static_resources:
@@ -14,7 +18,21 @@ static_resources:
   - name: l
     address: {{ socket_address: {{ address: 127.0.0.1, port_value: {listen} }} }}
     filter_chains:
-    - filters:
+    - {downstream_tls}
+      filters:
+{filter}
+  clusters:
+  - name: c
+    type: STATIC
+    connect_timeout: 5s
+    {upstream}
+    circuit_breakers: {{ thresholds: [ {{ max_connections: 20000, max_pending_requests: 20000, max_requests: 20000 }} ] }}
+    load_assignment:
+      cluster_name: c
+      endpoints: [ {{ lb_endpoints: [ {{ endpoint: {{ address: {{ socket_address: {{ address: 127.0.0.1, port_value: {backend} }} }} }} }} ] }} ]
+"""
+
+HTTP = """
       - name: envoy.filters.network.http_connection_manager
         typed_config:
           "@type": type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager
@@ -26,22 +44,27 @@ static_resources:
           route_config:
             name: r
             virtual_hosts:
-            - {{ name: v, domains: ["*"], routes: [ {{ match: {{ prefix: "/" }}, route: {{ cluster: c, timeout: 0s }} }} ] }}
+            - { name: v, domains: ["*"], routes: [ { match: { prefix: "/" }, route: { cluster: c, timeout: 0s } } ] }
           http_filters:
           - name: envoy.filters.http.router
             typed_config:
               "@type": type.googleapis.com/envoy.extensions.filters.http.router.v3.Router
               dynamic_stats: false
               suppress_envoy_headers: true
-  clusters:
-  - name: c
-    type: STATIC
-    connect_timeout: 5s
-    circuit_breakers: {{ thresholds: [ {{ max_connections: 20000, max_pending_requests: 20000, max_requests: 20000 }} ] }}
-    load_assignment:
-      cluster_name: c
-      endpoints: [ {{ lb_endpoints: [ {{ endpoint: {{ address: {{ socket_address: {{ address: 127.0.0.1, port_value: {backend} }} }} }} }} ] }} ]
 """
+RELAY = """
+      - name: envoy.filters.network.tcp_proxy
+        typed_config:
+          "@type": type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy
+          stat_prefix: t
+          cluster: c
+"""
+TYPES = "type.googleapis.com/envoy.extensions"
+
+
+def _socket(kind: str, context: dict[str, Any]) -> str:
+    config = {"@type": f"{TYPES}.transport_sockets.tls.v3.{kind}", **context}
+    return "transport_socket: " + json.dumps({"name": "envoy.transport_sockets.tls", "typed_config": config})
 
 
 def _program() -> str | None:
@@ -56,6 +79,7 @@ def _program() -> str | None:
 
 class Envoy(Peer):
     name = "envoy"
+    wires = (H1, H2_H1, H2, GRPC, TLS, MTLS, TCP)
 
     @classmethod
     def unavailable(cls) -> str | None:
@@ -67,8 +91,54 @@ class Envoy(Peer):
 
     def command(self) -> list[str]:
         path = self.directory / "envoy.yaml"
-        path.write_text(CONFIG.format(listen=self.ports.listen, backend=self.ports.backend))
+        path.write_text(
+            CONFIG.format(
+                listen=self.ports.listen,
+                backend=self.ports.backend,
+                filter=RELAY if self.variant == TCP else HTTP,
+                downstream_tls=self._downstream_tls(),
+                upstream=self._upstream(),
+            )
+        )
         return [
             _program() or "envoy",
             *("--concurrency", "1", "-l", "error", "--disable-hot-restart", "-c", str(path)),
         ]
+
+    def _tls(self, who: str, *, trusts: dict[str, Any] | None) -> dict[str, Any]:
+        """The part that both directions share."""
+        pair = {
+            "certificate_chain": {"filename": str(self.credentials.cert(who))},
+            "private_key": {"filename": str(self.credentials.key(who))},
+        }
+        common: dict[str, Any] = {
+            "alpn_protocols": ["http/1.1"],
+            "tls_certificates": [pair],
+            "tls_params": {"tls_minimum_protocol_version": "TLSv1_3", "tls_maximum_protocol_version": "TLSv1_3"},
+        }
+        if trusts is not None:
+            ca = {"trusted_ca": {"filename": str(self.credentials.ca)}}
+            common["validation_context"] = {**ca, **trusts}
+        return common
+
+    def _downstream_tls(self) -> str:
+        if self.variant not in (TLS, MTLS):
+            return "name: plain"
+        is_mutual = self.variant == MTLS
+        common = self._tls("server", trusts={} if is_mutual else None)
+        context = {"common_tls_context": common, "require_client_certificate": is_mutual}
+        return _socket("DownstreamTlsContext", context)
+
+    def _upstream(self) -> str:
+        if self.variant in (H2, GRPC):
+            options = {
+                "@type": f"{TYPES}.upstreams.http.v3.HttpProtocolOptions",
+                "explicit_http_config": {"http2_protocol_options": {}},
+            }
+            key = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
+            return "typed_extension_protocol_options: " + json.dumps({key: options})
+        if self.variant != MTLS:
+            return "lb_policy: ROUND_ROBIN"
+        name = {"san_type": "DNS", "matcher": {"exact": BACKEND_NAME}}
+        common = self._tls("client", trusts={"match_typed_subject_alt_names": [name]})
+        return _socket("UpstreamTlsContext", {"sni": BACKEND_NAME, "common_tls_context": common})

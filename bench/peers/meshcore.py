@@ -1,4 +1,4 @@
-"""meshcore itself, started as a user starts it. Variants: routes-N (a table of N routes), admin."""
+"""meshcore itself, started as a user starts it. Variants: routes-N (a table of N routes), admin, and the wires."""
 
 from __future__ import annotations
 
@@ -10,18 +10,21 @@ import tomllib
 from pathlib import Path
 from typing import ClassVar
 
+from bench.credentials import BACKEND_NAME, Credentials
 from bench.peers.base import Peer, PeerFailed
+from bench.shapes import GRPC, H2, H2_H1, MTLS, TCP, TLS, WIRES
 
 ROOT = Path(__file__).parents[2]
 CONFIG = """
 workers: 1
 listeners:
-- {{name: web, address: "127.0.0.1:{listen}"}}
+- {{name: web, address: "127.0.0.1:{listen}"{listener}}}
+limits: {{max_requests_per_connection: {per_connection}}}
 admin: {{address: "unix:{admin}"}}
 routes:
 {routes}
 clusters:
-- {{name: backend, endpoints: ["127.0.0.1:{backend}"]}}
+- {{name: backend, endpoints: ["127.0.0.1:{backend}"]{cluster}}}
 """
 
 
@@ -35,6 +38,25 @@ def _revision() -> str:
     return f" ({done.stdout.strip()})" if done.returncode == 0 else ""
 
 
+def _listener(wire: str, held: Credentials) -> str:
+    """What a wire adds to the listener, in YAML's flow style."""
+    if wire == TCP:
+        return ", protocol: tcp, tcp_route: all"
+    if wire not in (TLS, MTLS):
+        return ""
+    asks = f", client_ca: {held.ca}" if wire == MTLS else ""
+    return f", tls: {{certificates: [{{cert: {held.cert('server')}, key: {held.key('server')}}}]{asks}}}"
+
+
+def _cluster(wire: str, held: Credentials) -> str:
+    if wire in (H2, GRPC):
+        return ", protocol: http2"
+    if wire != MTLS:
+        return ""
+    ours = f"cert: {held.cert('client')}, key: {held.key('client')}"
+    return f", tls: {{ca: {held.ca}, sni: {BACKEND_NAME}, {ours}}}"
+
+
 def route_host(number: int) -> str:
     """The host of one route of the large table; every route has a host and a prefix of its own."""
     return f"service-{number}.example"
@@ -46,6 +68,7 @@ def route_prefix(number: int) -> str:
 
 class Meshcore(Peer):
     name = "meshcore"
+    wires = WIRES
     base_command: ClassVar[list[str]] = [sys.executable, "-m", "meshcore"]
 
     def __init__(self, *args: object, **kwargs: object) -> None:
@@ -91,6 +114,10 @@ class Meshcore(Peer):
                 listen=self.ports.listen,
                 backend=self.ports.backend,
                 admin=self.admin,
+                listener=_listener(self.variant, self.credentials),
+                cluster=_cluster(self.variant, self.credentials),
+                # The others are told to keep HTTP/2 connections for the whole run, which is 10000 requests each in no time.
+                per_connection=0 if self.variant in (H2, H2_H1, GRPC) else 10_000,
                 routes="\n".join(self._routes()),
             )
         )
