@@ -12,7 +12,7 @@ from meshcore.engine.identity cimport (
 )
 from meshcore.engine.openssl cimport (
     BIO, BIO_free, GEN_DNS, GENERAL_NAMES, GENERAL_NAMES_free, OPENSSL_cleanse, SSL, SSL_CTX, SSL_CTX_free,
-    SSL_CTX_set_ex_data, SSL_CTX_up_ref, SSL_SESSION, SSL_SESSION_free, SSL_get_app_data, X509, pipe_bio, rules_index, x509_name, x509_name_count,
+    SSL_CTX_set_ex_data, SSL_CTX_up_ref, SSL_SESSION, SSL_SESSION_free, SSL_get_app_data, SSL_version, TLS1_3_VERSION, X509, pipe_bio, rules_index, x509_name, x509_name_count,
     x509_names,
 )
 from meshcore.engine.ticket cimport (
@@ -195,7 +195,9 @@ class TlsError(ValueError):
 
 cdef int _seal_ticket(SSL* ssl, unsigned char* name, unsigned char* iv, EVP_CIPHER_CTX* cipher, EVP_MAC_CTX* mac,
                       int sealing) noexcept nogil:
-    return ticket_seal((<Peer*>SSL_get_app_data(ssl)).rules.tickets, name, iv, cipher, mac, sealing)
+    cdef int code = ticket_seal((<Peer*>SSL_get_app_data(ssl)).rules.tickets, name, iv, cipher, mac, sealing)
+    # RFC 8446 C.4: a client uses a ticket once. Without a new one each time it could resume only every other connection.
+    return 2 if code == 1 and not sealing and SSL_version(ssl) == TLS1_3_VERSION else code
 
 
 cdef class TlsContext:

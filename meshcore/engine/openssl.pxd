@@ -213,6 +213,9 @@ cdef extern from * nogil:
     int SSL_set_tlsext_host_name(SSL* ssl, const char* name)
     int SSL_set_session(SSL* ssl, SSL_SESSION* session)
     SSL_SESSION* SSL_get_session(const SSL* ssl)
+    int SSL_version(const SSL* ssl)
+    enum:
+        TLS1_3_VERSION
     int SSL_set_alpn_protos(SSL* ssl, const unsigned char* at, unsigned int n)
     void SSL_get0_alpn_selected(const SSL* ssl, const unsigned char** at, unsigned int* len)
     X509* SSL_get0_peer_certificate(const SSL* ssl)

@@ -237,6 +237,17 @@ def test_a_session_is_resumed_and_the_identity_with_it(kind, version, mutual, pr
     assert (listener.tls_handshakes, listener.tls_resumed) == (5, 4)
 
 
+def test_each_resumption_brings_a_new_ticket_since_clients_use_one_once(proxy, raw_server, pki, tls_client):  # noqa: F811
+    running = proxy(to=raw_server(), listeners=pki.listener(session_resumption="tickets"))
+    context = pki.client_context()
+    session, _, _ = resume(tls_client, running, context)
+    for _ in range(4):
+        following, reused, _ = resume(tls_client, running, context, session)
+        assert reused
+        assert following.id != session.id
+        session = following
+
+
 def test_sessions_are_not_resumed_where_that_is_off(proxy, raw_server, pki, tls_client):  # noqa: F811
     running = proxy(to=raw_server(), listeners=pki.listener(session_resumption="off"))
     context = pki.client_context(maximum_version=ssl.TLSVersion.TLSv1_2)
