@@ -133,7 +133,8 @@ cdef inline int http2_stream_is_known(Session* session, nghttp2_session* h2, con
     if stream != NULL and hd.type == NGHTTP2_DATA and hd.length > stream.length_left \
             and not hd.flags & NGHTTP2_FLAG_PADDED and not http2_was_reset(session, hd.stream_id):
         http2_reset(session, hd.stream_id, NGHTTP2_PROTOCOL_ERROR)    # RFC 9113 8.1.1, however the frame is cut
-    if stream != NULL or http2_was_reset(session, hd.stream_id):
+    if stream != NULL or http2_was_reset(session, hd.stream_id) \
+            or (hd.type == NGHTTP2_DATA and http2_was_reset(session, -hd.stream_id)):
         return 1
     session.error_code = NGHTTP2_STREAM_CLOSED
     return 0
@@ -148,7 +149,8 @@ cdef inline int http2_was_reset(const Session* session, int32_t id) noexcept nog
 
 
 cdef inline void http2_note_reset(Session* session, int32_t id) noexcept nogil:
-    """We reset this stream (or are about to): its client cannot know yet."""
+    """We reset this stream (or are about to): its client cannot know yet. Negative: the client reset it, and may have DATA
+    of it in the same write; whether that is seen before or behind the reset must not matter."""
     if not http2_was_reset(session, id):
         session.reset_ids[session.n_resets % RESETS_REMEMBERED] = id
         session.n_resets += 1
@@ -168,8 +170,9 @@ cdef inline int http2_on_frame_recv(nghttp2_session* h2, const nghttp2_frame* fr
         elif ends and stream != NULL:
             stream.flags |= STREAM_ENDED_IN
             stream_set_ready(session.worker, stream, IO_READABLE)
-    elif frame.hd.type == NGHTTP2_RST_STREAM:
-        return 0 if session.is_client else session_spend(session, 0, 1)
+    elif frame.hd.type == NGHTTP2_RST_STREAM and not session.is_client:
+        http2_note_reset(session, -frame.hd.stream_id)
+        return session_spend(session, 0, 1)
     elif frame.hd.type == NGHTTP2_SETTINGS and not frame.hd.flags & NGHTTP2_FLAG_ACK:
         session.max_streams = nghttp2_session_get_remote_settings(h2, NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS)
         if session.is_client:

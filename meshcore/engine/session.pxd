@@ -258,7 +258,7 @@ cdef inline int session_awaits_data(const Session* session) noexcept nogil:
     cdef int32_t id = (<int32_t>session.frame_head[5] & 0x7F) << 24 | <int32_t>session.frame_head[6] << 16 \
         | <int32_t>session.frame_head[7] << 8 | session.frame_head[8]
     return id == 0 or id > session.last_id or (session.in_block and id == session.last_id) \
-        or session_stream(<nghttp2_session*>session.h2, id) != NULL or http2_was_reset(session, id)
+        or session_stream(<nghttp2_session*>session.h2, id) != NULL or http2_was_reset(session, id) or http2_was_reset(session, -id)
 
 
 cdef inline int session_flush(Worker* worker, Session* session) noexcept nogil:

@@ -133,9 +133,11 @@ class Observation:
         return (self.label in FORWARDED and not self.is_allowed) or bool(self.violations)
 
     def signature(self) -> tuple:
-        """What must be the same in every segmentation. A good request may, before the bad frame behind it comes, be sent on or not."""
+        """What must be the same in every segmentation. A good request may, before the bad frame behind it comes, be sent on,
+        and answered, or not: where the connection ends that is a matter of time."""
         seen = [(m.method, m.path, bytes(m.body)) for m in self.upstream] if self.label in FORWARDED and not self.upstream_side else []
-        return self.label, tuple(m.status for m in self.own_streams.values() if m.complete), tuple(seen)
+        ends = self.label.startswith(("GOAWAY", "close"))
+        return self.label, () if ends else tuple(m.status for m in self.own_streams.values() if m.complete), tuple(seen)
 
 
 Claim = Callable[[Observation], "str | None"]
