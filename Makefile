@@ -8,6 +8,9 @@ PYTHON := $(VENV)/bin/python
 PYTEST := env --default-signal=INT $(PYTHON) -m pytest
 # More or other arguments for pytest:  make test ARGS="-k breaker -x"
 ARGS ?=
+# Processes that share the suite, a file each at a time. Most tests wait more than they work, so twice the cores pays.
+WORKERS ?= $(shell echo $$((2 * $$(nproc))))
+PARALLEL = -n $(WORKERS) --dist loadfile
 DEMO_SECONDS ?= 20
 
 .DEFAULT_GOAL := help
@@ -25,11 +28,11 @@ demo: ## three backends, a proxy, a load, live tap lines, a table; Ctrl-C or DEM
 
 test: ## run the whole suite
 	@tools/setup.sh test
-	@$(PYTEST) $(ARGS)
+	@$(PYTEST) $(PARALLEL) $(ARGS)
 
 asan: ## run the suite against a build with AddressSanitizer and UndefinedBehaviorSanitizer
 	@tools/setup.sh test
-	@env --default-signal=INT tools/asan.sh $(ARGS)
+	@env --default-signal=INT tools/asan.sh $(PARALLEL) $(ARGS)
 
 bench: ## time each room against the stored baseline
 	@tools/setup.sh bench

@@ -17,15 +17,16 @@ GOOD = request()
 
 
 @pytest.mark.parametrize(
-    "key",
+    "make",
     [
-        new_key(),
-        new_key(ec.SECP384R1),
-        rsa.generate_private_key(65_537, 2_048),
+        new_key,
+        lambda: new_key(ec.SECP384R1),
+        lambda: rsa.generate_private_key(65_537, 2_048),
     ],
     ids=["P-256", "P-384", "RSA"],
 )
-def test_the_usual_keys_are_accepted_in_der_and_pem(key):
+def test_the_usual_keys_are_accepted_in_der_and_pem(make):
+    key = make()
     for encoding in (serialization.Encoding.DER, serialization.Encoding.PEM):
         assert key_of(request(key, encoding=encoding))[0] == key.public_key()
 
@@ -42,20 +43,20 @@ def test_a_request_made_by_openssl_is_accepted(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "key",
+    "make",
     [
-        new_key(ec.SECP521R1),
-        new_key(ec.SECP256K1),
-        rsa.generate_private_key(65_537, 1_024),
-        rsa.generate_private_key(65_537, 5_120),
-        rsa.generate_private_key(3, 2_048),
-        dsa.generate_private_key(2_048),
+        lambda: new_key(ec.SECP521R1),
+        lambda: new_key(ec.SECP256K1),
+        lambda: rsa.generate_private_key(65_537, 1_024),
+        lambda: rsa.generate_private_key(65_537, 5_120),
+        lambda: rsa.generate_private_key(3, 2_048),
+        lambda: dsa.generate_private_key(2_048),
     ],
     ids=["P-521", "secp256k1", "RSA 1024", "RSA 5120", "exponent 3", "DSA"],
 )
-def test_other_keys_are_refused(key):
+def test_other_keys_are_refused(make):
     with pytest.raises(Denied) as caught:
-        key_of(request(key))
+        key_of(request(make()))
     assert caught.value.reason == "bad_request"
 
 
@@ -88,6 +89,7 @@ def test_a_request_for_somebody_elses_key_is_refused():
         b"0" * 20_000,
         request(uris=["not a uri \x7f"])[:50],
     ],
+    ids=["nothing", "one octet", "PEM of nothing", "cut short", "something behind", "zeros", "cut in the middle"],
 )
 def test_what_is_no_request_is_refused(data):
     with pytest.raises(Denied):
