@@ -6,14 +6,16 @@ from .join_tokens import JoinTokens
 from .keys import KeyFileError, PrivateKey
 from .kubernetes_tokens import KubernetesTokens
 from .limits import Attempts
-from .proofs import JoinToken, PeerCertificate, Proof, Proved, ServiceAccountToken, Verifier
+from .proofs import HandshakeIdentity, JoinToken, PeerCertificate, Proof, Proved, ServiceAccountToken, Verifier
 from .rotation import RotationError, TrustState
-from .trust import PeerCertificates, Trust
+from .trust import HandshakeIdentities, PeerCertificates, Trust
 
 __all__ = [
     "Attempts",
     "Authority",
     "AuthorityError",
+    "HandshakeIdentities",
+    "HandshakeIdentity",
     "Issued",
     "Issuer",
     "IssuingPolicy",

@@ -113,9 +113,21 @@ class Authority:
         """When the first certificate of the chain ends, and with it everything signed."""
         return min(one.not_valid_after_utc.timestamp() for one in self.chain)
 
-    def issue(self, public_key: PublicKey, identity: SpiffeId, now_s: float, lifetime_s: int = LEAF_S) -> Leaf:
+    def issue(
+        self,
+        public_key: PublicKey,
+        identity: SpiffeId,
+        now_s: float,
+        lifetime_s: int = LEAF_S,
+        *,
+        common_name: str = "",
+    ) -> Leaf:
         """A leaf for a key whose owner was proved to be `identity`. Denied when it would not live long enough to be
-        renewed."""
+        renewed.
+
+        `common_name` is for the control plane alone: gRPC's clients compare a name with what they dialled, know no URIs,
+        and fall back to it. It has no dot, so nobody takes it for a host name.
+        """
         if identity.trust_domain != self.trust_domain:
             raise Denied("not_yours", f"{identity} is not of {self.trust_domain}")
         lifetime_s = max(MIN_LEAF_S, min(lifetime_s, MAX_LEAF_S))
@@ -123,10 +135,11 @@ class Authority:
         end_s = min(float(int(now_s)) + lifetime_s, self.not_after_s)
         if end_s < int(now_s) + MIN_LEAF_S:
             raise Denied("unavailable", "the authority itself ends within minutes: rotate it")
+        subject = [x509.NameAttribute(NameOID.COMMON_NAME, common_name)] if common_name else []
         serial = x509.random_serial_number()  # 159 random bits, CA/B 7.1 asks for 64
         leaf = (
             x509.CertificateBuilder()
-            .subject_name(x509.Name([]))
+            .subject_name(x509.Name(subject))
             .issuer_name(self.chain[0].subject)
             .public_key(public_key)
             .serial_number(serial)

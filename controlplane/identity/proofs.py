@@ -40,7 +40,13 @@ class PeerCertificate(msgspec.Struct, frozen=True):
         return f"PeerCertificate({len(self.chain)} certificates)"
 
 
-Proof = JoinToken | ServiceAccountToken | PeerCertificate
+class HandshakeIdentity(msgspec.Struct, frozen=True):
+    """Who the peer is, as our own door told after it had verified the chain against the roots of the mesh."""
+
+    text: str
+
+
+Proof = JoinToken | ServiceAccountToken | PeerCertificate | HandshakeIdentity
 
 
 async def nothing_to_spend() -> None:

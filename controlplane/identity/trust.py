@@ -15,10 +15,11 @@ from cryptography import x509
 from ..audit import Audit
 from ..errors import Conflict, Denied
 from ..model.change import Changes, Snapshot
+from ..spiffe import SpiffeId
 from ..store import Store
 from . import certificates, rotation
 from .authority import Authority
-from .proofs import PeerCertificate, Proof, Proved
+from .proofs import HandshakeIdentity, PeerCertificate, Proof, Proved
 from .rotation import RotationError, TrustState
 
 KIND = "trust"
@@ -35,6 +36,8 @@ class Trust:
         self._state: TrustState | None = None
         self._revision = 0
         self._roots: tuple[x509.Certificate, ...] = ()
+        self.on_change: list[Callable[[], None]] = []
+        """Called, in the event loop, after the record was taken over and differs from the one before."""
 
     async def open(self, now_s: float, *, leaf_s: float = 0.0) -> None:
         """Reads the record; a mesh without one begins with the first of our authorities. `leaf_s`: how long leaves
@@ -88,7 +91,11 @@ class Trust:
     def _take(self, value: bytes, revision: int) -> None:
         state = msgspec.json.decode(value, type=TrustState)
         self._roots = certificates.chain_of_pem(state.bundle_pem.encode(), certificates.MAX_BUNDLE)
+        is_new = self._state != state
         self._state, self._revision = state, revision
+        if is_new:
+            for told in self.on_change:
+                told()
 
     @property
     def state(self) -> TrustState:
@@ -172,3 +179,21 @@ class PeerCertificates:
         roots = [*self._trust.roots, *self._also]
         identity = certificates.verified_identity(chain, roots, self._trust.trust_domain, now_s)
         return Proved(identity, f"certificate {chain[0].serial_number:x}")
+
+
+class HandshakeIdentities:
+    """The owner of a connection through our door asks for his next certificate: the handshake proved who he is."""
+
+    def __init__(self, trust: Trust) -> None:
+        self._trust = trust
+
+    async def prove(self, proof: Proof, now_s: float) -> Proved:
+        if not isinstance(proof, HandshakeIdentity):
+            raise Denied("bad_proof", "not an identity of a handshake")
+        try:
+            identity = SpiffeId.parse(proof.text)
+        except ValueError as error:
+            raise Denied("bad_proof", str(error)) from None
+        if identity.trust_domain != self._trust.trust_domain:
+            raise Denied("bad_proof", f"{identity} is of another trust domain")
+        return Proved(identity, "the certificate of the connection")

@@ -42,10 +42,13 @@ class ServicePort(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     port: int
     protocol: str = "detect"
     name: str = ""
+    target_port: int = 0
+    """Where workloads that its selector takes listen; 0: on the same port."""
 
     def check(self, found: Found) -> None:
         found.number("port", self.port, 1, 65_535)
         found.word("protocol", self.protocol, PROTOCOLS)
+        found.number("target_port", self.target_port, 0, 65_535)
         if self.name:
             found.label("name", self.name)
 
@@ -61,6 +64,8 @@ class Service(Named, frozen=True, kw_only=True, omit_defaults=True):
     """Labels of the workloads that serve it; empty when endpoints are registered one by one."""
     accounts: tuple[str, ...] = ()
     """Accounts whose identity clients accept from its endpoints; empty means what each endpoint names."""
+    addresses: tuple[str, ...] = ()
+    """Virtual addresses: who calls one of them means this service."""
 
     def check(self, found: Found) -> None:
         Named.check(self, found)
@@ -76,6 +81,7 @@ class Service(Named, frozen=True, kw_only=True, omit_defaults=True):
         found.at("accounts").count(self.accounts, MAX_ADDRESSES)
         for index, account in enumerate(self.accounts):
             found.at("accounts").at(index).unless(names.is_name(account), account, names.NAME_WHAT)
+        _check_addresses(found, self.addresses)
 
 
 class Workload(Named, frozen=True, kw_only=True, omit_defaults=True):
@@ -98,11 +104,7 @@ class Workload(Named, frozen=True, kw_only=True, omit_defaults=True):
         found.name("account", self.account)
         found.labels("labels", self.labels)
         _check_place(found, self.zone, self.node)
-        place = found.at("addresses")
-        place.count(self.addresses, MAX_ADDRESSES)
-        for index, address in enumerate(self.addresses):
-            place.at(index).unless(names.is_address(address), address, names.ADDRESS_WHAT)
-        place.unique(self.addresses, "address")
+        _check_addresses(found, self.addresses)
         found.number("lease", self.lease, 0, 2**63 - 1)
 
 
@@ -114,6 +116,8 @@ class Endpoint(Named, frozen=True, kw_only=True, omit_defaults=True):
     service: str
     address: str
     port: int
+    service_port: int = 0
+    """The port of the service that it answers; 0: any."""
     weight: int = DEFAULT_WEIGHT
     """Share of the requests, relative to the others; 0 takes no new ones (draining)."""
     labels: dict[str, str] = {}
@@ -135,6 +139,7 @@ class Endpoint(Named, frozen=True, kw_only=True, omit_defaults=True):
         found.label("service", self.service)
         found.at("address").unless(names.is_address(self.address), self.address, names.ADDRESS_WHAT)
         found.number("port", self.port, 1, 65_535)
+        found.number("service_port", self.service_port, 0, 65_535)
         found.number("weight", self.weight, 0, MAX_WEIGHT)
         found.labels("labels", self.labels)
         _check_place(found, self.zone, "")
@@ -147,3 +152,11 @@ class Endpoint(Named, frozen=True, kw_only=True, omit_defaults=True):
 def _check_place(found: Found, zone: str, node: str) -> None:
     found.at("zone").unless(names.is_label_value(zone), zone, names.LABEL_VALUE_WHAT)
     found.name("node", node, may_be_empty=True)
+
+
+def _check_addresses(found: Found, addresses: tuple[str, ...]) -> None:
+    place = found.at("addresses")
+    place.count(addresses, MAX_ADDRESSES)
+    for index, address in enumerate(addresses):
+        place.at(index).unless(names.is_address(address), address, names.ADDRESS_WHAT)
+    place.unique(addresses, "address")

@@ -84,7 +84,11 @@ def test_the_control_plane_uses_only_the_public_api_of_meshcore(path):
 BELOW = {
     "errors": set(), "spiffe": set(), "audit": set(), "model": {"errors", "spiffe"}, "store": {"errors", "model"},
     "identity": {"errors", "spiffe", "audit", "model", "store"}, "catalogue": {"errors", "audit", "model", "store"},
+    "settings": {"errors", "spiffe", "model", "identity"}, "home": {"errors", "identity", "settings", "store"},
+    "door": {"identity", "settings"}, "resolve": {"errors", "spiffe", "model", "catalogue"},
+    "serving": {"errors", "spiffe", "audit", "model", "store", "identity", "catalogue", "settings", "resolve"},
 }
+BELOW["server"] = {*BELOW}
 
 
 @pytest.mark.parametrize("path", CONTROL_PLANE, ids=lambda path: str(path.relative_to(ROOT)))

@@ -1,0 +1,1 @@
+"""The services that proxies and operators call, each in a file of its own, over gRPC."""

@@ -1,0 +1,41 @@
+"""Services put onto a gRPC server. Owns the list; each service is its own file's.
+
+Messages that many streams share are serialized once, by whoever makes them: those methods hand out bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import grpc
+
+from meshcore.api import destination_pb2, discovery_pb2
+
+from . import destination, discovery
+
+Handler = Callable[..., Any]
+
+
+def discovery_handlers(service: discovery.Discovery) -> grpc.GenericRpcHandler:
+    """Discovery."""
+    return grpc.method_handlers_generic_handler(
+        discovery.SERVICE,
+        {
+            "Watch": grpc.stream_stream_rpc_method_handler(
+                service.Watch, request_deserializer=discovery_pb2.Asked.FromString
+            )
+        },
+    )
+
+
+def destination_handlers(service: destination.Destination) -> grpc.GenericRpcHandler:
+    """Destination."""
+    read = destination_pb2.GetDestination.FromString
+    return grpc.method_handlers_generic_handler(
+        destination.SERVICE,
+        {
+            "Get": grpc.unary_stream_rpc_method_handler(service.Get, request_deserializer=read),
+            "GetProfile": grpc.unary_stream_rpc_method_handler(service.GetProfile, request_deserializer=read),
+        },
+    )
