@@ -48,8 +48,16 @@ class TapHub:
         path: str = "",
         to: str = "",
         source: str = "",
+        peer: str = "",
+        peer_is_end: bool = False,
         route_slot: int = -1,
         cluster_slot: int = -1,
+        status_low: int = 0,
+        status_high: int = 0,
+        min_latency_ns: int = 0,
+        reason: int = -1,
+        fields: bool = False,
+        body_bytes: int = 0,
         max_rps: float = 0.0,
     ) -> int: ...
     def close(self, index: int) -> None: ...
@@ -133,6 +141,8 @@ class FilterLoop:
 
 def histogram_quantiles(raw: bytes, qs: Iterable[float]) -> list[int]: ...
 def histogram_merge(raws: Iterable[bytes]) -> bytes: ...
+def histogram_changes(new: bytes, old: bytes) -> bytes: ...
+def histogram_of_changes(changes: Iterable[bytes]) -> bytes: ...
 def histogram_bounds() -> list[int]: ...
 
 class HistogramDoor:
@@ -292,9 +302,15 @@ class TapDoor:
         path: bytes = b"",
         to: bytes = b"",
         source: bytes = b"",
+        peer: bytes = b"",
+        peer_is_end: bool = False,
         route_slot: int = -1,
         cluster_slot: int = -1,
         max_rps_milli: int = 0,
+        status_low: int = 0,
+        status_high: int = 0,
+        min_latency_ns: int = 0,
+        reason: int = -1,
     ) -> None: ...
     def matches(
         self,
@@ -305,10 +321,12 @@ class TapDoor:
         path: bytes = b"/",
         source: bytes = b"192.0.2.7",
         source_ipv6: bytes | None = None,
+        identity: bytes = b"",
         route_slot: int | None = 0,
         cluster_slot: int | None = 0,
         to: bytes | None = None,
     ) -> tuple[bool, bool]: ...
+    def matches_outcome(self, *, status: int = 0, latency_ns: int = 0, reason: int = 0) -> bool: ...
     def admits(self, second: int) -> bool: ...
     @property
     def matched(self) -> int: ...

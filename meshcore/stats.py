@@ -15,7 +15,7 @@ from typing import Any
 
 import msgspec
 
-from meshcore._fastpath import histogram_bounds, histogram_quantiles
+from meshcore._fastpath import histogram_bounds, histogram_changes, histogram_of_changes, histogram_quantiles
 
 # Where each bucket of engine/histogram ends, exclusive; each begins where the one before it ends.
 BUCKET_ENDS_NS: tuple[int, ...] = tuple(histogram_bounds())
@@ -83,6 +83,17 @@ class Histogram:
             at = cut + _HEADER_WORDS
             result.append(total)
         return result
+
+    def changes(self, earlier: Histogram) -> bytes:
+        """The samples recorded after `earlier`, as few bytes as that takes: see histogram_changes of the engine."""
+        if self.count == earlier.count:
+            return b""
+        return histogram_changes(self._words.tobytes(), earlier._words.tobytes())
+
+    @classmethod
+    def of_changes(cls, changes: Iterable[bytes]) -> Histogram:
+        """The samples of any number of `changes`. Sum and maximum are those of the buckets' ends. ValueError for other bytes."""
+        return cls(histogram_of_changes(changes))
 
     def since(self, earlier: Histogram) -> Histogram:
         """The samples recorded after `earlier`. The maximum is its highest bucket's end unless it is new."""
@@ -169,6 +180,8 @@ class RouteStats(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     requests: int = 0
     filter_errors: int = 0
+    secure: int = 0
+    """Requests of clients that came over TLS."""
     status_class: tuple[int, ...] = (0, 0, 0, 0, 0, 0)
     grpc_status: tuple[int, ...] = (0,) * 17
     grpc_failed: int = 0

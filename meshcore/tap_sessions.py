@@ -12,7 +12,8 @@ from typing import Any
 
 import msgspec
 
-from meshcore.taps import Kind, TapEvent, TapFilter, TapFilterError, TapSession
+from meshcore.redaction import Fields, shown_body, shown_fields
+from meshcore.taps import Kind, TapEvent, TapFilter, TapFilterError, TapSession, identity_needle
 
 # engine/head's numbers; any other method shares the last.
 METHODS = ("GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH")
@@ -35,12 +36,16 @@ def open_session(engine: Any, hub: Any, asked: TapFilter) -> TapSession:
     lost_before = hub.counts(index)[2]
     names = [name if number else "" for number, (name, *_) in enumerate(reasons())]
     choice = Choice(asked) if chosen_here else None
+    capture = Capture(asked) if asked.headers or asked.body else None
 
     def drain() -> list[TapEvent]:
         records = hub.read(index)
         if not records:
             return []
-        events = [event_of(record, names, _names(engine, "routes"), _names(engine, "clusters")) for record in records]
+        routes, clusters = _names(engine, "routes"), _names(engine, "clusters")
+        events = [event_of(record, names, routes, clusters) for record in records]
+        if capture is not None:
+            events = [capture.put(event, record[-1]) for event, record in zip(events, records, strict=True)]
         if choice is not None:
             events = choice.select(events, time.monotonic())
         lost = hub.counts(index)[2] - lost_before
@@ -73,10 +78,21 @@ def plan(asked: TapFilter, routes: Mapping[str, int], clusters: Mapping[str, int
         exact["cluster_slot"] = _slot(clusters, asked.to, "--to", "cluster")
     if asked.from_:
         # IPv4 alone is kept as text; a port or a network is not compared at all.
-        if asked.from_is_ipv4:
+        if asked.from_is_identity:
+            exact["peer"], exact["peer_is_end"] = identity_needle(asked.from_)
+        elif asked.from_is_ipv4:
             exact["source"] = asked.from_
         else:
             chosen_here = True
+    if asked.status:
+        exact["status_low"], exact["status_high"] = asked.statuses
+    if asked.min_latency_us:
+        exact["min_latency_ns"] = asked.min_latency_us * 1000
+    if asked.reason:
+        exact["reason"] = reason_number(asked.reason)
+    if asked.headers or asked.body:
+        # A body is shown by what its fields say of it.
+        exact["fields"], exact["body_bytes"] = True, asked.body
     exact["max_rps"] = 0.0 if chosen_here else asked.max_rps
     return exact, chosen_here
 
@@ -86,7 +102,7 @@ def event_of(
 ) -> TapEvent:
     """A record of the engine, with numbers turned to names. A route or cluster gone by reload has none."""
     (kind, worker, stream, wall_ns, host, port, dst, method, authority, path, status, latency_ns, duration_ns,
-     response_bytes, reason, route_slot, cluster_slot, grpc_status, reset_error, secure, src_id) = record  # fmt: skip
+     response_bytes, reason, route_slot, cluster_slot, grpc_status, reset_error, secure, src_id, _) = record  # fmt: skip
     return TapEvent(
         kind=_KINDS[kind],
         worker=worker,
@@ -110,6 +126,37 @@ def event_of(
         reset_error=reset_error,
         grpc_status=grpc_status if kind == 2 and grpc_status != _NO_GRPC_STATUS else None,
     )
+
+
+def reason_number(name: str) -> int:
+    from meshcore._fastpath import reasons
+
+    return [known for known, *_ in reasons()].index(name)
+
+
+class Capture:
+    """Puts what was captured into events, with secrets hidden. Remembers the fields of open exchanges: they say how to read
+    the bodies that come with the end."""
+
+    def __init__(self, asked: TapFilter) -> None:
+        self._asked = asked
+        self._open: dict[tuple[int, int], tuple[Fields, Fields]] = {}
+
+    def put(self, event: TapEvent, parts: tuple[bytes, bytes, bytes] | None) -> TapEvent:
+        exchange = (event.worker, event.stream)
+        request, response = self._open.pop(exchange, ((), ()))
+        raw_fields, request_body, response_body = parts or (b"", b"", b"")
+        if event.kind == "end":
+            return msgspec.structs.replace(
+                event,
+                request_body=shown_body(request_body[: self._asked.body], request),
+                response_body=shown_body(response_body[: self._asked.body], response),
+            )
+        fields = shown_fields(raw_fields)
+        if len(self._open) >= MAX_REMEMBERED:
+            del self._open[next(iter(self._open))]
+        self._open[exchange] = (fields, ()) if event.kind == "req" else (request, fields)
+        return msgspec.structs.replace(event, fields=fields) if self._asked.headers else event
 
 
 def method_number(method: str) -> int:

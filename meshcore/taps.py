@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import collections
+import difflib
 import ipaddress
 import math
 import re
@@ -32,6 +33,13 @@ HIGHEST_MAX_RPS = 100_000.0
 
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110 5.6.2
 _NAME = re.compile(r"[A-Za-z0-9_.-]+")
+_STATUS = re.compile(r"[1-5]xx|([1-5]\d\d)(?:-([1-5]\d\d))?")
+_LABELS = r"[a-z0-9.-]{1,253}"
+_IDENTITY = re.compile(rf"(?:spiffe://{_LABELS}/)?ns/{_LABELS}/sa/{_LABELS}|ns/{_LABELS}")
+_LATENCY_UNITS_US = {"us": 1, "µs": 1, "ms": 1_000, "s": 1_000_000}
+MAX_LATENCY_US = 3_600_000_000
+# A body in a line is for a look at its shape; and this is 22 places in the ring.
+MAX_BODY_BYTES = 16_384
 
 
 class TapFilterError(ValueError):
@@ -42,7 +50,7 @@ class TapEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One moment of one exchange: the request, the response head or the end.
 
     worker and stream name the exchange (unique while the proxy lives). path has no query.
-    tls: the client came over TLS; src_id: who it proved to be by its certificate.
+    tls: the client came over TLS; src_id: who it proved to be by its certificate. *_labels: what is known of both sides.
     latency_us: request head to response head. duration_us: response head to its end, not the total.
     dropped: events lost by this session so far because its reader was too slow.
     """
@@ -68,6 +76,13 @@ class TapEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     cluster: str = ""
     grpc_status: int | None = None
     reset_error: int | None = None
+    src_labels: dict[str, str] = {}
+    dst_labels: dict[str, str] = {}
+    fields: tuple[tuple[str, str], ...] = ()
+    """Of the head, in `req` and `rsp` of who asked for them; secrets are hidden, see meshcore.redaction."""
+    request_body: str = ""
+    """In `end`, as far as the bound that was asked for."""
+    response_body: str = ""
     dropped: int = 0
 
 
@@ -75,7 +90,10 @@ class TapFilter(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, r
     """The exchanges a tap session asks for: all given conditions must hold. Build it with `tap_filter`.
 
     authority: exact, ports count, case does not. path: a prefix of the path without its query.
-    to: a cluster's name, or the endpoint's IP, IP:PORT or unix:PATH. from_: the client's IP, IP:PORT or CIDR.
+    to: a cluster's name, or the endpoint's IP, IP:PORT or unix:PATH. from_: the client's IP, IP:PORT or CIDR, or who its
+    certificate says it is: spiffe://DOMAIN/ns/NAME/sa/ACCOUNT, ns/NAME/sa/ACCOUNT, or ns/NAME for anyone of a namespace.
+    status: 404, 5xx or 500-504; min_latency_us: request head to response head; reason: why the proxy answered itself. Who
+    asks for one of them sees an exchange once that is known. headers, body: capture them; body: bytes of each body.
     max_rps: requests per second shown; the response and the end of a shown request always follow.
     """
 
@@ -86,7 +104,26 @@ class TapFilter(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, r
     to: str = ""
     from_: str = ""
     route: str = ""
+    status: str = ""
+    min_latency_us: int = 0
+    reason: str = ""
+    headers: bool = False
+    body: int = 0
     max_rps: float = DEFAULT_MAX_RPS
+
+    @property
+    def statuses(self) -> tuple[int, int]:
+        """First and last status asked for; (0, 0): any."""
+        if not self.status:
+            return 0, 0
+        low, _, high = self.status.partition("-")
+        if low.endswith("xx"):
+            return int(low[0]) * 100, int(low[0]) * 100 + 99
+        return int(low), int(high or low)
+
+    @property
+    def from_is_identity(self) -> bool:
+        return self.from_.startswith(("spiffe://", "ns/"))
 
     @property
     def to_is_address(self) -> bool:
@@ -114,12 +151,25 @@ class TapFilter(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, r
                 not self.to
                 or (_address_within(request.dst, self.to) if self.to_is_address else request.cluster == self.to)
             )
-            and (not self.from_ or _address_within(request.src, self.from_))
+            and (not self.from_ or self._is_from(request))
         )
+
+    def _is_from(self, request: TapEvent) -> bool:
+        if not self.from_is_identity:
+            return _address_within(request.src, self.from_)
+        needle, is_end = identity_needle(self.from_)
+        return request.src_id.endswith(needle) if is_end else needle in request.src_id
 
     def to_query(self) -> dict[str, str]:
         """The conditions that are set, as text: what `tap_filter` takes back."""
         return {name: str(value) for name, value in msgspec.to_builtins(self).items()}
+
+
+def identity_needle(text: str) -> tuple[str, bool]:
+    """What an identity asked for as `from` holds, and whether it ends with it."""
+    if text.startswith("spiffe://"):
+        return text, True
+    return (f"/{text}", True) if "/sa/" in text else (f"/{text}/sa/", False)
 
 
 def tap_filter(**conditions: Any) -> TapFilter:
@@ -128,11 +178,10 @@ def tap_filter(**conditions: Any) -> TapFilter:
     Names are TapFilter's; `from` may be spelled `from_`; None and "" mean not asked. Raises TapFilterError.
     """
     given = {name.rstrip("_").replace("-", "_"): value for name, value in conditions.items() if value not in (None, "")}
-    unknown = sorted(given.keys() - {"method", "scheme", "authority", "path", "to", "from", "route", "max_rps"})
+    names = [{"from_": "from"}.get(name, name) for name in TapFilter.__struct_fields__] + ["min_latency"]
+    unknown = sorted(given.keys() - set(names))
     if unknown:
-        raise TapFilterError(
-            f"unknown tap filter '{unknown[0]}'; filters are: method, scheme, authority, path, to, from, route, max_rps"
-        )
+        raise TapFilterError(f"unknown tap filter '{unknown[0]}'; filters are: {', '.join(names)}")
     return TapFilter(
         method=_method(str(given.get("method", ""))),
         scheme=_scheme(str(given.get("scheme", ""))),
@@ -141,6 +190,11 @@ def tap_filter(**conditions: Any) -> TapFilter:
         to=_destination(str(given.get("to", ""))),
         from_=_source(str(given.get("from", ""))),
         route=str(given.get("route", "")),
+        status=_status(str(given.get("status", ""))),
+        min_latency_us=_latency(given.get("min_latency", given.get("min_latency_us", 0))),
+        reason=_reason(str(given.get("reason", ""))),
+        headers=_is_yes(given.get("headers", False)),
+        body=_body(given.get("body", 0)),
         max_rps=_max_rps(given.get("max_rps", DEFAULT_MAX_RPS)),
     )
 
@@ -162,7 +216,23 @@ def format_line(event: TapEvent, *, wide: bool = False) -> str:
         labels = {"cluster": event.cluster, "reason": event.reason, "route": event.route, "src_id": event.src_id}
         labels["tls"] = "true" if event.tls else ""
         line += "".join(f" {name}={escape(text)}" for name, text in sorted(labels.items()) if text)
+        for side, known in (("src", event.src_labels), ("dst", event.dst_labels)):
+            line += "".join(f" {side}_{escape(name)}={escape(text)}" for name, text in sorted(known.items()) if text)
     return line
+
+
+def captured_lines(event: TapEvent) -> list[str]:
+    """What was captured, a line each under the event's own: `>` came from the client, `<` from the endpoint."""
+    arrow = ">" if event.kind == "req" else "<"
+    lines = [f"    {arrow} {escape(name)}: {_readable(value)}" for name, value in event.fields]
+    for arrow, body in ((">", event.request_body), ("<", event.response_body)):
+        lines += [f"    {arrow} | {_readable(part)}" for part in body.splitlines()]
+    return lines
+
+
+def _readable(text: str) -> str:
+    """As `escape`, but blanks stay: nothing splits these lines."""
+    return " ".join(escape(word) for word in text.split(" "))
 
 
 def format_json(event: TapEvent) -> str:
@@ -247,6 +317,53 @@ def _max_rps(value: Any) -> float:
     return rate
 
 
+def _status(text: str) -> str:
+    text = text.lower()
+    match = _STATUS.fullmatch(text)
+    if text and (not match or int(match[2] or 999) < int(match[1] or 0)):
+        raise TapFilterError(f"--status: got {text!r}; expected a status such as 404, a class such as 5xx, or 500-504")
+    return text
+
+
+def _latency(value: Any) -> int:
+    """Microseconds; text has a unit."""
+    if isinstance(value, int):
+        number = value
+    else:
+        match = re.fullmatch(r"(\d+(?:\.\d+)?)(us|µs|ms|s)|(\d+)", str(value))
+        if not match:
+            raise TapFilterError(f"--min-latency: got {value!r}; expected a duration such as 250us, 100ms or 1.5s")
+        number = int(float(match[1]) * _LATENCY_UNITS_US[match[2]]) if match[1] else int(match[3])
+    if not 0 <= number <= MAX_LATENCY_US:
+        raise TapFilterError(f"--min-latency: got {value!r}; expected at most an hour")
+    return number
+
+
+def _reason(text: str) -> str:
+    from meshcore._fastpath import reasons
+
+    known = [name for name, *_ in reasons()]
+    if text and text not in known:
+        near = difflib.get_close_matches(text, known, 1)
+        raise TapFilterError(
+            f"--reason: no reason {text!r}" + (f"; did you mean {near[0]}?" if near else "; docs/reasons.md has them all")
+        )
+    return text
+
+
+def _is_yes(value: Any) -> bool:
+    if str(value).lower() not in ("true", "false", "1", "0"):
+        raise TapFilterError(f"--headers: got {value!r}; expected true or false")
+    return str(value).lower() in ("true", "1")
+
+
+def _body(value: Any) -> int:
+    number = int(value) if str(value).isascii() and str(value).isdigit() else -1
+    if not 0 <= number <= MAX_BODY_BYTES:
+        raise TapFilterError(f"--body: got {value!r}; expected a number of bytes, at most {MAX_BODY_BYTES}")
+    return number
+
+
 def _destination(text: str) -> str:
     if not text or _NAME.fullmatch(text) and not _is_address(text):
         return text
@@ -258,8 +375,12 @@ def _destination(text: str) -> str:
 
 
 def _source(text: str) -> str:
+    if _IDENTITY.fullmatch(text):
+        return text
     if text and not _is_address(text):
-        raise TapFilterError(f"--from: got {text!r}; expected IP, IP:PORT or CIDR")
+        raise TapFilterError(
+            f"--from: got {text!r}; expected IP, IP:PORT, CIDR, ns/NAME, ns/NAME/sa/ACCOUNT or spiffe://…/ns/NAME/sa/ACCOUNT"
+        )
     return _normal_address(text) if text else ""
 
 

@@ -8,7 +8,7 @@ import click
 import msgspec
 
 from meshcore.cli.client import AdminClient, choose_admin
-from meshcore.taps import DEFAULT_MAX_RPS, TapEvent, TapFilterError, format_json, format_line, tap_filter
+from meshcore.taps import DEFAULT_MAX_RPS, TapEvent, TapFilterError, captured_lines, format_json, format_line, tap_filter
 
 EPILOG = """
 \b
@@ -17,6 +17,8 @@ Examples:
   meshproxy tap --max-rps 10 --path /users       requests whose path begins with /users
   meshproxy tap --method POST --to users -o wide what goes to cluster users, with route and reason
   meshproxy tap --from 10.0.0.0/8 -o json | jq . one JSON object a line
+  meshproxy tap --status 5xx --min-latency 100ms slow failures, shown once they are that
+  meshproxy tap --headers --body 200             with fields and the first 200 bytes of bodies, secrets hidden
 
 \b
 Lines:
@@ -39,8 +41,19 @@ Lines:
 @click.option("--method", default="", help="Request method.")
 @click.option("--authority", default="", metavar="HOST[:PORT]", help="Exact authority.")
 @click.option("--to", default="", metavar="CLUSTER|IP[:PORT]", help="Cluster, or address of the endpoint.")
-@click.option("--from", "from_", default="", metavar="IP[:PORT]|CIDR", help="Address of the client.")
+@click.option(
+    "--from",
+    "from_",
+    default="",
+    metavar="IP[:PORT]|CIDR|ns/NAME[/sa/ACCOUNT]",
+    help="Address of the client, or the identity it has proved.",
+)
 @click.option("--route", default="", metavar="NAME", help="Route that matched.")
+@click.option("--status", default="", metavar="404|5xx|500-504", help="How it ended: the response's status.")
+@click.option("--min-latency", default="", metavar="TIME", help="At least this long to the response: 250us, 100ms, 2s.")
+@click.option("--reason", default="", help="Why the proxy answered itself, or cut it short: see docs/reasons.md.")
+@click.option("--headers", is_flag=True, help="Show header fields; those with secrets without their values.")
+@click.option("--body", default="", metavar="BYTES", help="Show the first BYTES of both bodies, at most 16384.")
 @click.option(
     "-o",
     "--output",
@@ -55,7 +68,7 @@ Lines:
     envvar="MESHPROXY_ADMIN",
     help="Admin address, unix:/path or 127.0.0.1:PORT; not needed when one proxy runs here.",
 )
-def tap(output: str, as_json: bool, admin: str | None, **conditions: str) -> None:
+def tap(output: str, as_json: bool, admin: str | None, **conditions: str | bool) -> None:
     """Watch exchanges as they happen. Traffic never waits for a tap."""
     try:
         asked = tap_filter(**conditions)
@@ -67,6 +80,8 @@ def tap(output: str, as_json: bool, admin: str | None, **conditions: str) -> Non
     for line in AdminClient(choose_admin(admin)).stream("/tap", asked.to_query()):
         event = decoder.decode(line)
         click.echo(format_json(event) if form == "json" else format_line(event, wide=form == "wide"))
+        for line_under in captured_lines(event) if form != "json" else ():
+            click.echo(line_under)
         if event.dropped > dropped:
             click.echo(f"({event.dropped - dropped} events were lost: this reader is too slow)", file=sys.stderr)
             dropped = event.dropped

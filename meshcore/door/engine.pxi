@@ -373,13 +373,14 @@ cdef class Engine:
     cdef dict _route_stats(self, name, uint32_t slot):
         cdef RouteState* state
         cdef Histogram* total = _new_histogram()
-        requests = errors = failed = 0
+        requests = errors = failed = secure = 0
         classes = [0] * 6
         calls = [0] * 17
         for i in range(self.n_workers):
             state = self.workers[i].routes[slot]
             requests += state.requests
             errors += state.filter_errors
+            secure += state.secure
             failed += state.grpc_failed
             for j in range(17):
                 calls[j] += state.grpc_status[j]
@@ -387,8 +388,8 @@ cdef class Engine:
                 classes[j] += state.status_class[j]
             if state.latency != NULL:
                 histogram_merge_into(total, state.latency)
-        return {"name": name, "requests": requests, "filter_errors": errors, "status_class": classes,
-                "grpc_status": calls, "grpc_failed": failed, "latency": _histogram_bytes(total)}
+        return {"name": name, "requests": requests, "filter_errors": errors, "secure": secure,
+                "status_class": classes, "grpc_status": calls, "grpc_failed": failed, "latency": _histogram_bytes(total)}
 
     cdef dict _cluster_stats(self, name, uint32_t slot, list rows):
         cdef ClusterState* state

@@ -19,7 +19,7 @@ from meshcore.engine.snapshot cimport ClusterConf, EndpointConf, Limits, Listene
 from meshcore.engine.stack cimport Stack, StackNode, stack_push, stack_take
 from meshcore.engine.state cimport FLOW_CHUNKED, FLOW_DONE, FLOW_LENGTH, FLOW_RAW, FLOW_UNTIL_CLOSE, Conn, Exchange
 from meshcore.engine.state cimport TRANSPORT_TLS, Flow, TapSession
-from meshcore.engine.tap cimport tap_admits, tap_matches, tap_matches_endpoint
+from meshcore.engine.tap cimport tap_admits, tap_matches, tap_matches_endpoint, tap_matches_outcome
 from meshcore.engine.timer cimport TIMER_SLOTS, TIMER_TICK_NS, TimerNode, TimerWheel, timer_clear, timer_expired
 from meshcore.engine.tls cimport Tls
 from meshcore.engine.timer cimport timer_node_init, timer_set, timer_wait_ms, timer_wheel_init
@@ -379,9 +379,10 @@ cdef class TapDoor:
     cdef TapSession session
 
     def __init__(self, *, int method=-1, int scheme=0, bytes authority=b"", bytes path=b"", bytes to=b"",
-                 bytes source=b"", int route_slot=-1, int cluster_slot=-1, uint32_t max_rps_milli=0):
+                 bytes source=b"", bytes peer=b"", bint peer_is_end=False, int route_slot=-1, int cluster_slot=-1,
+                 uint32_t max_rps_milli=0, int status_low=0, int status_high=0, uint64_t min_latency_ns=0, int reason=-1):
         memset(&self.session, 0, sizeof(TapSession))
-        if max(len(authority), len(path)) > 256 or max(len(to), len(source)) > 64:
+        if max(len(authority), len(path), len(peer)) > 256 or max(len(to), len(source)) > 64:
             raise ValueError("longer than a session keeps")
         self.session.method = <uint8_t>(method + 1)
         self.session.scheme = <uint8_t>scheme
@@ -391,6 +392,13 @@ cdef class TapDoor:
         self.session.path_len = len(path)
         self.session.dst_len = len(to)
         self.session.src_len = len(source)
+        self.session.peer_len = len(peer)
+        self.session.peer_is_end = peer_is_end
+        memcpy(self.session.peer, PyBytes_AS_STRING(peer), len(peer))
+        self.session.status_low = <uint16_t>status_low
+        self.session.status_high = <uint16_t>status_high
+        self.session.min_latency_ns = min_latency_ns
+        self.session.reason = <short>reason
         memcpy(self.session.authority, PyBytes_AS_STRING(authority), len(authority))
         memcpy(self.session.path, PyBytes_AS_STRING(path), len(path))
         memcpy(self.session.dst, PyBytes_AS_STRING(to), len(to))
@@ -398,9 +406,10 @@ cdef class TapDoor:
         self.session.max_rps_milli = max_rps_milli
 
     def matches(self, *, uint8_t method=0, bint secure=False, bytes authority=b"a.test", bytes path=b"/",
-                bytes source=b"192.0.2.7", bytes source_ipv6=None, route_slot=0, cluster_slot=0,
+                bytes source=b"192.0.2.7", bytes source_ipv6=None, bytes identity=b"", route_slot=0, cluster_slot=0,
                 bytes to=None) -> tuple[bool, bool]:
-        """(by its request, by its endpoint). `source_ipv6`: 16 octets; None for a slot or `to`: there is none."""
+        """(by its request, by its endpoint). `source_ipv6`: 16 octets; None for a slot or `to`: there is none;
+        `identity`: what a secure client has proved."""
         cdef Exchange* exchange = <Exchange*>calloc(1, sizeof(Exchange))
         cdef Head* head = <Head*>calloc(1, sizeof(Head))
         cdef Conn down
@@ -431,6 +440,8 @@ cdef class TapDoor:
         if secure:
             memset(&tls, 0, sizeof(Tls))
             tls.peer.is_established = 1
+            tls.peer.identity = PyBytes_AS_STRING(identity)
+            tls.peer.identity_len = <uint16_t>len(identity)
             down.transport = TRANSPORT_TLS
             down.channel = &tls
         if source_ipv6 is None:
@@ -453,6 +464,17 @@ cdef class TapDoor:
         free(exchange)
         free(head)
         return by_request, by_endpoint
+
+    def matches_outcome(self, *, uint16_t status=0, uint64_t latency_ns=0, uint8_t reason=0) -> bool:
+        """Whether an exchange that ended so is one of those asked for."""
+        cdef Exchange* exchange = <Exchange*>calloc(1, sizeof(Exchange))
+        if exchange == NULL:
+            raise MemoryError
+        exchange.status = status
+        exchange.reason = reason
+        matches = bool(tap_matches_outcome(&self.session, exchange, latency_ns))
+        free(exchange)
+        return matches
 
     def admits(self, uint64_t second) -> bool:
         """Whether a request that matches in this second of the wall clock is shown."""

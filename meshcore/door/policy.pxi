@@ -72,6 +72,64 @@ def histogram_merge(raws) -> bytes:
         free(total)
 
 
+_NO_HISTOGRAM = bytes(sizeof(Histogram))
+
+
+def histogram_changes(bytes new not None, bytes old not None) -> bytes:
+    """What `new` has that `old` had not, without the buckets that are the same: for each other one its index (u16) and the
+    difference (u32), little-endian; b"" when nothing was added. Empty raw bytes mean an empty histogram."""
+    cdef Histogram* late = NULL
+    cdef Histogram* early = NULL
+    cdef bytearray out = bytearray()
+    cdef uint64_t more
+    cdef uint32_t i
+    try:
+        late = histogram_of(new or _NO_HISTOGRAM)
+        early = histogram_of(old or _NO_HISTOGRAM)
+        for i in range(<uint32_t>HISTOGRAM_BUCKETS):
+            # Counters of a thing that was born anew run from zero again: then all of them are new.
+            more = late.counts[i] - early.counts[i] if late.counts[i] >= early.counts[i] else late.counts[i]
+            if more:
+                more = min(more, <uint64_t>0xFFFFFFFF)
+                out += bytes((i & 255, i >> 8, more & 255, more >> 8 & 255, more >> 16 & 255, more >> 24))
+        return bytes(out)
+    finally:
+        free(late)
+        free(early)
+
+
+def histogram_of_changes(changes) -> bytes:
+    """The sum of any number of such differences, as a raw histogram. Its sum and maximum are those of the buckets' upper
+    ends. ValueError for bytes that are none."""
+    cdef Histogram* total = <Histogram*>calloc(1, sizeof(Histogram))
+    cdef const uint8_t* at
+    cdef Py_ssize_t n
+    cdef uint32_t index
+    cdef uint32_t count
+    if total == NULL:
+        raise MemoryError
+    try:
+        for one in changes:
+            at = <const uint8_t*>PyBytes_AS_STRING(<bytes?>one)
+            n = len(one)
+            if n % 6:
+                raise ValueError(f"{n} bytes are no histogram's changes; expected 6 for each bucket")
+            while n:
+                index = at[0] | <uint32_t>at[1] << 8
+                count = at[2] | <uint32_t>at[3] << 8 | <uint32_t>at[4] << 16 | <uint32_t>at[5] << 24
+                if index >= HISTOGRAM_BUCKETS:
+                    raise ValueError(f"no histogram has a bucket {index}; the last is {HISTOGRAM_BUCKETS - 1}")
+                total.counts[index] += count
+                total.count += count
+                total.sum_ns += count * histogram_upper_bound_ns(index)
+                total.max_ns = max(total.max_ns, histogram_upper_bound_ns(index))
+                at += 6
+                n -= 6
+        return PyBytes_FromStringAndSize(<char*>total, sizeof(Histogram)) if total.count else b""
+    finally:
+        free(total)
+
+
 def histogram_bounds() -> list[int]:
     """The upper bound in ns of each bucket, exclusive; the first bucket begins at 0, each other where the last ends."""
     return [histogram_upper_bound_ns(i) for i in range(HISTOGRAM_BUCKETS)]

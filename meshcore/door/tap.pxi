@@ -3,10 +3,11 @@
 import collections as _collections
 
 from meshcore.engine.state cimport MAX_TAPS, TapSession
-from meshcore.engine.tap cimport TAP_NO_RESET
+from meshcore.engine.tap cimport TAP_NO_RESET, TAP_PART, TapPart
 
 cdef enum:
     TAP_QUEUE_EVENTS = 65536            # per session between two reads; beyond: dropped and counted
+    TAP_BODY_BYTES = 16384              # of one body: 22 of the ring's slots
 
 
 class TapLimitError(RuntimeError):
@@ -19,6 +20,8 @@ cdef class TapHub:
     cdef TapSession* sessions[8]
     cdef list queues
     cdef list dropped
+    cdef list parts                     # per worker: what came of the parts of its next record
+    cdef uint32_t wants_parts
     cdef object lock
     cdef dict route_names
     cdef dict cluster_names
@@ -27,6 +30,7 @@ cdef class TapHub:
         self.engine = engine
         self.queues = [None] * MAX_TAPS
         self.dropped = [0] * MAX_TAPS
+        self.parts = [[b""] * 3 for _ in range(engine.n_workers)]
         self.lock = _threading.Lock()
         for i in range(MAX_TAPS):
             self.sessions[i] = NULL
@@ -35,9 +39,10 @@ cdef class TapHub:
         for i in range(MAX_TAPS):
             free(self.sessions[i])
 
-    def open(self, *, int method_bit=-1, int scheme=0, authority="", path="", to="", source="", int route_slot=-1,
-             int cluster_slot=-1, double max_rps=0.0) -> int:
-        """Start a session; returns its number. `max_rps` 0 = everything."""
+    def open(self, *, int method_bit=-1, int scheme=0, authority="", path="", to="", source="", peer="", bint peer_is_end=False,
+             int route_slot=-1, int cluster_slot=-1, int status_low=0, int status_high=0, uint64_t min_latency_ns=0,
+             int reason=-1, bint fields=False, uint32_t body_bytes=0, double max_rps=0.0) -> int:
+        """Start a session; returns its number. `max_rps` 0 = everything; `body_bytes` of each body, at most 16 KiB."""
         cdef TapSession* session = NULL
         cdef uint32_t i
         cdef uint32_t index
@@ -59,13 +64,24 @@ cdef class TapHub:
             session.scheme = scheme
             session.route_slot = route_slot
             session.cluster_slot = cluster_slot
+            session.status_low = <uint16_t>status_low
+            session.status_high = <uint16_t>status_high
+            session.min_latency_ns = min_latency_ns
+            session.reason = <short>reason
+            session.wants_outcome = status_low != 0 or min_latency_ns != 0 or reason >= 0
+            session.wants_fields = fields
+            session.body_bytes = min(body_bytes, <uint32_t>TAP_BODY_BYTES)
             # Any ceiling above nothing stays one: 0 would mean everything.
             session.max_rps_milli = <uint32_t>min(max(max_rps * 1000, 1.0), 4e9) if max_rps > 0 else 0
             session.authority_len = _fill(session.authority, 256, authority, "authority")
             session.path_len = _fill(session.path, 256, path, "path")
             session.dst_len = _fill(session.dst, 64, to, "to")
             session.src_len = _fill(session.src, 64, source, "from")
+            session.peer_is_end = peer_is_end
+            session.peer_len = _fill(session.peer, 256, peer, "from")
             self.sessions[index] = session
+            self.wants_parts &= ~(<uint32_t>1 << index)
+            self.wants_parts |= <uint32_t>(fields or body_bytes) << index
             self.queues[index] = _collections.deque()
             self.dropped[index] = 0
         self.engine._post_all(COMMAND_TAP_OPEN, session, index)
@@ -84,7 +100,8 @@ cdef class TapHub:
             free(session)
 
     def read(self, uint32_t index) -> list:
-        """Events since the last read, oldest first per worker: tuples in the order of TapRecord's fields."""
+        """Events since the last read, oldest first per worker: tuples in the order of TapRecord's fields, and what was
+        captured: (field lines, request body, response body), or None."""
         with self.lock:
             self._pump()
             queue = self.queues[index]
@@ -111,14 +128,24 @@ cdef class TapHub:
                 record = <TapRecord*>ring_peek(&self.engine.workers[i].tap_ring)
                 if record == NULL:
                     break
-                event = _tap_event(record)
-                for j in range(<uint32_t>MAX_TAPS):
-                    if record.mask >> j & 1 and self.queues[j] is not None:
-                        if len(self.queues[j]) >= TAP_QUEUE_EVENTS:
-                            self.dropped[j] += 1
-                        else:
-                            self.queues[j].append(event)
+                if record.kind == TAP_PART:
+                    _gather(self.parts[i], <TapPart*>record)
+                else:
+                    event = _tap_event(record)
+                    whole = event + (tuple(self.parts[i]) if any(self.parts[i]) else None,)
+                    event += (None,)
+                    self.parts[i] = [b""] * 3
+                    for j in range(<uint32_t>MAX_TAPS):
+                        if record.mask >> j & 1 and self.queues[j] is not None:
+                            if len(self.queues[j]) >= TAP_QUEUE_EVENTS:
+                                self.dropped[j] += 1
+                            else:
+                                self.queues[j].append(whole if self.wants_parts >> j & 1 else event)
                 ring_advance(&self.engine.workers[i].tap_ring)
+
+
+cdef _gather(list parts, const TapPart* part):
+    parts[part.of] += PyBytes_FromStringAndSize(part.bytes, part.len)
 
 
 cdef uint16_t _fill(char* into, uint32_t room, value, name) except? 65535:

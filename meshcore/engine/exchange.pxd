@@ -12,7 +12,7 @@ from libc.string cimport memset
 
 from meshcore.engine.breaker cimport BREAKER_CLOSED, breaker_on_abandoned, breaker_on_failure, breaker_on_success
 from meshcore.engine.buffer cimport buffer_return
-from meshcore.engine.conn cimport conn_is_stream
+from meshcore.engine.conn cimport conn_is_secure, conn_is_stream
 from meshcore.engine.endpoint cimport ClusterState, EndpointState
 from meshcore.engine.ewma cimport ewma_observe
 from meshcore.engine.flow cimport flow_close
@@ -23,11 +23,11 @@ from meshcore.engine.reasons cimport REASON_NONE, reason_status
 from meshcore.engine.slab cimport slab_return, slab_take
 from meshcore.engine.snapshot cimport BALANCER_PEAK_EWMA, UPSTREAM_HTTP1, UPSTREAM_HTTP2
 from meshcore.engine.state cimport (
-    EXCHANGE_ACTIVE, EXCHANGE_COUNTED, EXCHANGE_GRPC, EXCHANGE_KEEP_UPSTREAM, EXCHANGE_PROBE, EXCHANGE_TAPPED,
+    EXCHANGE_ACTIVE, EXCHANGE_COUNTED, EXCHANGE_GRPC, EXCHANGE_KEEP_UPSTREAM, EXCHANGE_PROBE,
     EXCHANGE_TCP, FLOW_DONE, FLOW_EMPTY, Conn, Exchange, SnapshotRef, Worker,
 )
-from meshcore.engine.sys cimport atomic_add_u32, sys_now_ns
-from meshcore.engine.tap cimport TAP_END, TAP_RESPONSE, tap_release, tap_request, tap_write
+from meshcore.engine.sys cimport atomic_add_u32
+from meshcore.engine.tap cimport tap_end, tap_release
 
 cdef enum AttemptOutcome:
     ATTEMPT_SUCCEEDED = 0
@@ -54,14 +54,14 @@ cdef inline Exchange* exchange_begin(Worker* worker, Conn* down, uint64_t now_ns
     exchange.address = NULL
     exchange.route_state = NULL
     exchange.request_buffer = NULL
-    exchange.head_buffer = NULL
+    exchange.head_buffer = exchange.answer_buffer = NULL
     exchange.endpoint_index = -1
     exchange.request_sent = 0
     exchange.flags = 0
     exchange.attempts = 0
     exchange.interim_responses = 0
     exchange.reason = REASON_NONE
-    exchange.tap_mask = 0
+    exchange.tap_mask = exchange.tap_pending = 0
     exchange.status = 0
     exchange.grpc_status = GRPC_NONE
     exchange.excluded = 0
@@ -76,6 +76,8 @@ cdef inline Exchange* exchange_begin(Worker* worker, Conn* down, uint64_t now_ns
     exchange.request.pipe.write_fd = exchange.response.pipe.write_fd = -1
     exchange.request.piped_bytes = exchange.response.piped_bytes = 0
     exchange.request.moved_bytes = exchange.response.moved_bytes = 0
+    exchange.request.capture_bytes = exchange.response.capture_bytes = 0
+    exchange.request.captured = exchange.response.captured = NULL
     worker.next_stream += 1
     exchange.stream = worker.next_stream
     worker.current.exchanges += 1
@@ -147,6 +149,8 @@ cdef inline void exchange_end(Worker* worker, Exchange* exchange, int outcome, u
             exchange_record(&exchange.endpoint.latency, took_ns)
     if exchange.route_state != NULL:
         exchange.route_state.requests += 1
+        if exchange.down != NULL and conn_is_secure(exchange.down):
+            exchange.route_state.secure += 1
         exchange.route_state.status_class[status_class] += 1
         if exchange.flags & EXCHANGE_GRPC:
             exchange_note_grpc(exchange)
@@ -164,17 +168,7 @@ cdef inline void exchange_end(Worker* worker, Exchange* exchange, int outcome, u
     if exchange.reason != REASON_NONE:
         worker.reasons[exchange.reason] += 1
     if exchange.tap_mask:
-        if exchange.first_byte_ns == 0:
-            if not exchange.flags & EXCHANGE_TAPPED:
-                tap_request(worker, exchange)         # it never got as far as an endpoint
-            exchange.first_byte_ns = now_ns
-            if exchange.tap_mask and exchange.status and exchange.status != 499:
-                tap_write(worker, exchange, TAP_RESPONSE, now_ns, now_ns - exchange.start_ns, 0)
-        if exchange.tap_mask:
-            # Who looks closely sees how long it took us, too: the time of the wake-up is not enough here.
-            now_ns = sys_now_ns()
-            tap_write(worker, exchange, TAP_END, now_ns, exchange.first_byte_ns - exchange.start_ns,
-                      now_ns - exchange.first_byte_ns)
+        tap_end(worker, exchange, now_ns)
     exchange_release_upstream(worker, exchange, reusable)
     tap_release(worker, exchange)
     if exchange.request_buffer != NULL:

@@ -55,6 +55,8 @@ cdef inline void flow_open(Flow* flow, uint8_t framing_in, uint8_t framing_out, 
         flow.state = FLOW_DONE
     if framing_in == FLOW_CHUNKED:
         chunk_reset(&flow.decoder)
+    if framing_in == FLOW_RAW:
+        flow.capture_bytes = 0          # no body, and no end of it
 
 
 cdef inline void flow_close(Worker* worker, Flow* flow) noexcept nogil:
@@ -72,6 +74,22 @@ cdef inline int flow_take(Flow* flow, char* data, uint32_t n, uint32_t* used, ch
 
     FLOW_AWAIT_INPUT, FLOW_FINISHED (this was the end), or FLOW_MALFORMED + reason.
     """
+    cdef int code = flow_split(flow, data, n, used, body, body_len, limits)
+    if flow.capture_bytes and code < FLOW_MALFORMED:
+        flow_capture(flow, body[0], body_len[0])
+    return code
+
+
+cdef inline void flow_capture(Flow* flow, const char* body, uint32_t body_len) noexcept nogil:
+    # A copy for who taps bodies, as far as its room goes.
+    cdef uint32_t n = body_len if body_len < flow.capture_bytes else flow.capture_bytes
+    memcpy(flow.captured.data + flow.captured.end, body, n)
+    flow.captured.end += n
+    flow.capture_bytes -= n
+
+
+cdef inline int flow_split(Flow* flow, char* data, uint32_t n, uint32_t* used, char** body, uint32_t* body_len,
+                           const Limits* limits) noexcept nogil:
     cdef uint32_t body_at
     cdef int code
     body[0] = data
@@ -231,7 +249,7 @@ cdef inline int flow_pump(Worker* worker, Flow* flow, Conn* sender, Conn* receiv
 
 cdef inline int flow_may_splice(const Flow* flow, const Conn* sender, const Conn* receiver) noexcept nogil:
     # By length: when enough is to come. Raw: when the last read came back full, as long as it goes on like that.
-    if sender.in_buffer != NULL or not conn_is_plain(sender) or not conn_is_plain(receiver):
+    if flow.capture_bytes or sender.in_buffer != NULL or not conn_is_plain(sender) or not conn_is_plain(receiver):
         return 0
     if flow.framing_in == FLOW_RAW:
         return flow.is_bulk

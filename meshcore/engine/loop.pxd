@@ -204,6 +204,7 @@ cdef inline void loop_commands(Worker* worker) noexcept nogil:
             loop_apply(worker, command.snapshot)
         elif command.kind == COMMAND_TAP_OPEN:
             worker.taps[command.tap_index] = command.tap
+            worker.tap_since[command.tap_index] = worker.next_stream
             worker.tap_bits |= <uint32_t>1 << command.tap_index
         elif command.kind == COMMAND_TAP_CLOSE:
             worker.tap_bits &= ~(<uint32_t>1 << command.tap_index)

@@ -187,6 +187,8 @@ cdef inline void request_forward(Worker* worker, Exchange* exchange, Head* head,
     cdef uint8_t reason
     cdef const char* max_forwards_answer = \
         b"HTTP/1.1 200 OK\r\nallow: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS\r\ncontent-length: 0\r\n"
+    if worker.tap_bits and exchange.head_buffer == NULL:
+        tap_capture(worker, exchange, head)
     if head.framing == FRAMING_NONE:
         exchange.request.state = FLOW_DONE
     else:
@@ -207,8 +209,6 @@ cdef inline void request_forward(Worker* worker, Exchange* exchange, Head* head,
                 code = request_take_body(exchange, conn, &body, &body_len, limits)
             elif rest_len:
                 code = flow_take(&exchange.request, rest, rest_len, &used, &body, &body_len, limits)
-    if worker.tap_bits and exchange.head_buffer == NULL:
-        tap_capture(worker, exchange, head)
     reason = request_refusal(exchange, head, code)
     if reason == 0 and route.direct == NULL and not head.max_forwards_zero:
         request_choose_cluster(worker, exchange, cluster_index)

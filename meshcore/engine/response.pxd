@@ -47,7 +47,7 @@ from meshcore.engine.state cimport (
     SCRATCH_BYTES, STREAM_ENDED_IN, Conn, Exchange, Stream, Worker,
 )
 from meshcore.engine.sys cimport sys_now_ns
-from meshcore.engine.tap cimport TAP_RESPONSE, tap_write
+from meshcore.engine.tap cimport tap_response
 from meshcore.engine.tls_context cimport Peer
 
 cdef enum:
@@ -231,7 +231,7 @@ cdef inline void response_forward(Worker* worker, Exchange* exchange, Head* head
                 exchange.flags &= ~<uint32_t>EXCHANGE_KEEP_UPSTREAM
             up.flags |= CONN_DOUBTFUL
     if exchange.tap_mask:
-        tap_write(worker, exchange, TAP_RESPONSE, now_ns, now_ns - exchange.start_ns, 0)
+        tap_response(worker, exchange, head, now_ns)
     if exchange.response.state == FLOW_OPEN:
         code = FLOW_AWAIT_INPUT
         if n:
@@ -411,7 +411,7 @@ cdef inline void response_tunnel(Worker* worker, Exchange* exchange, Head* head,
     flow_open(&exchange.request, FLOW_RAW, FLOW_RAW, 0)
     flow_open(&exchange.response, FLOW_RAW, FLOW_RAW, 0)
     if exchange.tap_mask:
-        tap_write(worker, exchange, TAP_RESPONSE, exchange.first_byte_ns, exchange.first_byte_ns - exchange.start_ns, 0)
+        tap_response(worker, exchange, head, exchange.first_byte_ns)
     exchange.response.moved_bytes = n
     if conn_send2(worker, down, worker.scratch, head_len, rest, n) == CONN_ERROR:
         respond_gone(worker, exchange, REASON_DOWNSTREAM_CLOSED)

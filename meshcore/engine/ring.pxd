@@ -39,6 +39,14 @@ cdef inline char* ring_claim(Ring* ring) noexcept nogil:
     return ring.slots + (ring.written & (ring.n_slots - 1)) * ring.record_bytes
 
 
+cdef inline int ring_has_room(Ring* ring, uint32_t n) noexcept nogil:
+    """Whether the next `n` claims get a slot each. Counts one drop when not."""
+    if ring.slots != NULL and ring.written + n - atomic_load_u64(&ring.read) <= ring.n_slots:
+        return 1
+    ring.dropped += 1
+    return 0
+
+
 cdef inline void ring_publish(Ring* ring) noexcept nogil:
     atomic_store_u64(&ring.written, ring.written + 1)
 

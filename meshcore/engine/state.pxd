@@ -5,7 +5,7 @@
 # one worker. Nothing here is touched by another thread, except `Worker.mailbox` (commands in), the statistics (read
 # racily, monotonic) and an exchange that waits for a Python filter (owned by the filter thread until it comes back).
 
-from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t, int32_t
+from libc.stdint cimport int16_t, int32_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 from meshcore.engine.buffer cimport Buffer, BufferPool
 from meshcore.engine.cells cimport Cells
@@ -264,6 +264,8 @@ cdef struct Flow:                       # one direction's body
     uint8_t trailers_wanted
     uint8_t is_bulk                     # FLOW_RAW: the last read was a full one
     uint32_t piped_bytes                # in the pipe, not yet written
+    uint32_t capture_bytes              # of the body a tap still wants; 0 as a rule
+    Buffer* captured                    # what it has: see tap
     Pipe pipe
     uint64_t remaining_bytes            # FLOW_LENGTH, FLOW_STREAM: not yet read
     uint64_t moved_bytes
@@ -308,7 +310,8 @@ cdef struct Exchange:
     const Address* address              # of `endpoint`: the snapshot's, or of a Destination
     RouteState* route_state
     Buffer* request_buffer              # edited head and first body bytes, kept until a response arrives
-    Buffer* head_buffer                 # what a tap or a filter may still want of the request head
+    Buffer* head_buffer                 # what a tap may still want of the request head
+    Buffer* answer_buffer               # ... and of the response's fields
     Hook* hook
     int32_t endpoint_index
     uint32_t request_sent               # bytes of request_buffer this upstream has
@@ -318,7 +321,8 @@ cdef struct Exchange:
     uint8_t attempts
     uint8_t interim_responses
     uint8_t reason
-    uint8_t tap_mask
+    uint8_t tap_mask                    # sessions that may see it
+    uint8_t tap_pending                 # ... of them those that first want to know how it ends
     uint8_t grpc_status                 # that the response told; GRPC_NONE
     uint16_t status
     uint16_t method_len
@@ -375,6 +379,7 @@ cdef struct RouteState:
     uint64_t requests
     uint64_t status_class[6]
     uint64_t filter_errors
+    uint64_t secure                     # requests of clients that came over TLS
     uint64_t grpc_status[17]            # calls by the status they ended with
     uint64_t grpc_failed                # calls that failed although their HTTP status did not say so
     Histogram* latency
@@ -420,10 +425,20 @@ cdef struct TapSession:
     uint16_t path_len
     uint16_t dst_len
     uint16_t src_len
+    uint16_t peer_len
     char authority[256]
     char path[256]
     char dst[64]                        # "ip:port" of the endpoint
     char src[64]                        # client address, without port
+    char peer[256]                      # of the identity that the client has proved: somewhere in it,
+    uint8_t peer_is_end                 # ... or its end
+    uint8_t wants_outcome               # one of the next four: nothing is shown before it is known
+    uint16_t status_low                 # 0: any
+    uint16_t status_high
+    uint64_t min_latency_ns
+    int16_t reason                      # -1: any
+    uint8_t wants_fields                # of both heads
+    uint32_t body_bytes                 # of each body; 0: none
     uint32_t max_rps_milli              # 0 = no limit
     uint64_t window_second              # shared by all workers: the second that `window_count` counts
     uint64_t window_count
@@ -512,6 +527,7 @@ cdef struct Worker:
     Pipe idle_pipes[64]
     uint32_t n_idle_pipes
     TapSession* taps[8]
+    uint64_t tap_since[8]               # exchanges up to this one are older than the session
     uint32_t tap_bits                   # which entries are in use
     Destinations destinations
     Silences silences

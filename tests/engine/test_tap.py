@@ -27,6 +27,12 @@ def test_a_session_that_asks_for_nothing_sees_everything():
     ({"source": b"2001:db8::1"}, {"source_ipv6": ipaddress.ip_address("2001:db8::1").packed},
      {"source_ipv6": ipaddress.ip_address("2001:db8::2").packed}),
     ({"source": b"2001:db8::1"}, {"source_ipv6": ipaddress.ip_address("2001:db8::1").packed}, {"source": b"192.0.2.7"}),
+    ({"peer": b"/ns/shop/sa/"}, {"secure": True, "identity": b"spiffe://m/ns/shop/sa/web"},
+     {"secure": True, "identity": b"spiffe://m/ns/shopping/sa/web"}),
+    ({"peer": b"/ns/shop/sa/web", "peer_is_end": True}, {"secure": True, "identity": b"spiffe://m/ns/shop/sa/web"},
+     {"secure": True, "identity": b"spiffe://m/ns/shop/sa/web-2"}),
+    ({"peer": b"/ns/shop/sa/"}, {"secure": True, "identity": b"spiffe://m/ns/shop/sa/web"}, {"secure": True}),
+    ({"peer": b"/ns/shop/sa/"}, {"secure": True, "identity": b"spiffe://m/ns/shop/sa/web"}, {"secure": False}),
 ])
 def test_a_request_is_seen_when_it_is_what_was_asked_for(asked, seen, unseen):
     assert TapDoor(**asked).matches(**seen) == (True, True)
@@ -42,6 +48,20 @@ def test_a_request_is_seen_when_it_is_what_was_asked_for(asked, seen, unseen):
 def test_an_endpoint_is_asked_about_once_it_is_chosen(asked, seen, unseen):
     assert TapDoor(**asked).matches(**seen) == (True, True)
     assert TapDoor(**asked).matches(**unseen) == (True, False)
+
+
+@pytest.mark.parametrize(("asked", "seen", "unseen"), [
+    ({}, {}, None),
+    ({"status_low": 500, "status_high": 599}, {"status": 503}, {"status": 499}),
+    ({"status_low": 500, "status_high": 599}, {"status": 599}, {"status": 600}),
+    ({"status_low": 404, "status_high": 404}, {"status": 404}, {"status": 0}),
+    ({"min_latency_ns": 1000}, {"latency_ns": 1000}, {"latency_ns": 999}),
+    ({"reason": 7}, {"reason": 7}, {"reason": 0}),
+    ({"reason": 7, "status_low": 503, "status_high": 503}, {"reason": 7, "status": 503}, {"reason": 7, "status": 200}),
+])
+def test_an_outcome_is_asked_about_once_it_is_known(asked, seen, unseen):
+    assert TapDoor(**asked).matches_outcome(**seen)
+    assert unseen is None or not TapDoor(**asked).matches_outcome(**unseen)
 
 
 @given(st.integers(1, 5000), st.lists(st.tuples(st.integers(0, 3), st.integers(1, 12)), max_size=30))

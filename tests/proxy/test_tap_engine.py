@@ -2,11 +2,12 @@
 
 import itertools
 import threading
+import time
 
 import pytest
 
-from meshcore.taps import format_json, format_line
-from tests.scenario.servers import response
+from meshcore.taps import captured_lines, format_json, format_line
+from tests.scenario.servers import chunked, response
 
 pytestmark = pytest.mark.usefixtures("only_meshcore")
 
@@ -81,6 +82,102 @@ def test_filters_choose(raw_server, proxy, raw_client, filters, paths):
     everything.first(18)
     watching.first(3 * len(paths))
     assert [e.path for e in watching.events if e.kind == "req"] == paths
+
+
+@pytest.mark.parametrize("asked, paths", [
+    ({"status": "5xx"}, ["/503", "/none"]),
+    ({"status": "404"}, ["/404"]),
+    ({"status": "404-503"}, ["/404", "/503", "/none"]),
+    ({"reason": "no_endpoint"}, ["/none"]),
+    ({"min_latency": "80ms"}, ["/slow"]),
+    ({"status": "5xx", "path": "/no"}, ["/none"]),
+])
+def test_who_asks_how_it_ended_sees_the_whole_exchange_once_that_is_known(raw_server, proxy, raw_client, asked, paths):
+    def script(connection):
+        while request := connection.read_request():
+            if request.target == b"/slow":
+                time.sleep(0.1)
+            connection.send(response(int(request.target[1:]) if request.target[1:].isdigit() else 200))
+
+    server = raw_server(script)
+    running = proxy(routes=[{"name": "none", "match": {"path": "/none"}, "to": "nobody"}, {"name": "all", "to": "backend"}],
+                    clusters=[{"name": "backend", "endpoints": [server.address]}, {"name": "nobody", "endpoints": []}])
+    watching, everything = Watching(running, **asked), Watching(running)
+    client = raw_client(running)
+    for path in ("/200", "/404", "/503", "/slow", "/none"):
+        client.get(path)
+    everything.first(15)
+    watching.first(3 * len(paths))
+    assert [e.kind for e in watching.events] == ["req", "rsp", "end"] * len(paths)
+    assert [e.path for e in watching.events if e.kind == "req"] == paths
+    request, answer = next(e for e in everything.events if e.path == paths[0]), watching.events[1]
+    assert abs(watching.events[0].time_unix_ns - request.time_unix_ns) < 50_000_000, "the times are those that were"
+    assert answer.status in (404, 503, 200)
+
+
+def test_a_ceiling_counts_what_is_shown_and_not_what_was_waited_for(raw_server, proxy, raw_client):
+    server = raw_server(lambda c: [c.send(response(503 if r.target == b"/bad" else 200)) for r in iter(c.read_request, None)])
+    running = proxy(to=server)
+    watching = Watching(running, status="503", max_rps=1)
+    client = raw_client(running)
+    for _ in range(100):
+        client.get("/good")
+    client.get("/bad")
+    assert watching.first(3)[0].path == "/bad"
+
+
+def test_fields_are_captured_without_their_secrets(raw_server, proxy, raw_client):
+    running = proxy(to=raw_server(response(200, b"ok", {"Set-Cookie": "id=hidden", "X-Colour": "green"})))
+    watching, other = Watching(running, headers=True), Watching(running)
+    raw_client(running).get("/", headers={"Authorization": "Bearer hidden", "X-Kind": "tea", "Cookie": "a=hidden"})
+    request, answer, end = watching.first(3)
+    assert ("x-kind", "tea") in request.fields and ("x-colour", "green") in answer.fields
+    assert dict(request.fields)["authorization"] == dict(request.fields)["cookie"] == dict(answer.fields)["set-cookie"] == "[redacted]"
+    assert "hidden" not in "".join(map(format_json, watching.events)) + "".join("".join(captured_lines(e)) for e in watching.events)
+    assert not end.fields and all(not e.fields for e in other.first(3))
+
+
+@pytest.mark.parametrize("size", [0, 1, 700, 768, 769, 3_000, 200_000, 500_000])
+def test_bodies_are_captured_up_to_a_bound_and_arrive_whole(raw_server, proxy, raw_client, size):
+    body = (b"0123456789" * (size // 10 + 1))[:size]
+    running = proxy(to=raw_server(response(200, body)))
+    watching = Watching(running, body=2000)
+    answer = raw_client(running).post("/", body)
+    assert answer.body == body
+    end = watching.first(3)[2]
+    assert end.request_body.encode() == body[:2000] and end.response_body.encode() == body[:2000]
+
+
+def test_chunked_bodies_are_captured_without_their_framing(raw_server, proxy, raw_client):
+    running = proxy(to=raw_server(chunked(b"one ", b"two ", b"three")))
+    watching = Watching(running, body=100)
+    client = raw_client(running)
+    client.send(b"POST / HTTP/1.1\r\nHost: a.test\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nin \r\n")
+    client.send(b"6\r\npieces\r\n0\r\n\r\n")
+    assert client.read_response().body == b"one two three"
+    end = watching.first(3)[2]
+    assert (end.request_body, end.response_body) == ("in pieces", "one two three")
+
+
+def test_a_session_does_not_see_the_end_of_what_began_before_it(raw_server, proxy, raw_client):
+    go_on = threading.Event()
+
+    def script(connection):
+        while connection.read_request():
+            go_on.wait(10)
+            connection.send(response())
+
+    running = proxy(to=raw_server(script))
+    first = running.tap(max_rps=1000)
+    client = raw_client(running)
+    client.send(b"GET /old HTTP/1.1\r\nHost: a.test\r\n\r\n")
+    assert next(iter(first)).path == "/old"
+    first.close()
+    second = Watching(running)
+    go_on.set()
+    assert client.read_response().status == 200
+    client.get("/new")
+    assert [e.path for e in second.first(3)] == ["/new", "", ""]
 
 
 def test_rate_is_a_ceiling(raw_server, proxy, raw_client):

@@ -32,6 +32,7 @@ RECORD = (
     None,  # no stream was reset
     False,  # in plaintext
     "",
+    None,  # nothing was captured
 )
 
 
