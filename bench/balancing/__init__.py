@@ -1,0 +1,1 @@
+"""Three balancers and one endpoint that turns slow: `python -m bench.balancing --help`."""
