@@ -54,4 +54,4 @@ def test_the_architecture_names_tests_and_files_that_exist():
 
 
 def test_the_architecture_fits_in_one_reading():
-    assert (ROOT / "ARCHITECTURE.md").read_text().count("\n") <= 320
+    assert (ROOT / "ARCHITECTURE.md").read_text().count("\n") <= 400
