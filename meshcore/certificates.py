@@ -139,7 +139,7 @@ def _sections(config: Config) -> Iterator[tuple[Owner, Any, Path]]:
     for index, cluster in enumerate(config.clusters):
         if cluster.tls is not None:
             # Where each client decides, each connection says what it wants by itself: see secure.
-            alpn = {"http1": ("http/1.1",), "http2": ("h2",), "same": ()}[upstream_protocol(cluster)]
+            alpn = {"http1": ("http/1.1",), "http2": ("h2",), "same": (), "mesh_hop": ()}[upstream_protocol(cluster)]
             yield ("cluster", cluster.name), _Effective(cluster.tls, alpn), ("clusters", index, "tls")
 
 

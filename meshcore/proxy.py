@@ -271,7 +271,7 @@ class Proxy:
         names = {route["name"] for route in plan["routes"]}
         for missing in sorted(self._filters.routes() - names):
             raise ConfigError(f"a filter asks for unknown route '{missing}'; routes are: {', '.join(sorted(names))}")
-        tcp = {listener["tcp_route"] for listener in plan["listeners"]}
+        tcp = {name for listener in plan["listeners"] for name in (listener["tcp_route"], *listener["tls_routes"])}
         http = {name for listener in plan["listeners"] for name in listener["routes"]}
         for deaf in sorted(self._filters.routes() & (tcp - http)):
             raise ConfigError(f"a filter asks for route '{deaf}', which only carries TCP: nothing would call it")

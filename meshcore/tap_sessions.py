@@ -19,6 +19,7 @@ from meshcore.taps import Kind, TapEvent, TapFilter, TapFilterError, TapSession,
 METHODS = ("GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH")
 _NO_GRPC_STATUS = 255  # the engine's word for: not a call, or it ended without one
 _KINDS: tuple[Kind, ...] = ("req", "rsp", "end")
+_SCHEMES = {"http": 1, "https": 2, "tcp": 3}  # state.TapSession.scheme
 # An exchange whose end got lost in a full ring would be remembered for ever.
 MAX_REMEMBERED = 65_536
 
@@ -65,7 +66,7 @@ def plan(asked: TapFilter, routes: Mapping[str, int], clusters: Mapping[str, int
         exact["method_bit"] = method_number(asked.method)
         chosen_here |= not known
     if asked.scheme:
-        exact["scheme"] = 1 + (asked.scheme == "https")
+        exact["scheme"] = _SCHEMES[asked.scheme]
     if asked.route:
         exact["route_slot"] = _slot(routes, asked.route, "--route", "route")
     if asked.to_is_address:
@@ -102,16 +103,17 @@ def event_of(
 ) -> TapEvent:
     """A record of the engine, with numbers turned to names. A route or cluster gone by reload has none."""
     (kind, worker, stream, wall_ns, host, port, dst, method, authority, path, status, latency_ns, duration_ns,
-     response_bytes, reason, route_slot, cluster_slot, grpc_status, reset_error, secure, src_id, _) = record  # fmt: skip
+     request_bytes, response_bytes, reason, route_slot, cluster_slot, grpc_status, reset_error, tcp, secure, src_id,
+     _) = record  # fmt: skip
     return TapEvent(
-        kind=_KINDS[kind],
+        kind="open" if tcp and kind == 0 else _KINDS[kind],
         worker=worker,
         stream=stream,
         time_unix_ns=wall_ns,
         src=f"[{host}]:{port}" if ":" in host else f"{host}:{port}",
         dst=dst,
         method=method,
-        scheme=("https" if secure else "http") if kind == 0 else "",
+        scheme="tcp" if tcp else ("https" if secure else "http") if kind == 0 else "",
         tls=secure,
         src_id=src_id,
         authority=authority,
@@ -119,6 +121,7 @@ def event_of(
         status=status,
         latency_us=latency_ns // 1000,
         duration_us=duration_ns // 1000,
+        request_bytes=request_bytes if tcp else 0,
         response_bytes=response_bytes,
         reason=reasons[reason],
         route=routes.get(route_slot, ""),
@@ -181,7 +184,7 @@ class Choice:
 
     def _is_shown(self, event: TapEvent, now_s: float) -> bool:
         exchange = (event.worker, event.stream)
-        if event.kind == "req":
+        if event.kind in ("req", "open"):
             if not (self._asked.matches(event) and self._admits(now_s)):
                 return False
             if len(self._open) >= MAX_REMEMBERED:

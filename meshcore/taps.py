@@ -1,6 +1,6 @@
 """What a tap sees, which exchanges it asks for, how a line of it reads. The engine's side: see tap_sessions.
 
-The line is Conduit's (`req`, `rsp`, `end`, joined by `id=WORKER:STREAM`), so that what people grep for keeps working.
+The line is Conduit's (`req`, `rsp`, `end`, joined by `id=WORKER:STREAM`; `open`, `end` of TCP), so that what people grep for keeps working.
 Everything in a line that came off the wire is escaped: a request can not reach the terminal of the one who watches.
 """
 
@@ -19,7 +19,7 @@ from typing import Any, Literal
 
 import msgspec
 
-Kind = Literal["req", "rsp", "end"]
+Kind = Literal["req", "rsp", "open", "end"]
 
 GRPC_STATUS_NAMES = (
     "OK", "Canceled", "Unknown", "InvalidArgument", "DeadlineExceeded", "NotFound", "AlreadyExists",
@@ -47,11 +47,13 @@ class TapFilterError(ValueError):
 
 
 class TapEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One moment of one exchange: the request, the response head or the end.
+    """One moment of one exchange: the request, the response head or the end; of a TCP connection, that it is open, or its end.
 
     worker and stream name the exchange (unique while the proxy lives). path has no query.
     tls: the client came over TLS; src_id: who it proved to be by its certificate. *_labels: what is known of both sides.
     latency_us: request head to response head. duration_us: response head to its end, not the total.
+    A TCP connection has scheme tcp, and as authority the name its ClientHello asked for, where routes go by it.
+    request_bytes: of TCP, what went to the endpoint.
     dropped: events lost by this session so far because its reader was too slow.
     """
 
@@ -70,6 +72,7 @@ class TapEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     status: int = 0
     latency_us: int = 0
     duration_us: int = 0
+    request_bytes: int = 0
     response_bytes: int = 0
     reason: str = ""
     route: str = ""
@@ -140,7 +143,7 @@ class TapFilter(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, r
         return self.from_.replace(".", "").isdigit()
 
     def matches(self, request: TapEvent) -> bool:
-        """Whether a `req` event is asked for. The rate is not its business."""
+        """Whether a `req` or `open` event is asked for. The rate is not its business."""
         return (
             (not self.method or request.method.upper() == self.method)
             and (not self.scheme or (request.scheme or "http") == self.scheme)
@@ -206,12 +209,15 @@ def format_line(event: TapEvent, *, wide: bool = False) -> str:
         line = f"{flow} :method={escape(event.method)} :authority={escape(event.authority)} :path={escape(event.path)}"
     elif event.kind == "rsp":
         line = f"{flow} :status={event.status} latency={event.latency_us}µs"
+    elif event.kind == "open":
+        line = f"{flow} :authority={escape(event.authority)}" if event.authority else flow
     else:
         if event.grpc_status is not None:
             flow = f"{flow} grpc-status={grpc_status_name(event.grpc_status)}"
         elif event.reset_error is not None:
             flow = f"{flow} reset-error={event.reset_error}"
-        line = f"{flow} duration={event.duration_us}µs response-length={event.response_bytes}B"
+        sent = f" request-length={event.request_bytes}B" if event.scheme == "tcp" else ""
+        line = f"{flow} duration={event.duration_us}µs{sent} response-length={event.response_bytes}B"
     if wide:
         labels = {"cluster": event.cluster, "reason": event.reason, "route": event.route, "src_id": event.src_id}
         labels["tls"] = "true" if event.tls else ""
@@ -288,8 +294,8 @@ def _method(text: str) -> str:
 
 
 def _scheme(text: str) -> str:
-    if text.lower() not in ("", "http", "https"):
-        raise TapFilterError(f"--scheme: got {text!r}; expected http or https")
+    if text.lower() not in ("", "http", "https", "tcp"):
+        raise TapFilterError(f"--scheme: got {text!r}; expected http, https or tcp")
     return text.lower()
 
 

@@ -201,7 +201,7 @@ def _listener(config: Config, name: str | None) -> Listener:
         if name == listener.name and listener.protocol == "tcp":
             raise click.ClickException(
                 f"listener '{name}' relays TCP: no request is read there, every connection takes route "
-                f"'{listener.tcp_route}'"
+                f"{' or '.join(repr(route) for route in (*listener.tls_routes, listener.tcp_route) if route)}"
             )
         if name == listener.name or (name is None and listener.protocol != "tcp"):
             return listener

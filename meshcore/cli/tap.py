@@ -37,7 +37,7 @@ Lines:
     help="Show at most this many requests per second; their responses always follow.",
 )
 @click.option("--path", default="", metavar="PREFIX", help="Path prefix; the query does not count.")
-@click.option("--scheme", default="", help="http or https.")
+@click.option("--scheme", default="", help="http, https, or tcp: connections relayed as they are.")
 @click.option("--method", default="", help="Request method.")
 @click.option("--authority", default="", metavar="HOST[:PORT]", help="Exact authority.")
 @click.option("--to", default="", metavar="CLUSTER|IP[:PORT]", help="Cluster, or address of the endpoint.")

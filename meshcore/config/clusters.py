@@ -234,6 +234,15 @@ class Cluster(Section, frozen=True, kw_only=True):
             "auto: http1, which every server speaks; for original destinations same, for their clients know whom they meant.",
         ),
     ] = "auto"
+    mesh_hop: Annotated[
+        str,
+        Key(
+            WordKind("off", "on"),
+            "Its endpoints are proxies of the mesh: requests of HTTP/1 ride their HTTP/2 connections, marked by `l5d-orig-proto`, and are HTTP/1 "
+            "again behind them. Requests of HTTP/2 stay what they are; upgrades and CONNECT of HTTP/1 go in HTTP/1.",
+            "Off: an endpoint that is none would be spoken to in HTTP/2. The far side's listener says `mesh_hop: on`.",
+        ),
+    ] = "off"
     proxy_protocol: Annotated[
         str,
         Key(
@@ -267,7 +276,10 @@ class Cluster(Section, frozen=True, kw_only=True):
             for key in ("to", "port"):
                 if getattr(self, key) not in ("original", 0):
                     yield Bad(f"'{key}' changes an original destination", "set type: original_destination", path=(key,))
-        if self.tls is not None and self.tls.alpn is not None and self.type == "static" and self.protocol != "same":
+        if self.mesh_hop == "on" and self.protocol != "auto":
+            yield Bad(f"protocol {self.protocol} and mesh_hop exclude each other", "leave one out", path=("mesh_hop",))
+        each_by_itself = self.protocol == "same" or self.mesh_hop == "on"
+        if self.tls is not None and self.tls.alpn is not None and self.type == "static" and not each_by_itself:
             spoken = "h2" if self.protocol == "http2" else "http/1.1"
             if not {spoken}.issuperset(self.tls.alpn) or (self.protocol == "http2" and not self.tls.alpn):
                 yield Bad(f"with protocol {self.protocol} only {spoken} can be agreed on", "leave it out", path=("tls", "alpn"))

@@ -50,14 +50,23 @@ class Listener(Section, frozen=True, kw_only=True):
             NAME,
             "Name of the route for connections that are not HTTP. Of it, `to` or `split`, `retries`, `total_timeout` and "
             "`tunnel_idle_timeout` count.",
-            "Needed by `tcp` and `detect`.",
+            "Needed by `tcp` and `detect`, unless they have `tls_routes`: without one, other connections are reset.",
         ),
     ] = None
+    tls_routes: Annotated[
+        Sequence[str],
+        Key(
+            _NAMES,
+            "Names of routes for TLS that is not ended here: by the name in its ClientHello (`match.sni`), connections go along one of "
+            "these as they are. Others go along `tcp_route`, or, where the listener has `tls`, are ended here.",
+            "None: all TLS is alike.",
+        ),
+    ] = ()
     detect_timeout: Annotated[
         DurationLike,
         Key(
             DurationKind("10ms", "1m"),
-            "A client silent for so long waits for the server to speak first. Halved for each that did, down to 1/64; "
+            "With `protocol: detect`, or `tls_routes`: a client silent for so long waits for the server to speak first. Halved for each that did, down to 1/64; "
             "grows back with clients that speak. On a listener that intercepts, each destination has its own wait.",
             "1s: who speaks first does so within a round trip.",
         ),
@@ -85,7 +94,7 @@ class Listener(Section, frozen=True, kw_only=True):
         Key(
             _NAMES,
             "Names of the routes served here, first match in this order.",
-            "All routes when left out, but those that are a `tcp_route`.",
+            "All routes when left out, but those that are a `tcp_route` or in `tls_routes`.",
         ),
     ] = None
     http2: Annotated[
@@ -96,6 +105,15 @@ class Listener(Section, frozen=True, kw_only=True):
             "On: they say so with their first bytes.",
         ),
     ] = True
+    mesh_hop: Annotated[
+        str,
+        Key(
+            WordKind("off", "on"),
+            "Requests over HTTP/2 that are marked by `l5d-orig-proto` are what they were before a proxy of the mesh sent them here: HTTP/1. "
+            "With `tls`, only of clients with a verified certificate.",
+            "Off: the mark is taken off, and a request is what it came as.",
+        ),
+    ] = "off"
     proxy_protocol: Annotated[
         str,
         Key(
@@ -136,11 +154,16 @@ class Listener(Section, frozen=True, kw_only=True):
             yield Bad("what is relayed over TCP is not known here", "leave it out", path=("tls", "alpn"))
         elif self.tls is not None and self.tls.alpn and "h2" in self.tls.alpn and not self.http2:
             yield Bad("h2 would be agreed on and is not served", "set http2: true, or leave h2 out", path=("tls", "alpn"))
+        if self.mesh_hop == "on" and (self.protocol == "tcp" or not self.http2):
+            yield Bad("its requests come over HTTP/2, which is not served here", "leave it out", path=("mesh_hop",))
         if self.protocol == "http":
             if self.tcp_route is not None:
                 yield Bad("only `protocol: tcp` and `protocol: detect` have one", "leave it out", path=("tcp_route",))
+            if self.tls_routes and self.tls is None:
+                hint = "set protocol: detect for one port that takes all, or protocol: tcp"
+                yield Bad("a listener of HTTP without tls takes no TLS", hint, path=("tls_routes",))
             return
-        if self.tcp_route is None:
+        if self.tcp_route is None and not self.tls_routes:
             yield Bad("nothing says where connections go that are not HTTP", "set tcp_route: <name of a route>")
         if self.protocol == "tcp" and self.routes is not None:
             yield Bad("a TCP listener reads no requests", "write tcp_route: <name>", path=("routes",))

@@ -22,10 +22,13 @@ from .types import Config
 from .units import MAX_DURATION_NS
 
 BALANCERS = {"round_robin": 0, "random": 1, "least_request": 2, "peak_ewma": 3}  # snapshot.BalancerKind
-RETRY_ON = {"connect_failure": 1, "reset": 2, "502": 4, "503": 8, "504": 16}  # snapshot.RetryOn
+RETRY_ON = {
+    "connect_failure": 1, "reset": 2, "502": 4, "503": 8, "504": 16,
+    "cancelled": 32, "deadline_exceeded": 64, "resource_exhausted": 128, "unavailable": 256,
+}  # snapshot.RetryOn  # fmt: skip
 X_FORWARDED = {"off": 0, "append": 1, "replace": 2}  # snapshot.Forwarding.x_forwarded
 PROXY_VERSIONS = {"off": 0, "v1": 1, "v2": 2, "any": 3}  # proxy_protocol: bits of the versions
-UPSTREAM_PROTOCOLS = {"http1": 0, "http2": 1, "same": 2}  # snapshot.UpstreamProtocol
+UPSTREAM_PROTOCOLS = {"http1": 0, "http2": 1, "same": 2, "mesh_hop": 3}  # snapshot.UpstreamProtocol
 INTERCEPTION = {"off": 0, "redirect": 1, "tproxy": 2}  # snapshot.Interception
 HEADER_SET, HEADER_ADD, HEADER_REMOVE = 0, 1, 2  # snapshot.HeaderOpKind
 MATCH_ANY, MATCH_EXACT, MATCH_PATTERN = 0, 1, 2  # routes.RouteMatch: any, exact, wildcard or prefix
@@ -161,7 +164,9 @@ def _cluster(cluster: Any, addresses: Mapping[str, list[str]]) -> dict[str, Any]
 
 
 def upstream_protocol(cluster: Any) -> str:
-    """What a cluster's endpoints are spoken to in: http1, http2, or same: as each client speaks."""
+    """What a cluster's endpoints are spoken to in: http1, http2, same: as each client speaks, or mesh_hop: HTTP/2 for both."""
+    if cluster.mesh_hop == "on":
+        return "mesh_hop"
     if cluster.protocol != "auto":
         return str(cluster.protocol)
     return "same" if cluster.type == "original_destination" else "http1"
@@ -210,6 +215,7 @@ def _route(route: Route) -> dict[str, Any]:
             "path_kind": path_kind,
             "methods": list(match.methods),
         },
+        "sni": match.sni,
         "targets": targets,
         "direct": direct,
         "prefix_rewrite": route.rewrite.prefix,
@@ -250,14 +256,23 @@ def _listener(config: Config, listener: Listener, addresses: Mapping[str, list[s
         "trust_mesh_headers": listener.trust_mesh_headers,
         "tls": None,  # a context, once the files are read: see certificates
         "tls_is_optional": listener.tls is not None and listener.tls.mode == "permissive",
+        "relays": listener.protocol != "http",
+        "serves_http": listener.protocol != "tcp",
         "tcp_route": listener.tcp_route,
-        "detect_timeout_ns": int(listener.detect_timeout) if listener.protocol == "detect" else 0,  # type: ignore[arg-type]
+        "tls_routes": list(listener.tls_routes),
+        "detect_timeout_ns": int(listener.detect_timeout) if _is_looked_at(listener) else 0,  # type: ignore[arg-type]
         "proxy_versions": PROXY_VERSIONS[listener.proxy_protocol],
         "http2": listener.http2,
+        "mesh_hop": listener.mesh_hop == "on",
         "deferred_accept": listener.deferred_accept,
         "interception": INTERCEPTION[listener.original_destination],
         "opaque_ports": _opaque_ports(listener),
     }
+
+
+def _is_looked_at(listener: Listener) -> bool:
+    """Do the first octets of its connections decide where they go?"""
+    return listener.protocol == "detect" or (listener.protocol == "tcp" and bool(listener.tls_routes) and listener.tls is None)
 
 
 def _opaque_ports(listener: Listener) -> list[int]:

@@ -62,6 +62,10 @@ def problems_between(
         if listener is not None and listener.tcp_route is not None and listener.tcp_route not in route_names:
             path = ("listeners", index, "tcp_route")
             unknown("route", f"listener '{listener.name}'", listener.tcp_route, route_names, path)
+        for name_index, name in enumerate(() if listener is None else listener.tls_routes):
+            if name not in route_names:
+                path = ("listeners", index, "tls_routes", name_index)
+                unknown("route", f"listener '{listener.name}'", name, route_names, path)
         if listener is None or listener.routes is None:
             continue
         for name_index, name in enumerate(listener.routes):
@@ -69,6 +73,7 @@ def problems_between(
                 path = ("listeners", index, "routes", name_index)
                 unknown("route", f"listener '{listener.name}'", name, route_names, path)
     _tcp_routes(listeners, routes, problems)
+    _tls_routes(listeners, routes, problems)
     _proxy_headers(listeners, routes, clusters, problems)
     _original_destinations(listeners, routes, clusters, problems)
     _addresses(listeners, admin, problems)
@@ -101,7 +106,13 @@ _PLAIN = Route(to="any")
 
 def tcp_route_names(listeners: Sequence[Any]) -> set[str]:
     """Routes for connections that are not HTTP: requests take them only where `routes` names them too."""
-    return {listener.tcp_route for listener in listeners if listener is not None and listener.tcp_route is not None}
+    plain = {listener.tcp_route for listener in listeners if listener is not None and listener.tcp_route is not None}
+    return plain | tls_route_names(listeners)
+
+
+def tls_route_names(listeners: Sequence[Any]) -> set[str]:
+    """Routes for TLS that is relayed as it is, by the name its client asks for."""
+    return {name for listener in listeners if listener is not None for name in listener.tls_routes}
 
 
 def route_names_of(config: Any, listener: Any) -> list[str]:
@@ -116,18 +127,51 @@ def route_names_of(config: Any, listener: Any) -> list[str]:
 
 def _tcp_routes(listeners: Sequence[Any], routes: Sequence[Any], problems: list[Problem]) -> None:
     named = tcp_route_names(listeners)
+    by_name = tls_route_names(listeners)
     for index, route in enumerate(routes):
-        if route is None or route.name not in named:
+        if route is None:
+            continue
+        if route.match.sni is not None and route.name not in by_name:
+            problems.append(
+                Problem(
+                    message=f"route '{route.name}' matches by sni, but is in no listener's tls_routes",
+                    hint="add it there, or match by host: that is what a request names",
+                    path=("routes", index, "match", "sni"),
+                )
+            )
+        if route.name not in named:
             continue
         for key in _HTTP_KEYS:
+            if key == "match" and route.match.sni is not None:
+                continue
             if getattr(route, key) != getattr(_PLAIN, key):
                 problems.append(
                     Problem(
-                        message=f"route '{route.name}' is a tcp_route: '{key}' has no meaning there",
-                        hint="leave it out, or give the listener another tcp_route",
+                        message=f"route '{route.name}' is a {'tls_route' if route.name in by_name else 'tcp_route'}: "
+                        f"'{key}' has no meaning there",
+                        hint="leave it out, or give the listener another route",
                         path=("routes", index, key),
                     )
                 )
+
+
+def _tls_routes(listeners: Sequence[Any], routes: Sequence[Any], problems: list[Problem]) -> None:
+    """Of one listener: no name twice, and none that would leave it nothing to end itself."""
+    known = {route.name: route for route in routes if route is not None}
+    for index, listener in enumerate(listeners):
+        first: dict[str | None, str] = {}
+        for number, name in enumerate(() if listener is None else listener.tls_routes):
+            if name not in known:
+                continue
+            sni = known[name].match.sni
+            path: Paths = ("listeners", index, "tls_routes", number)
+            if sni is None and listener.tls is not None:
+                message = f"route '{name}' takes every name, so that the tls of listener '{listener.name}' would never be used"
+                problems.append(Problem(message=message, hint="give it a match.sni, or leave tls out", path=path))
+            if sni is not None and sni in first:
+                message = f"routes '{first[sni]}' and '{name}' match the same sni"
+                problems.append(Problem(message=message, hint="keep one of them", path=path))
+            first.setdefault(sni, name)
 
 
 def _proxy_headers(
@@ -179,7 +223,7 @@ def _original_destinations(
 
 
 def _serves(listener: Any, route_name: str, tcp_routes: Collection[str]) -> bool:
-    if listener.tcp_route == route_name:
+    if listener.tcp_route == route_name or route_name in listener.tls_routes:
         return True
     if listener.protocol == "tcp":
         return False

@@ -14,6 +14,7 @@ MAX_WEIGHT = 65_535  # 10,000 shares of it still sum up below 2^32
 MAX_ATTEMPTS = 10
 
 _BOOL = BoolKind()
+_GRPC_STATUSES = ("cancelled", "deadline_exceeded", "resource_exhausted", "unavailable")
 _HEADERS = MapKind(HeaderNameKind(), HeaderValueKind(), most=64)
 _HEADER_NAMES = ListKind(HeaderNameKind(), most=64, unique=True)
 
@@ -36,6 +37,13 @@ class Match(Section, frozen=True, kw_only=True):
         str | None,
         Key(PathKind(), "A prefix of whole segments: `/a` matches `/a` and `/a/b`, not `/ab`. The longest wins."),
     ] = None
+    sni: Annotated[
+        str | None,
+        Key(
+            HostKind(wildcard=True),
+            "Of a route in `tls_routes`: the name a TLS client asks for in its ClientHello, exact or `*.a.test`, as host.",
+        ),
+    ] = None
     methods: Annotated[
         Sequence[str],
         Key(ListKind(MethodKind(), most=16, unique=True), "Request methods.", "Every method when left out."),
@@ -44,6 +52,10 @@ class Match(Section, frozen=True, kw_only=True):
     def rules(self) -> Iterator[Bad]:
         if self.path is not None and self.prefix is not None:
             yield Bad("path and prefix exclude each other", "keep one of them", path=("prefix",))
+        if self.sni is not None:
+            for key in ("host", "path", "prefix", "methods"):
+                if getattr(self, key):
+                    yield Bad(f"'{key}' is of requests, which nobody reads where sni counts", "leave it out", path=(key,))
 
 
 class Split(Section, frozen=True, kw_only=True):
@@ -132,10 +144,12 @@ class Retries(Section, frozen=True, kw_only=True):
     on: Annotated[
         Sequence[str],
         Key(
-            ListKind(WordKind("connect_failure", "reset", "502", "503", "504"), most=5, unique=True),
+            ListKind(WordKind("connect_failure", "reset", "502", "503", "504", *_GRPC_STATUSES), most=9, unique=True),
             "`connect_failure`: nothing was sent, any method. `reset`: closed before a response byte, idempotent "
-            "methods only. A status: that response, idempotent methods only.",
-            "Statuses are left out: an endpoint's answer is an answer.",
+            "methods only. A status: that response, idempotent methods only. A gRPC status (`cancelled`, `deadline_exceeded`, "
+            "`resource_exhausted`, `unavailable`): a call that ended with it and no message (trailers-only), unless the server's "
+            "`grpc-retry-pushback-ms` asks for more than 0.",
+            "Statuses are left out: an endpoint's answer is an answer, and whether a call may be repeated only its owner knows.",
         ),
     ] = ("connect_failure", "reset")
 

@@ -6,6 +6,7 @@ from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset
 
+from meshcore.engine.client_hello cimport HELLO_WHOLE, Hello, hello_read
 from meshcore.engine.detect cimport detect_read
 from meshcore.engine.authority cimport AUTHORITY_IPV6, Authority, authority_parse
 from meshcore.engine.fields cimport FIELD_DROP, FIELD_MESH, field_alias, field_hash, field_id
@@ -401,8 +402,8 @@ cdef int forwarding_into(Arena* arena, Forwarding* forwarding, dict given) excep
 
 
 def edit_request(bytes data, dict route=None, dict forwarding=None, bytes client=b"192.0.2.7", bint secure=False,
-                 bint trust_mesh_headers=False, bint allow_upgrade=False, uint64_t wall_ms=1700000000000,
-                 uint64_t seed=1, uint32_t room=65536):
+                 bint trust_mesh_headers=False, bint allow_upgrade=False, bint mesh_hop=False, bint tells_empty=False,
+                 uint64_t wall_ms=1700000000000, uint64_t seed=1, uint32_t room=65536):
     """The request head that would go upstream for the head at the start of `data`, or None when `room` is too small."""
     cdef _HeadReading reading = _HeadReading()
     cdef Arena arena
@@ -427,6 +428,8 @@ def edit_request(bytes data, dict route=None, dict forwarding=None, bytes client
         info.secure = secure
         info.trust_mesh_headers = trust_mesh_headers
         info.allow_upgrade = allow_upgrade
+        info.mesh_hop = mesh_hop
+        info.tells_empty = tells_empty
         info.wall_ms = wall_ms
         info.rng = &rng
         n = rewrite_request(&reading.head, route_into(&arena, route or {}), &info, out, room)
@@ -553,6 +556,13 @@ def time_edit(bytes data, uint32_t repeat, bint is_response=False):
 def detect_protocol(bytes data) -> str:
     """What a connection that begins with these octets speaks: more, http1, http2, tls or other."""
     return ("more", "http1", "http2", "tls", "other")[detect_read(PyBytes_AS_STRING(data), <uint32_t>len(data))]
+
+
+def client_hello(bytes data):
+    """("more" | "whole" | "none", the name a TLS client asks for or b"")."""
+    cdef Hello hello
+    code = hello_read(PyBytes_AS_STRING(data), <uint32_t>len(data), &hello)
+    return ("more", "whole", "none")[code], hello.name[:hello.name_len] if code == HELLO_WHOLE else b""
 
 
 def time_chunks(bytes data, uint32_t repeat):

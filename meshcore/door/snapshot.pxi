@@ -9,6 +9,7 @@ from meshcore.engine.head cimport (
     METHOD_CONNECT, METHOD_DELETE, METHOD_EXTENSION, METHOD_GET, METHOD_HEAD, METHOD_OPTIONS, METHOD_PATCH,
     METHOD_POST, METHOD_PUT, METHOD_TRACE,
 )
+from meshcore.engine.routes cimport ROUTE_HOST_ANY, ROUTE_HOST_EXACT, ROUTE_HOST_WILDCARD
 from meshcore.engine.snapshot cimport (
     Address, DirectResponse, HeaderOp, HeaderOps, ListenerConf, RouteTarget, Snapshot, Text,
 )
@@ -320,7 +321,7 @@ cdef SnapshotHandle _build_snapshot(dict plan, dict slots, uint64_t seed, uint32
         snapshot.routes = <RouteConf*>_alloc(&arena, sizeof(RouteConf) * snapshot.n_routes)
         for i, row in enumerate(plan["routes"]):
             _fill_route(&arena, &snapshot.routes[i], row, i, clusters, handle, slots)
-            routes[row["name"]] = (i, row["match"])
+            routes[row["name"]] = (i, row["match"], row["sni"])
         snapshot.n_listeners = len(plan["listeners"])
         snapshot.listeners = <ListenerConf*>_alloc(&arena, sizeof(ListenerConf) * snapshot.n_listeners)
         for i, row in enumerate(plan["listeners"]):
@@ -329,7 +330,7 @@ cdef SnapshotHandle _build_snapshot(dict plan, dict slots, uint64_t seed, uint32
                 n = len(key)
                 matches = <RouteMatch*>_alloc(&arena, sizeof(RouteMatch) * n)
                 for j, name in enumerate(key):
-                    index, match = routes[name]
+                    index, match, _ = routes[name]
                     matches[j].host = _text(&arena, match["host"] or "")
                     matches[j].host_kind = match["host_kind"]
                     matches[j].path = _text(&arena, match["path"] or "")
@@ -347,10 +348,15 @@ cdef SnapshotHandle _build_snapshot(dict plan, dict slots, uint64_t seed, uint32
             snapshot.listeners[i].tls_is_optional = row.get("tls_is_optional", False)
             snapshot.listeners[i].proxy_versions = row["proxy_versions"]
             snapshot.listeners[i].http2 = row.get("http2", True)
+            snapshot.listeners[i].mesh_hop = row.get("mesh_hop", False)
             snapshot.listeners[i].detect_timeout_ns = row["detect_timeout_ns"]
             snapshot.listeners[i].interception = row["interception"]
             if row["opaque_ports"]:
                 snapshot.listeners[i].opaque_ports = _port_bits(&arena, row["opaque_ports"])
+            snapshot.listeners[i].relays = row["relays"]
+            snapshot.listeners[i].serves_http = row["serves_http"]
+            if row["tls_routes"]:
+                snapshot.listeners[i].tls_routes = _name_table(&arena, row["tls_routes"], routes, snapshot.routes, seed)
             if row["tcp_route"] is not None:
                 snapshot.listeners[i].tcp_route = &snapshot.routes[<uint32_t>routes[row["tcp_route"]][0]]
             handle.listeners.append((row["name"], row["address"], snapshot.listeners[i].slot))
@@ -368,6 +374,21 @@ cdef SnapshotHandle _build_snapshot(dict plan, dict slots, uint64_t seed, uint32
         handle.refs[i].snapshot = snapshot
         handle.refs[i].workers_left = &handle.workers_left
     return handle
+
+
+cdef RouteTable* _name_table(Arena* arena, list names, dict routes, RouteConf* confs, uint64_t seed) except NULL:
+    """Routes by the name that a ClientHello asks for."""
+    cdef RouteMatch* matches = <RouteMatch*>_alloc(arena, sizeof(RouteMatch) * len(names))
+    cdef RouteTable* table
+    for i, name in enumerate(names):
+        index, _, sni = routes[name]
+        matches[i].host = _text(arena, sni or "")
+        matches[i].host_kind = ROUTE_HOST_ANY if not sni else ROUTE_HOST_WILDCARD if sni.startswith("*.") else ROUTE_HOST_EXACT
+        matches[i].route = &confs[<uint32_t>index]
+    table = routes_build(arena, matches, <uint32_t>len(names), seed)
+    if table == NULL:
+        raise MemoryError
+    return table
 
 
 cdef uint32_t* _port_bits(Arena* arena, list ports) except NULL:

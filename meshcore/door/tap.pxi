@@ -163,8 +163,9 @@ cdef tuple _tap_event(const TapRecord* record):
         record.text.method[:record.text.method_len].decode("latin-1"),
         record.text.authority[:record.text.authority_len].decode("latin-1"),
         record.text.path[:record.text.path_len].decode("latin-1"),
-        record.status, record.latency_ns, record.duration_ns, record.response_bytes, record.reason,
+        record.status, record.latency_ns, record.duration_ns, record.request_bytes, record.response_bytes,
+        record.reason,
         record.route_slot, record.cluster_slot, record.grpc_status,
         record.reset_error if record.reset_error != TAP_NO_RESET else None,
-        bool(record.secure), record.src_id[:record.src_id_len].decode("latin-1"),
+        bool(record.is_tcp), bool(record.secure), record.src_id[:record.src_id_len].decode("latin-1"),
     )

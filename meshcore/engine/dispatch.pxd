@@ -397,12 +397,12 @@ cdef inline void dispatch_retry(Worker* worker, Exchange* exchange, uint8_t reas
         exchange.cluster_state.budget_exhausted += 1
         respond_reason(worker, exchange, reason)
         return
-    dispatch_again(worker, exchange)
+    dispatch_again(worker, exchange, ATTEMPT_FAILED)
 
 
-cdef inline void dispatch_again(Worker* worker, Exchange* exchange) noexcept nogil:
-    """The attempt counts as failed; the next goes elsewhere. Every condition was checked by the caller."""
-    exchange_note_attempt(worker, exchange, ATTEMPT_FAILED, worker.now_ns)
+cdef inline void dispatch_again(Worker* worker, Exchange* exchange, int outcome) noexcept nogil:
+    """Note the attempt's outcome; the next goes elsewhere. Every condition was checked by the caller."""
+    exchange_note_attempt(worker, exchange, outcome, worker.now_ns)
     exchange.endpoint.retries += 1
     exchange.cluster_state.retries += 1
     if exchange.endpoint_index < 64:

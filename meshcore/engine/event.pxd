@@ -4,7 +4,7 @@
 from libc.stdint cimport int32_t, uint8_t, uint32_t, uint64_t
 
 from meshcore.engine.batch cimport batch_clear, batch_end, batch_withdraw
-from meshcore.engine.begin cimport begin_after_header, begin_detected, begin_plain
+from meshcore.engine.begin cimport begin_after_header, begin_by_name, begin_detected, begin_plain
 from meshcore.engine.certificate cimport TLS_LATE
 from meshcore.engine.conn cimport (
     conn_close, conn_deadline, conn_flush, conn_has_input, conn_is_disturbed, conn_is_plain, conn_is_stream,
@@ -27,7 +27,7 @@ from meshcore.engine.reasons cimport (
     REASON_BODY_TIMEOUT, REASON_DEADLINE_EXCEEDED, REASON_DOWNSTREAM_CLOSED, REASON_DOWNSTREAM_STALLED,
     REASON_FILTER_TIMEOUT, REASON_HEAD_TIMEOUT, REASON_QUEUE_TIMEOUT, REASON_TOTAL_TIMEOUT, REASON_TUNNEL_TIMEOUT,
     REASON_UPSTREAM_CONNECT_FAILED, REASON_UPSTREAM_CONNECT_TIMEOUT, REASON_UPSTREAM_IDLE_TIMEOUT,
-    REASON_UPSTREAM_RESET, REASON_UPSTREAM_RESPONSE_TIMEOUT, REASON_UPSTREAM_TRUNCATED,
+    REASON_UPSTREAM_RESET, REASON_UPSTREAM_RESPONSE_TIMEOUT, REASON_UPSTREAM_TRUNCATED, tls_reason,
 )
 from meshcore.engine.request cimport request_read
 from meshcore.engine.respond cimport respond_gone, respond_reason, respond_unparsed
@@ -42,8 +42,8 @@ from meshcore.engine.slab cimport slab_find, slab_return
 from meshcore.engine.snapshot cimport Limits
 from meshcore.engine.socket cimport socket_note_send
 from meshcore.engine.state cimport (
-    CONN_AWAIT_CONNECT, CONN_AWAIT_HEAD, CONN_AWAIT_PREFACE, CONN_AWAIT_PROTOCOL, CONN_AWAIT_TLS, CONN_DOWNSTREAM,
-    CONN_EOF, CONN_ERROR, CONN_FREE, CONN_IDLE, CONN_IN_EXCHANGE, CONN_LINGERING, CONN_LISTENER, CONN_OK, CONN_REUSED,
+    CONN_AWAIT_CONNECT, CONN_AWAIT_HEAD, CONN_AWAIT_HELLO, CONN_AWAIT_PREFACE, CONN_AWAIT_PROTOCOL, CONN_AWAIT_TLS,
+    CONN_DOWNSTREAM, CONN_EOF, CONN_ERROR, CONN_FREE, CONN_IDLE, CONN_IN_EXCHANGE, CONN_LINGERING, CONN_LISTENER, CONN_OK, CONN_REUSED,
     CONN_UPSTREAM, EXCHANGE_AWAIT_CONNECT, EXCHANGE_AWAIT_CONNECTION, EXCHANGE_AWAIT_FILTER, EXCHANGE_AWAIT_RESPONSE,
     EXCHANGE_AWAIT_RESPONSE_FILTER, EXCHANGE_BODY_ABORTED, EXCHANGE_DEADLINE, EXCHANGE_RELAY, EXCHANGE_TCP,
     EXCHANGE_TUNNEL, FLOW_OPEN, IO_FAILED, IO_PEER_CLOSED, IO_READABLE, IO_WRITABLE, STREAM_CLOSED, STREAM_ENDED_IN,
@@ -126,6 +126,9 @@ cdef inline void event_downstream(Worker* worker, Conn* conn) noexcept nogil:
     elif conn.state == CONN_AWAIT_PROTOCOL:
         if conn.io & (IO_READABLE | IO_PEER_CLOSED | IO_FAILED):
             begin_detected(worker, conn, preface_detect(worker, conn))
+    elif conn.state == CONN_AWAIT_HELLO:
+        if conn.io & (IO_READABLE | IO_PEER_CLOSED | IO_FAILED):
+            begin_by_name(worker, conn)
     elif conn.state == CONN_AWAIT_TLS:
         if secure_accept(worker, conn):
             begin_plain(worker, conn)
@@ -536,6 +539,9 @@ cdef inline void event_timeout(Worker* worker, Conn* conn) noexcept nogil:
         elif conn.state == CONN_AWAIT_PROTOCOL:
             preface_note_silence(worker, conn)
             tcp_begin(worker, conn)
+        elif conn.state == CONN_AWAIT_HELLO:
+            worker.reasons[tls_reason(0, TLS_LATE)] += 1
+            downstream_close(worker, conn)
         elif conn.state == CONN_AWAIT_TLS:
             if secure_accept_late(worker, conn):
                 tcp_begin(worker, conn)

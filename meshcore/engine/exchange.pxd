@@ -21,10 +21,10 @@ from meshcore.engine.histogram cimport Histogram, histogram_record
 from meshcore.engine.pool cimport pool_discard, pool_return
 from meshcore.engine.reasons cimport REASON_NONE, reason_status
 from meshcore.engine.slab cimport slab_return, slab_take
-from meshcore.engine.snapshot cimport BALANCER_PEAK_EWMA, UPSTREAM_HTTP1, UPSTREAM_HTTP2
+from meshcore.engine.snapshot cimport BALANCER_PEAK_EWMA, UPSTREAM_HOP, UPSTREAM_HTTP1, UPSTREAM_HTTP2
 from meshcore.engine.state cimport (
-    EXCHANGE_ACTIVE, EXCHANGE_COUNTED, EXCHANGE_GRPC, EXCHANGE_KEEP_UPSTREAM, EXCHANGE_PROBE,
-    EXCHANGE_TCP, FLOW_DONE, FLOW_EMPTY, Conn, Exchange, SnapshotRef, Worker,
+    EXCHANGE_ACTIVE, EXCHANGE_CONNECT, EXCHANGE_COUNTED, EXCHANGE_GRPC, EXCHANGE_KEEP_UPSTREAM, EXCHANGE_PROBE,
+    EXCHANGE_RESTORED, EXCHANGE_TCP, EXCHANGE_UPGRADE, FLOW_DONE, FLOW_EMPTY, Conn, Exchange, SnapshotRef, Worker,
 )
 from meshcore.engine.sys cimport atomic_add_u32
 from meshcore.engine.tap cimport tap_end, tap_release
@@ -232,7 +232,12 @@ cdef inline int exchange_speaks_http2(const Exchange* exchange) noexcept nogil:
     """Is its endpoint to be spoken to in HTTP/2?"""
     if exchange.flags & EXCHANGE_TCP or exchange.cluster.speaks == UPSTREAM_HTTP1:
         return 0
-    return exchange.cluster.speaks == UPSTREAM_HTTP2 or conn_is_stream(exchange.down)
+    if exchange.cluster.speaks == UPSTREAM_HTTP2:
+        return 1
+    if not conn_is_stream(exchange.down):
+        # Tunnels of HTTP/1 do not ride: an upgrade is of the connection.
+        return exchange.cluster.speaks == UPSTREAM_HOP and not exchange.flags & (EXCHANGE_UPGRADE | EXCHANGE_CONNECT)
+    return not exchange.flags & EXCHANGE_RESTORED or exchange.cluster.speaks == UPSTREAM_HOP
 
 
 cdef inline uint64_t exchange_earlier(uint64_t a_ns, uint64_t b_ns) noexcept nogil:

@@ -72,6 +72,9 @@ cdef extern from * nogil:
       X(SERVER,                    "server",                    's','r','e', MC_KEEP | MC_NOTRAIL) \\
       /* who the caller is, as a handshake proved it: never a caller's to say */ \\
       X(L5D_CLIENT_ID,             "l5d-client-id",             'l','d','t', MC_FRAME) \\
+      /* what a request was before the mesh's own hop: between two proxies, and no further */ \
+      X(L5D_ORIG_PROTO,            "l5d-orig-proto",            'l','o','r', MC_HOP | MC_FRAME) \
+      X(L5D_ORIG_REASON,           "l5d-orig-reason",           'l','n','a', MC_HOP | MC_FRAME) \
       X(X_MESH_REASON,             "x-mesh-reason",             'x','n','a', MC_FRAME)
     /* The multipliers were searched for: with them the names above fall into different slots of 256. */
     #define MC_FIELD_SLOT(first, last, mid, len) (((first) * 11 + (last) * 6 + (mid) * 2 + (len) * 103) & 255)
@@ -150,6 +153,8 @@ cdef extern from * nogil:
         FIELD_SEC_WEBSOCKET_ACCEPT "MC_FIELD_SEC_WEBSOCKET_ACCEPT"
         FIELD_DATE "MC_FIELD_DATE"
         FIELD_L5D_CLIENT_ID "MC_FIELD_L5D_CLIENT_ID"
+        FIELD_L5D_ORIG_PROTO "MC_FIELD_L5D_ORIG_PROTO"
+        FIELD_L5D_ORIG_REASON "MC_FIELD_L5D_ORIG_REASON"
         FIELD_X_MESH_REASON "MC_FIELD_X_MESH_REASON"
         FIELD_MESH "MC_FIELD_MESH"
         FIELD_COUNT "MC_FIELD_COUNT"

@@ -93,6 +93,13 @@ cdef inline uint8_t grpc_status_of_trailers(const char* text, uint32_t len) noex
     return GRPC_NONE
 
 
+cdef inline int grpc_pushes_back(const Head* head) noexcept nogil:
+    """Does the server ask not to be asked again at once? gRFC A6: grpc-retry-pushback-ms, where nothing but 0 allows it: what
+    is negative or no number forbids retries, and a wait is the caller's to keep."""
+    cdef const Field* field = grpc_field(head, "grpc-retry-pushback-ms", 22)
+    return field != NULL and (field.value_len != 1 or head.base[field.value_at] != 48)
+
+
 cdef inline uint8_t grpc_read_status(const char* at, uint32_t len) noexcept nogil:
     # What is no number, or none that the protocol knows, is UNKNOWN (grpc/doc/statuscodes.md).
     cdef uint32_t n = 0

@@ -137,7 +137,7 @@ cdef inline void listener_greet(Worker* worker, Conn* down, const ListenerConf* 
         preface_await_tls(worker, down)
     elif preface_is_looked_at(down, conf):
         preface_await_protocol(worker, down, conf)
-    elif conf.tcp_route != NULL:
+    elif conf.relays:
         tcp_begin(worker, down)
 
 
@@ -149,7 +149,7 @@ cdef inline void listener_shed(Worker* worker, ListenerState* listener, int fd) 
     listener.refused += 1
     worker.refused_connections += 1
     if listener.conf_index != LISTENER_REMOVED \
-            and (worker.current.snapshot.listeners[listener.conf_index].tcp_route != NULL
+            and (worker.current.snapshot.listeners[listener.conf_index].relays
                  or worker.current.snapshot.listeners[listener.conf_index].tls != NULL):
         sys_reset_on_close(fd)          # perhaps no answer it could read
     elif sys_send(fd, worker.scratch, n, 0) > 0:

@@ -9,6 +9,7 @@
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
+from meshcore.engine.client_hello cimport HELLO_MORE, HELLO_NONE, HELLO_PEEK_BYTES, Hello, hello_read
 from meshcore.engine.conn cimport conn_deadline, conn_is_plain, conn_keep_input, conn_recv
 from meshcore.engine.detect cimport DETECT_MAX_BYTES, DETECT_MORE, DETECT_OTHER, detect_read
 from meshcore.engine.downstream cimport downstream_abort, downstream_close
@@ -22,7 +23,7 @@ from meshcore.engine.rng cimport rng_splitmix
 from meshcore.engine.silence cimport silence_broken, silence_note, silence_streak
 from meshcore.engine.snapshot cimport ListenerConf
 from meshcore.engine.state cimport (
-    CONN_AWAIT_HEAD, CONN_AWAIT_PROTOCOL, CONN_AWAIT_TLS, CONN_EOF, CONN_ERROR, CONN_OK, IO_PEER_CLOSED, IO_READABLE,
+    CONN_AWAIT_HEAD, CONN_AWAIT_HELLO, CONN_AWAIT_PROTOCOL, CONN_AWAIT_TLS, CONN_EOF, CONN_ERROR, CONN_OK, IO_PEER_CLOSED, IO_READABLE,
     LISTENER_REMOVED, Conn, ListenerState, Worker,
 )
 from meshcore.engine.sys cimport (
@@ -162,6 +163,31 @@ cdef inline int preface_look_for_tls(Worker* worker, Conn* conn) noexcept nogil:
     if code == DETECT_MORE and conn.io & IO_PEER_CLOSED:
         return DETECT_OTHER
     if code == DETECT_MORE:
+        conn.io &= <uint8_t>~IO_READABLE
+    return code
+
+
+cdef inline void preface_await_hello(Worker* worker, Conn* conn) noexcept nogil:
+    # A handshake's time, from when it became certain that it is one: the wait for silent clients is over.
+    if conn.state != CONN_AWAIT_HELLO:
+        conn.state = CONN_AWAIT_HELLO
+        conn_deadline(worker, conn, worker.now_ns + worker.current.snapshot.limits.tls_handshake_timeout_ns)
+
+
+cdef inline int preface_read_hello(Worker* worker, Conn* conn, Hello* hello) noexcept nogil:
+    """Whom a client asks for that speaks TLS, as a HelloCode; HELLO_MORE: not certain yet, or it is gone."""
+    cdef long got = sys_recv(conn.fd, worker.read_buffer, HELLO_PEEK_BYTES, MSG_PEEK)
+    cdef int code
+    if got == -EAGAIN or got == -EINTR:
+        conn.io &= <uint8_t>~IO_READABLE
+        return HELLO_MORE
+    if got <= 0:
+        downstream_close(worker, conn)
+        return HELLO_MORE
+    code = hello_read(worker.read_buffer, <uint32_t>got, hello)
+    if code == HELLO_MORE:
+        if conn.io & IO_PEER_CLOSED:
+            return HELLO_NONE
         conn.io &= <uint8_t>~IO_READABLE
     return code
 

@@ -27,6 +27,7 @@ from meshcore.engine.http1 cimport head_parse_request
 from meshcore.engine.input cimport (
     INPUT_AGAIN, INPUT_EOF, INPUT_ERROR, INPUT_READY, input_held, input_keep_partial, input_parser, input_read,
 )
+from meshcore.engine.mesh_hop cimport mesh_hop_is_marked
 from meshcore.engine.reasons cimport (
     REASON_BODY_INCOMPLETE, REASON_BODY_TOO_LARGE, REASON_DIRECT_RESPONSE, REASON_DRAINING, REASON_HEAD_TOO_LARGE,
     REASON_LOAD_SHED, REASON_METHOD_NOT_ALLOWED, REASON_NO_ENDPOINT, REASON_OUT_OF_MEMORY, REASON_ROUTE_NOT_FOUND,
@@ -37,10 +38,10 @@ from meshcore.engine.rewrite cimport ForwardInfo, rewrite_request
 from meshcore.engine.rng cimport rng_below
 from meshcore.engine.routes cimport RouteTable, routes_find
 from meshcore.engine.session cimport session_feed, session_open
-from meshcore.engine.snapshot cimport Limits, RouteConf
+from meshcore.engine.snapshot cimport UPSTREAM_HOP, Limits, RouteConf
 from meshcore.engine.state cimport (
     CONN_CLOSE_AFTER, CONN_IN_EXCHANGE, EXCHANGE_AWAIT_FILTER, EXCHANGE_CONNECT, EXCHANGE_DEADLINE, EXCHANGE_GRPC,
-    EXCHANGE_HEAD_METHOD, EXCHANGE_IDEMPOTENT, EXCHANGE_MINOR_0, EXCHANGE_UPGRADE, FLOW_CHUNKED, FLOW_DONE,
+    EXCHANGE_HEAD_METHOD, EXCHANGE_IDEMPOTENT, EXCHANGE_MINOR_0, EXCHANGE_RESTORED, EXCHANGE_UPGRADE, FLOW_CHUNKED, FLOW_DONE,
     FLOW_LENGTH, FLOW_OPEN, FLOW_STREAM, FLOW_UNKNOWN_BYTES, HOOK_REQUEST, IO_FAILED, IO_PEER_CLOSED, IO_READABLE,
     LISTENER_REMOVED, STREAM_ENDED_IN, Conn, Exchange, ListenerState, Session, Stream, Worker,
 )
@@ -143,6 +144,8 @@ cdef inline void request_begin(Worker* worker, Conn* conn, Head* head, uint32_t 
     conn_deadline(worker, conn, 0)
     exchange.listener = &worker.current.snapshot.listeners[listener.conf_index]
     exchange.method = head.method
+    if exchange.listener.mesh_hop and conn_is_stream(conn) and request_is_restored(exchange, head):
+        exchange.flags |= EXCHANGE_RESTORED
     bit = <uint32_t>1 << head.method
     if method_is_idempotent(head.method):
         exchange.flags |= EXCHANGE_IDEMPOTENT
@@ -276,6 +279,12 @@ cdef inline int request_is_denied(const Exchange* exchange) noexcept nogil:
     return peer != NULL and peer.is_denied
 
 
+cdef inline int request_is_restored(const Exchange* exchange, const Head* head) noexcept nogil:
+    # Where clients prove who they are, only who did is believed.
+    cdef const Peer* peer = conn_peer(exchange.down)
+    return mesh_hop_is_marked(head) and (exchange.listener.tls == NULL or (peer != NULL and peer.identity_len != 0))
+
+
 cdef inline uint8_t request_refusal(Exchange* exchange, const Head* head, int body_code) noexcept nogil:
     """Why this request cannot be forwarded; 0 when it can."""
     cdef const RouteConf* route = exchange.route
@@ -319,6 +328,7 @@ cdef inline uint8_t request_edit(Worker* worker, Exchange* exchange, Head* head,
     cdef char address[48]
     cdef uint32_t room = head.size_bytes + EDIT_ROOM_BYTES
     cdef uint32_t n = 0
+    request_note_upgrade(exchange, head)
     if exchange_speaks_http2(exchange) and exchange.request.framing_out == FLOW_CHUNKED:
         exchange.request.framing_out = FLOW_STREAM
     request_forward_info(worker, exchange, head, &info, address)
@@ -391,7 +401,14 @@ cdef inline void request_forward_info(Worker* worker, Exchange* exchange, const 
     info.trust_mesh_headers = exchange.listener.trust_mesh_headers
     info.rng = &worker.rng
     info.wall_ms = (worker.now_ns + worker.wall_offset_ns) // 1000000
-    info.allow_upgrade = 0
-    if exchange.route.allow_upgrade and not exchange_speaks_http2(exchange) and (head.upgrade == UPGRADE_WEBSOCKET or head.upgrade == UPGRADE_OTHER):
-        info.allow_upgrade = 1
+    info.allow_upgrade = exchange.flags & EXCHANGE_UPGRADE != 0
+    info.mesh_hop = exchange.cluster.speaks == UPSTREAM_HOP and exchange_speaks_http2(exchange) \
+        and (not conn_is_stream(conn) or exchange.flags & EXCHANGE_RESTORED != 0)
+    info.tells_empty = <uint8_t>conn_is_stream(conn)
+
+
+cdef inline void request_note_upgrade(Exchange* exchange, const Head* head) noexcept nogil:
+    if exchange.route.allow_upgrade and (head.upgrade == UPGRADE_WEBSOCKET or head.upgrade == UPGRADE_OTHER):
         exchange.flags |= EXCHANGE_UPGRADE
+        if exchange_speaks_http2(exchange):
+            exchange.flags &= ~<uint32_t>EXCHANGE_UPGRADE

@@ -22,7 +22,10 @@ from meshcore.engine.flow cimport (
     FLOW_SENDER_FAILED, flow_open, flow_pump, flow_send, flow_take, flow_trailers,
 )
 from meshcore.engine.framing cimport chunk_trailers, chunk_write_header
-from meshcore.engine.grpc cimport GRPC_NONE, grpc_is_failure, grpc_status_of_head, grpc_status_of_trailers
+from meshcore.engine.grpc cimport (
+    GRPC_CANCELLED, GRPC_DEADLINE_EXCEEDED, GRPC_NONE, GRPC_RESOURCE_EXHAUSTED, GRPC_UNAVAILABLE, grpc_is_failure,
+    grpc_pushes_back, grpc_status_of_head, grpc_status_of_trailers,
+)
 from meshcore.engine.head cimport (
     FRAMING_CHUNKED, FRAMING_LENGTH, FRAMING_NONE, FRAMING_UNTIL_CLOSE, HEAD_DONE, HEAD_MORE, Head, head_parser_reset,
 )
@@ -37,12 +40,15 @@ from meshcore.engine.reasons cimport (
 )
 from meshcore.engine.respond cimport respond_gone, respond_reason
 from meshcore.engine.rewrite cimport ResponseInfo, rewrite_response
-from meshcore.engine.snapshot cimport RETRY_502, RETRY_503, RETRY_504, Limits
+from meshcore.engine.snapshot cimport (
+    RETRY_502, RETRY_503, RETRY_504, RETRY_CANCELLED, RETRY_DEADLINE_EXCEEDED, RETRY_RESOURCE_EXHAUSTED,
+    RETRY_UNAVAILABLE, UPSTREAM_HOP, Limits,
+)
 from meshcore.engine.state cimport (
     CONN_CLOSE_AFTER, CONN_DOUBTFUL, CONN_ERROR, CONN_OK, CONN_SHUT, EXCHANGE_AWAIT_RESPONSE,
     EXCHANGE_AWAIT_RESPONSE_FILTER, EXCHANGE_CONNECT, EXCHANGE_GRPC, EXCHANGE_HEAD_METHOD, EXCHANGE_IDEMPOTENT,
     EXCHANGE_KEEP_UPSTREAM, EXCHANGE_MAY_REPLAY, EXCHANGE_MINOR_0, EXCHANGE_RELAY, EXCHANGE_RESPONSE_FILTERED,
-    EXCHANGE_RESPONSE_STARTED, EXCHANGE_TUNNEL, EXCHANGE_UPGRADE, FLOW_CHUNKED, FLOW_DONE, FLOW_EMPTY, FLOW_LENGTH,
+    EXCHANGE_RESPONSE_STARTED, EXCHANGE_RESTORED, EXCHANGE_TUNNEL, EXCHANGE_UPGRADE, FLOW_CHUNKED, FLOW_DONE, FLOW_EMPTY, FLOW_LENGTH,
     FLOW_OPEN, FLOW_RAW, FLOW_STREAM, FLOW_UNKNOWN_BYTES, FLOW_UNTIL_CLOSE, HOOK_RESPONSE, IO_FAILED, IO_READABLE,
     SCRATCH_BYTES, STREAM_ENDED_IN, Conn, Exchange, Stream, Worker,
 )
@@ -142,6 +148,8 @@ cdef inline void response_info(Worker* worker, Exchange* exchange, ResponseInfo*
     info.minor_version = 0 if exchange.flags & EXCHANGE_MINOR_0 else 1
     info.upgrade = 0
     info.interim = 0
+    info.tells_reason = exchange.flags & EXCHANGE_RESTORED != 0
+    info.takes_reason = exchange.cluster.speaks == UPSTREAM_HOP and conn_is_stream(exchange.up)
 
 
 cdef inline void response_begin(Worker* worker, Exchange* exchange, Head* head, char* rest, uint32_t n) noexcept nogil:
@@ -157,8 +165,11 @@ cdef inline void response_begin(Worker* worker, Exchange* exchange, Head* head, 
         if exchange.route.retry_on & bit and exchange.flags & EXCHANGE_MAY_REPLAY \
                 and exchange.flags & EXCHANGE_IDEMPOTENT and exchange.attempts < exchange.route.max_attempts \
                 and budget_withdraw(&exchange.cluster_state.budget, &exchange.cluster.budget, worker.now_ns):
-            dispatch_again(worker, exchange)
+            dispatch_again(worker, exchange, ATTEMPT_FAILED)
             return
+    elif exchange.flags & EXCHANGE_GRPC and exchange.route.retry_on >= RETRY_CANCELLED \
+            and response_asks_again(worker, exchange, head):
+        return
     if exchange.request_buffer != NULL and exchange_request_is_out(exchange):
         buffer_return(&worker.buffers, exchange.request_buffer)
         exchange.request_buffer = NULL
@@ -169,6 +180,37 @@ cdef inline void response_begin(Worker* worker, Exchange* exchange, Head* head, 
                   head.size_bytes + n)
         return
     response_forward(worker, exchange, head, rest, n, now_ns)
+
+
+cdef inline int response_asks_again(Worker* worker, Exchange* exchange, const Head* head) noexcept nogil:
+    """Send a call again that ended with its head, with a status that the route retries. 1: it is under way.
+
+    gRFC A6: a head that something follows commits the call, for its client may be waiting for just that. Whether a call
+    may be repeated at all is what the route says: gRPC methods tell nothing of it."""
+    cdef const Stream* stream = <const Stream*>exchange.up.channel
+    cdef uint8_t status = grpc_status_of_head(head)
+    if status == GRPC_NONE or not conn_is_stream(exchange.up) or not stream.flags & STREAM_ENDED_IN \
+            or stream.data != NULL or exchange.flags & EXCHANGE_RESPONSE_FILTERED or not exchange.flags & EXCHANGE_MAY_REPLAY \
+            or exchange.attempts >= exchange.route.max_attempts:
+        return 0
+    if not exchange.route.retry_on & response_retry_bit(status) or grpc_pushes_back(head) \
+            or (exchange.total_deadline_ns and worker.now_ns >= exchange.total_deadline_ns):
+        return 0
+    if not budget_withdraw(&exchange.cluster_state.budget, &exchange.cluster.budget, worker.now_ns):
+        exchange.cluster_state.budget_exhausted += 1
+        return 0
+    dispatch_again(worker, exchange, ATTEMPT_FAILED if grpc_is_failure(status) else ATTEMPT_SUCCEEDED)
+    return 1
+
+
+cdef inline uint32_t response_retry_bit(uint8_t status) noexcept nogil:
+    if status == GRPC_CANCELLED:
+        return RETRY_CANCELLED
+    if status == GRPC_DEADLINE_EXCEEDED:
+        return RETRY_DEADLINE_EXCEEDED
+    if status == GRPC_RESOURCE_EXHAUSTED:
+        return RETRY_RESOURCE_EXHAUSTED
+    return RETRY_UNAVAILABLE if status == GRPC_UNAVAILABLE else 0
 
 
 cdef inline void response_forward(Worker* worker, Exchange* exchange, Head* head, char* rest, uint32_t n,

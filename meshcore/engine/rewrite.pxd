@@ -6,7 +6,7 @@
 # The caller's room is checked once, against an upper bound: the writing itself needs no checks.
 
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
-from libc.string cimport memchr, memcpy
+from libc.string cimport memchr, memcmp, memcpy, strlen
 
 from meshcore.engine.authority cimport Authority, authority_parse
 from meshcore.engine.fields cimport (
@@ -15,6 +15,7 @@ from meshcore.engine.fields cimport (
     FIELD_FORWARDED,
     FIELD_HOST,
     FIELD_L5D_CLIENT_ID,
+    FIELD_L5D_ORIG_REASON,
     FIELD_MAX_FORWARDS,
     FIELD_MESH,
     FIELD_TRACEPARENT,
@@ -36,6 +37,8 @@ from meshcore.engine.head cimport (
     FRAMING_NONE,
     HEAD_MAX_HOST,
     METHOD_OPTIONS,
+    METHOD_POST,
+    METHOD_PUT,
     TARGET_ABSOLUTE,
     TARGET_ASTERISK,
     TARGET_AUTHORITY,
@@ -49,9 +52,11 @@ from meshcore.engine.head cimport (
 )
 from meshcore.engine.hop cimport hop_read_length
 from meshcore.engine.http1_request cimport upgrade_is_allowed
+from meshcore.engine.mesh_hop cimport mesh_hop_write
 from meshcore.engine.octets cimport octets_equal_nocase, octets_next_member, octets_write_decimal
 from meshcore.engine.rng cimport Rng
 from meshcore.engine.snapshot cimport HEADER_ADD, HEADER_REMOVE, Forwarding, HeaderOps, RouteConf, Text
+from meshcore.engine.status cimport status_phrase
 from meshcore.engine.trace cimport request_id_is_valid, request_id_write, traceparent_is_valid, traceparent_write
 
 
@@ -75,7 +80,7 @@ cdef enum ForwardMode:
 
 cdef enum:
     # Everything this proxy may add to a request besides texts whose lengths are counted, summed up and rounded.
-    REWRITE_FIXED_BYTES = 570
+    REWRITE_FIXED_BYTES = 632
 
 
 cdef struct ForwardInfo:
@@ -85,6 +90,8 @@ cdef struct ForwardInfo:
     uint8_t secure                      # the caller came over TLS
     uint8_t trust_mesh_headers          # keep l5d-* and X-Forwarded-Client-Cert as sent
     uint8_t allow_upgrade               # pass head.upgrade on
+    uint8_t mesh_hop                    # mark it as HTTP/1
+    uint8_t tells_empty                 # say of a request without content that it has none
     const char* peer_at                 # who the caller is, as its handshake proved; len 0: nobody known
     uint32_t peer_len
     const char* certificate_at          # an element for X-Forwarded-Client-Cert; len 0: none is to be sent
@@ -101,6 +108,8 @@ cdef struct ResponseInfo:
     uint8_t minor_version               # of the client's request
     uint8_t upgrade                     # 101, or the answer to CONNECT: no framing at all
     uint8_t interim                     # 1xx
+    uint8_t tells_reason                # over the mesh's hop, which has no reason phrases: say one that is not the usual
+    uint8_t takes_reason                # and back again
 
 
 cdef inline uint32_t rewrite_request(const Head* head, const RouteConf* route, const ForwardInfo* info, char* out,
@@ -128,6 +137,10 @@ cdef inline uint32_t rewrite_request(const Head* head, const RouteConf* route, c
             at = rewrite_trailer(head, at)
     elif head.framing == FRAMING_LENGTH and drop >> FIELD_CONTENT_LENGTH & 1:
         at = rewrite_content_length(at, head.content_length)
+    elif info.tells_empty and head.framing == FRAMING_NONE and (head.method == METHOD_POST or head.method == METHOD_PUT):
+        at = rewrite_content_length(at, 0)            # RFC 9110 8.6; in HTTP/2 the end of the head said it
+    if info.mesh_hop:
+        at = mesh_hop_write(head, at)
     at = rewrite_via(head, forwarding, at)
     if forwarding.x_forwarded:
         at = rewrite_forwarded(head, info, own, at)
@@ -160,7 +173,7 @@ cdef inline uint32_t rewrite_response(const Head* head, const RouteConf* route, 
     cdef uint64_t drop = 0
     cdef uint64_t length = info.content_length if info.framing == FRAMING_LENGTH else head.content_length
     cdef bint length_is_wanted = rewrite_length_wanted(head, info)
-    cdef uint32_t bound = (head.size_bytes + 256 + info.forwarding.via.len + rewrite_ops_bytes(&route.response_headers))
+    cdef uint32_t bound = (head.size_bytes + 256 + head.reason_len + info.forwarding.via.len + rewrite_ops_bytes(&route.response_headers))
     cdef char* at = out
     if bound > cap:
         return 0
@@ -172,8 +185,15 @@ cdef inline uint32_t rewrite_response(const Head* head, const RouteConf* route, 
     at = rewrite_put(at, "HTTP/1.1 ", 9)
     at = rewrite_put(at, head.base + 9, 3)
     at = rewrite_put(at, " ", 1)
-    at = rewrite_put(at, head.base + head.reason_at, head.reason_len)
+    if info.takes_reason and head_has(head, FIELD_L5D_ORIG_REASON):
+        at = rewrite_put_value(head, head_field(head, FIELD_L5D_ORIG_REASON), at)
+    else:
+        at = rewrite_put(at, head.base + head.reason_at, head.reason_len)
     at = rewrite_put(at, "\r\n", 2)
+    if info.tells_reason and not rewrite_reason_is_usual(head):
+        at = rewrite_put(at, "l5d-orig-reason: ", 17)
+        at = rewrite_put(at, head.base + head.reason_at, head.reason_len)
+        at = rewrite_put(at, "\r\n", 2)
     at = rewrite_copy(head, drop, &route.response_headers, at)
     if info.upgrade:
         if head.status == 101:
@@ -195,6 +215,11 @@ cdef inline uint32_t rewrite_response(const Head* head, const RouteConf* route, 
     at = rewrite_put_ops(&route.response_headers, at)
     at = rewrite_put(at, "\r\n", 2)
     return <uint32_t>(at - out)
+
+
+cdef inline int rewrite_reason_is_usual(const Head* head) noexcept nogil:
+    cdef const char* phrase = status_phrase(head.status)
+    return strlen(phrase) == head.reason_len and memcmp(phrase, head.base + head.reason_at, head.reason_len) == 0
 
 
 # --- the fields copied --------------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@
 
 from libc.stdint cimport uint8_t
 
+from meshcore.engine.client_hello cimport HELLO_MORE, HELLO_WHOLE, Hello
 from meshcore.engine.certificate cimport TLS_LATE, TLS_NO_ALPN, TLS_PLAINTEXT, TLS_SOUND
 from meshcore.engine.conn cimport (
     conn_alpn_is_h2, conn_deadline, conn_flush, conn_is_stream, conn_peer, conn_run_later, conn_send,
@@ -15,16 +16,18 @@ from meshcore.engine.detect cimport DETECT_MORE, DETECT_TLS
 from meshcore.engine.dispatch cimport dispatch_failed
 from meshcore.engine.downstream cimport downstream_abort, downstream_close, downstream_refuse
 from meshcore.engine.endpoint cimport EndpointState
-from meshcore.engine.preface cimport preface_look_for_tls, preface_write
+from meshcore.engine.preface cimport preface_look_for_tls, preface_read_hello, preface_write
 from meshcore.engine.reasons cimport (
     REASON_OUT_OF_MEMORY, REASON_TLS_HANDSHAKES_SHED, REASON_UPSTREAM_RESET, tls_reason,
 )
-from meshcore.engine.snapshot cimport ListenerConf
+from meshcore.engine.routes cimport RouteTable, routes_find
+from meshcore.engine.snapshot cimport ListenerConf, RouteConf
 from meshcore.engine.state cimport (
     CONN_AWAIT_TLS, CONN_ERROR, EXCHANGE_TCP, IO_FAILED, IO_PEER_CLOSED, IO_READABLE, IO_WRITABLE,
     LISTENER_REMOVED, TRANSPORT_SOCKET, Conn, Exchange, ListenerState, Session, Stream,
     Worker,
 )
+from meshcore.engine.tcp cimport tcp_begin_on
 from meshcore.engine.tls cimport TLS_DONE, TLS_FAILED, TLS_MORE, tls_detach, tls_handshake, tls_is_resumed, tls_open
 
 cdef enum:
@@ -66,7 +69,7 @@ cdef inline int secure_accept(Worker* worker, Conn* conn) noexcept nogil:
 
 cdef inline int secure_look(Worker* worker, Conn* conn, ListenerState* listener) noexcept nogil:
     """The first octets: DETECT_TLS and a handshake is open, DETECT_MORE: wait or gone; else the connection begins as it is."""
-    cdef const ListenerConf* conf
+    cdef ListenerConf* conf
     cdef int code
     if listener.conf_index == LISTENER_REMOVED:
         downstream_close(worker, conn)
@@ -80,6 +83,8 @@ cdef inline int secure_look(Worker* worker, Conn* conn, ListenerState* listener)
             listener.tls_plaintext += 1
             return code
         secure_drop(worker, conn, tls_reason(0, TLS_PLAINTEXT))
+    elif conf.tls_routes != NULL and secure_passes_by(worker, conn, conf):
+        return DETECT_MORE
     elif worker.tls_handshakes >= worker.current.snapshot.limits.max_tls_handshakes:
         secure_drop(worker, conn, REASON_TLS_HANDSHAKES_SHED)
     elif not tls_open(worker, conn, conf.tls, NULL):
@@ -87,6 +92,25 @@ cdef inline int secure_look(Worker* worker, Conn* conn, ListenerState* listener)
     else:
         return code
     return DETECT_MORE
+
+
+cdef inline int secure_passes_by(Worker* worker, Conn* conn, const ListenerConf* conf) noexcept nogil:
+    """Does a client ask for somebody whose TLS is not ended here? 1: it went there, or its hello is not whole, or it is gone."""
+    cdef Hello hello
+    cdef RouteConf* route
+    cdef int code = preface_read_hello(worker, conn, &hello)
+    if code == HELLO_MORE:
+        return 1
+    route = secure_route(conf, code, &hello)
+    if route != NULL:
+        tcp_begin_on(worker, conn, route, hello.name, hello.name_len)
+    return route != NULL
+
+
+cdef inline RouteConf* secure_route(const ListenerConf* conf, int code, const Hello* hello) noexcept nogil:
+    """The route of a client that asks for this name; NULL: none is for it."""
+    return routes_find(<const RouteTable*>conf.tls_routes, hello.name, hello.name_len, b"/", 1, 1) \
+        if code == HELLO_WHOLE else NULL
 
 
 cdef inline void secure_drop(Worker* worker, Conn* conn, uint8_t reason) noexcept nogil:
@@ -113,7 +137,7 @@ cdef inline int secure_accept_late(Worker* worker, Conn* conn) noexcept nogil:
     cdef const ListenerConf* conf
     if conn.transport == TRANSPORT_SOCKET and listener.conf_index != LISTENER_REMOVED:
         conf = &worker.current.snapshot.listeners[listener.conf_index]
-        if conf.tls_is_optional and conf.tcp_route != NULL:
+        if conf.tls_is_optional and conf.relays:
             listener.tls_plaintext += 1
             return 1
     worker.reasons[tls_reason(0, TLS_LATE)] += 1

@@ -66,6 +66,7 @@ cdef enum UpstreamProtocol:
     UPSTREAM_HTTP1 = 0
     UPSTREAM_HTTP2 = 1
     UPSTREAM_SAME = 2                   # as the client of each request
+    UPSTREAM_HOP = 3                    # HTTP/2, with requests of HTTP/1 marked as such: see mesh_hop
 
 
 cdef struct ClusterConf:
@@ -132,6 +133,10 @@ cdef enum RetryOn:
     RETRY_502 = 4
     RETRY_503 = 8
     RETRY_504 = 16
+    RETRY_CANCELLED = 32                # gRPC calls that ended so without a message
+    RETRY_DEADLINE_EXCEEDED = 64
+    RETRY_RESOURCE_EXHAUSTED = 128
+    RETRY_UNAVAILABLE = 256
 
 
 cdef struct RouteConf:
@@ -153,7 +158,7 @@ cdef struct RouteConf:
     uint64_t idle_timeout_ns            # no byte either way during a body
     uint64_t tunnel_idle_timeout_ns
     uint64_t max_body_bytes             # 0 = no limit
-    uint8_t retry_on                    # RetryOn bits
+    uint16_t retry_on                   # RetryOn bits
     uint8_t max_attempts                # first try included
     uint8_t filters                     # 1 = on_request, 2 = on_response (Python hooks)
     uint8_t allow_upgrade               # Upgrade tunnels; h2c and TLS never
@@ -206,12 +211,16 @@ cdef struct ListenerConf:
     uint32_t slot
     Text name
     void* routes                        # routes.RouteTable*, of this arena
-    RouteConf* tcp_route                # where connections go that are not HTTP; NULL: all are
-    uint64_t detect_timeout_ns          # 0: with a tcp_route, none is HTTP
+    uint8_t relays                      # connections may be of something else than HTTP
+    uint8_t serves_http
+    RouteConf* tcp_route                # where those go that are not HTTP; NULL: nowhere
+    void* tls_routes                    # RouteTable* by the name that a ClientHello asks for; NULL: not asked
+    uint64_t detect_timeout_ns          # 0: their first octets are not looked at
     uint8_t trust_mesh_headers          # keep l5d-* and XFCC fields of callers
     uint8_t proxy_versions              # PROXY protocol bits a client must begin with; 0: none
     uint8_t interception                # Interception: how connections got here that were going elsewhere
     uint32_t* opaque_ports              # one bit a port: these are not looked at; NULL: no such port
+    uint8_t mesh_hop                    # requests may say that they were HTTP/1 before the mesh: see mesh_hop
     uint8_t http2                       # clients may speak HTTP/2 by prior knowledge, or agree on it
     SSL_CTX* tls                        # held by the snapshot's handle; NULL: plaintext
     uint8_t tls_is_optional             # clients without TLS are let in, as nobody

@@ -68,6 +68,7 @@ cdef enum ConnState:
     CONN_LINGERING = 3                  # our side is shut; the client may finish sending before it reads
     CONN_AWAIT_PREFACE = 6              # a PROXY header comes first
     CONN_AWAIT_PROTOCOL = 7             # its first bytes will tell what it speaks
+    CONN_AWAIT_HELLO = 10               # TLS that is not ended here: whom it asks for will tell its route
     # both
     CONN_AWAIT_TLS = 9                  # a handshake is under way; downstream, its first byte may not have come yet
     # upstream
@@ -295,6 +296,7 @@ cdef enum:
     EXCHANGE_TCP = 524288               # a connection relayed as it is: see tcp
     EXCHANGE_GRPC = 1048576             # a gRPC call
     EXCHANGE_DEADLINE = 2097152         # its total deadline is the caller's own
+    EXCHANGE_RESTORED = 4194304         # HTTP/1 that came here over HTTP/2: see mesh_hop
 
 
 cdef struct Exchange:
@@ -418,7 +420,7 @@ cdef struct SnapshotRef:                # one worker's hold on one snapshot
 cdef struct TapSession:
     uint32_t id
     uint8_t method                      # 0 any, else Method + 1
-    uint8_t scheme                      # 0 any, 1 http, 2 https
+    uint8_t scheme                      # 0 any, 1 http, 2 https, 3 tcp
     int32_t route_slot                  # -1 any
     int32_t cluster_slot
     uint16_t authority_len

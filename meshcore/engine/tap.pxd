@@ -16,7 +16,7 @@ from meshcore.engine.conn cimport conn_is_secure, conn_is_stream, conn_peer
 from meshcore.engine.head cimport Head
 from meshcore.engine.ring cimport ring_claim, ring_has_room, ring_publish
 from meshcore.engine.state cimport (
-    EXCHANGE_TAPPED, MAX_TAPS, Conn, Exchange, Flow, Stream, TapSession, Worker,
+    EXCHANGE_TAPPED, EXCHANGE_TCP, MAX_TAPS, Conn, Exchange, Flow, Stream, TapSession, Worker,
 )
 from meshcore.engine.sys cimport atomic_add_u64, atomic_load_u64, atomic_store_u64, sys_ipv6_text, sys_now_ns
 from meshcore.engine.tls_context cimport Peer
@@ -67,10 +67,12 @@ cdef struct TapRecord:
     uint64_t wall_ns
     uint64_t latency_ns                 # request to response head
     uint64_t duration_ns                # response head to end
+    uint64_t request_bytes
     uint64_t response_bytes
     char src[46]
     uint8_t dst_len
     char dst[64]
+    uint8_t is_tcp                      # a connection relayed as it is: its beginning and its end
     uint8_t secure                      # the client came over TLS
     uint16_t src_id_len
     char src_id[256]                    # who it proved to be, cut short where it is longer
@@ -119,6 +121,31 @@ cdef inline void tap_capture(Worker* worker, Exchange* exchange, const Head* hea
     buffer.start = sizeof(TapText)
     buffer.end = sizeof(TapText) + fields_bytes
     tap_capture_body(worker, &exchange.request, body_bytes)
+
+
+cdef inline void tap_capture_tcp(Worker* worker, Exchange* exchange, const char* name, uint32_t name_len) noexcept nogil:
+    """As tap_capture, of a connection that is relayed as it is. `name`: whom its ClientHello asked for, if it had one."""
+    cdef uint32_t i
+    cdef uint32_t mask = 0
+    cdef uint32_t pending = 0
+    cdef TapText* text
+    for i in range(<uint32_t>MAX_TAPS):
+        if worker.tap_bits >> i & 1 and tap_matches_tcp(worker.taps[i], exchange, name, name_len):
+            mask |= <uint32_t>1 << i
+            pending |= <uint32_t>worker.taps[i].wants_outcome << i
+    if mask == 0:
+        return
+    exchange.head_buffer = buffer_take(&worker.buffers, sizeof(TapText))
+    if exchange.head_buffer == NULL:
+        return
+    exchange.head_buffer.start = exchange.head_buffer.end = sizeof(TapText)
+    exchange.tap_mask = <uint8_t>mask
+    exchange.tap_pending = <uint8_t>pending
+    text = <TapText*>exchange.head_buffer.data
+    text.method_len = 0
+    text.path_len = 0
+    text.authority_len = <uint16_t>(name_len if name_len < 128 else 128)
+    memcpy(text.authority, name, text.authority_len)
 
 
 cdef inline void tap_capture_body(Worker* worker, Flow* flow, uint32_t body_bytes) noexcept nogil:
@@ -233,10 +260,12 @@ cdef inline void tap_write(Worker* worker, Exchange* exchange, uint8_t kind, uin
     """A record for these sessions, behind the parts that one of them wants."""
     cdef TapRecord* record
     cdef Conn* down = exchange.down
-    if mask == 0 or not tap_write_parts(worker, exchange, kind, mask):
+    if mask == 0 or (kind == TAP_RESPONSE and exchange.flags & EXCHANGE_TCP) \
+            or not tap_write_parts(worker, exchange, kind, mask):
         return
     record = <TapRecord*>ring_claim(&worker.tap_ring)
     record.kind = kind
+    record.is_tcp = exchange.flags & EXCHANGE_TCP != 0
     record.mask = <uint8_t>mask
     record.reason = exchange.reason
     record.status = exchange.status
@@ -247,6 +276,7 @@ cdef inline void tap_write(Worker* worker, Exchange* exchange, uint8_t kind, uin
     record.wall_ns = now_ns + worker.wall_offset_ns
     record.latency_ns = latency_ns
     record.duration_ns = duration_ns
+    record.request_bytes = exchange.request.moved_bytes
     record.response_bytes = exchange.response.moved_bytes
     record.route_slot = -1 if exchange.route == NULL else <int32_t>exchange.route.slot
     record.cluster_slot = -1 if exchange.cluster == NULL else <int32_t>exchange.cluster.slot
@@ -373,6 +403,20 @@ cdef inline int tap_matches(const TapSession* session, const Exchange* exchange,
     if session.authority_len and (head.authority_len != session.authority_len
                                   or memcmp(head.base + head.authority_at, session.authority,
                                             session.authority_len) != 0):
+        return 0
+    if session.src_len and not tap_matches_source(session, exchange.down):
+        return 0
+    return session.peer_len == 0 or tap_matches_peer(session, exchange.down)
+
+
+cdef inline int tap_matches_tcp(const TapSession* session, const Exchange* exchange, const char* name,
+                                uint32_t name_len) noexcept nogil:
+    if session.method or session.path_len or (session.scheme and session.scheme != 3):
+        return 0
+    if session.route_slot >= 0 and <uint32_t>session.route_slot != exchange.route.slot:
+        return 0
+    if session.authority_len and (session.authority_len != name_len
+                                  or memcmp(name, session.authority, session.authority_len) != 0):
         return 0
     if session.src_len and not tap_matches_source(session, exchange.down):
         return 0

@@ -13,15 +13,18 @@ from meshcore.engine.exchange cimport exchange_begin, exchange_observe_latency
 from meshcore.engine.flow cimport flow_open
 from meshcore.engine.preface cimport preface_write
 from meshcore.engine.reasons cimport (
-    REASON_DRAINING, REASON_LOAD_SHED, REASON_NO_ENDPOINT, REASON_TLS_WRONG_IDENTITY, REASON_UPSTREAM_RESET,
+    REASON_DRAINING, REASON_LOAD_SHED, REASON_NO_ENDPOINT, REASON_ROUTE_NOT_FOUND, REASON_TLS_WRONG_IDENTITY,
+    REASON_UPSTREAM_RESET,
 )
 from meshcore.engine.request cimport request_choose_cluster
 from meshcore.engine.respond cimport respond_reason
 from meshcore.engine.response cimport response_tunnel_pump
+from meshcore.engine.snapshot cimport RouteConf
 from meshcore.engine.state cimport (
     CONN_ERROR, CONN_CLOSE_AFTER, CONN_IN_EXCHANGE, EXCHANGE_FRESH_CONNECTION, EXCHANGE_RESPONSE_STARTED,
     EXCHANGE_TCP, EXCHANGE_TUNNEL, FLOW_RAW, LISTENER_REMOVED, Conn, Exchange, ListenerState, Worker,
 )
+from meshcore.engine.tap cimport tap_capture_tcp
 
 
 cdef inline void tcp_refuse(Worker* worker, Conn* conn, uint8_t reason) noexcept nogil:
@@ -31,7 +34,15 @@ cdef inline void tcp_refuse(Worker* worker, Conn* conn, uint8_t reason) noexcept
 
 
 cdef inline void tcp_begin(Worker* worker, Conn* conn) noexcept nogil:
-    """A client of a TCP listener: find it an endpoint. May close the connection."""
+    """A client that speaks no HTTP: find it an endpoint of its listener's route. May close the connection."""
+    cdef ListenerState* listener = <ListenerState*>conn.owner
+    tcp_begin_on(worker, conn, NULL if listener.conf_index == LISTENER_REMOVED
+                 else worker.current.snapshot.listeners[listener.conf_index].tcp_route, NULL, 0)
+
+
+cdef inline void tcp_begin_on(Worker* worker, Conn* conn, RouteConf* route, const char* name,
+                              uint32_t name_len) noexcept nogil:
+    """As tcp_begin, on this route of the current snapshot; NULL: there is none for it. `name`: whom the client asked for."""
     cdef ListenerState* listener = <ListenerState*>conn.owner
     cdef Exchange* exchange
     conn.requests = 1
@@ -40,6 +51,9 @@ cdef inline void tcp_begin(Worker* worker, Conn* conn) noexcept nogil:
         return
     if conn_peer(conn) != NULL and conn_peer(conn).is_denied:
         tcp_refuse(worker, conn, REASON_TLS_WRONG_IDENTITY)
+        return
+    if route == NULL:
+        tcp_refuse(worker, conn, REASON_ROUTE_NOT_FOUND)
         return
     exchange = exchange_begin(worker, conn, worker.now_ns)
     if exchange == NULL:
@@ -51,11 +65,13 @@ cdef inline void tcp_begin(Worker* worker, Conn* conn) noexcept nogil:
     conn.flags |= CONN_CLOSE_AFTER
     exchange.listener = &worker.current.snapshot.listeners[listener.conf_index]
     exchange.flags |= EXCHANGE_TCP | EXCHANGE_FRESH_CONNECTION
-    exchange.route = exchange.listener.tcp_route
+    exchange.route = route
     exchange.route_state = worker.routes[exchange.route.slot]
     if exchange.route.total_timeout_ns:
         exchange.total_deadline_ns = exchange.start_ns + exchange.route.total_timeout_ns
     conn_deadline(worker, conn, exchange.total_deadline_ns)
+    if worker.tap_bits:
+        tap_capture_tcp(worker, exchange, name, name_len)
     request_choose_cluster(worker, exchange, -1)
     if exchange.cluster == NULL:
         respond_reason(worker, exchange, REASON_NO_ENDPOINT)

@@ -327,6 +327,9 @@ clusters:
         ("protocol: tcp, tcp_route: db", "protocol: detect", "set tcp_route"),
         ("tcp_route: db", "routes: [web], tcp_route: db", "a TCP listener reads no requests"),
         ("tcp_route: db", "tcp_route: bd", "did you mean 'db'"),
+        ("tcp_route: db", "tls_routes: [bd]", "did you mean 'db'"),
+        ("protocol: tcp, tcp_route: db", "tls_routes: [db]", "takes no TLS"),
+        ("tcp_route: db", "tcp_route: db, mesh_hop: on", "come over HTTP/2"),
         ("protocol: tcp", "protocol: http", "only `protocol: tcp` and `protocol: detect`"),
         ("tcp_route: db", "tcp_route: db, deferred_accept: true", "begin with the server's"),
         ("{name: db, to", "{name: db, match: {host: a.test}, to", "'match' has no meaning there"),
@@ -338,6 +341,30 @@ clusters:
 def test_what_makes_no_sense_of_a_tcp_listener_is_told(right, wrong, said):
     loads(TCP)
     assert said in the_problem_of(TCP.replace(right, wrong))
+
+
+SNI = TCP.replace("tcp_route: db", "tls_routes: [db, all]").replace("{name: db, to", "{name: all, to: users}\n- {name: db, match: {sni: a.test}, to")
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong", "said"),
+    [
+        ("{sni: a.test}", "{sni: a.test, host: b.test}", "'host' is of requests"),
+        ("{sni: a.test}", "{sni: 'a.*'}", "wildcard"),
+        ("{name: web, to", "{name: web, match: {sni: a.test}, to", "in no listener's tls_routes"),
+        ("{name: all, to", "{name: all, match: {sni: A.Test}, to", "match the same sni"),
+        ("{name: db, match", "{name: db, max_body: 1KiB, match", "is a tls_route: 'max_body' has no meaning there"),
+        ("[db, all]", "[db, all], tls: {certificates: [{cert: a, key: b}]}", "route 'all' takes every name"),
+    ],
+)
+def test_what_makes_no_sense_of_routes_by_name_is_told(right, wrong, said):
+    loads(SNI)
+    assert said in the_problem_of(SNI.replace(right, wrong))
+
+
+@pytest.mark.parametrize("word", ["http1", "http2", "same"])
+def test_a_cluster_of_the_mesh_hop_has_no_other_protocol(word):
+    assert "exclude each other" in the_problem_of(in_cluster(f"mesh_hop: on\n  protocol: {word}"))
 
 
 def test_a_cluster_of_http_routes_cannot_be_told_clients_by_connection():

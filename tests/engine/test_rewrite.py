@@ -172,6 +172,22 @@ def test_mesh_fields_come_from_inside_the_mesh_only():
     assert len(sent(*fields, trust_mesh_headers=True)) == 2 + len(fields)
 
 
+@pytest.mark.parametrize("line, mark", [
+    ("GET / HTTP/1.1", b"HTTP/1.1"), ("GET / HTTP/1.0", b"HTTP/1.0"), ("GET http://a.test/ HTTP/1.1", b"HTTP/1.1; absolute-form"),
+])
+def test_what_rides_the_mesh_s_hop_is_marked_and_nothing_else_is(line, mark):
+    for trusted in (False, True):
+        assert values(sent("l5d-orig-proto: HTTP/9", line=line, mesh_hop=True, trust_mesh_headers=trusted), "l5d-orig-proto") == [mark]
+        assert values(sent("l5d-orig-proto: HTTP/9", "L5D_Orig_Proto: x", line=line, trust_mesh_headers=trusted), "l5d-orig-proto") == []
+
+
+def test_a_request_without_content_says_so_where_it_would_have_been_told_otherwise():
+    for method, told in (("POST", [b"0"]), ("PUT", [b"0"]), ("GET", []), ("DELETE", [])):
+        assert values(sent(line=f"{method} / HTTP/1.1", tells_empty=True), "content-length") == told
+    assert values(sent("Content-Length: 3", line="POST / HTTP/1.1", tells_empty=True), "content-length") == [b"3"]
+    assert values(sent("Transfer-Encoding: chunked", line="POST / HTTP/1.1", tells_empty=True), "content-length") == []
+
+
 def test_a_request_id_is_kept_when_it_is_clean():
     on = {**QUIET, "request_id": True}
     assert values(sent("X-Request-ID: abc.DEF_1-~", forwarding=on), "x-request-id") == [b"abc.DEF_1-~"]

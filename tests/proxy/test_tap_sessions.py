@@ -26,10 +26,12 @@ RECORD = (
     0,
     0,
     0,
+    0,
     3,
     4,
     255,  # no gRPC status
     None,  # no stream was reset
+    False,  # HTTP, not TCP
     False,  # in plaintext
     "",
     None,  # nothing was captured
