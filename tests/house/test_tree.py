@@ -2,11 +2,11 @@
 
 import ast
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+
+from tests.house.importer import Importer
 
 ROOT = Path(__file__).resolve().parents[2]
 CODE = {".py", ".pyx", ".pxd", ".pxi", ".pyi", ".c", ".h"}
@@ -106,31 +106,30 @@ def test_imports_within_the_control_plane_point_downwards(path):
                 assert room in BELOW[parts[0]], f"line {node.lineno}: {parts[0]} is not above {room}"
 
 
-def loaded_after(module: str) -> set[str]:
-    """The modules that importing `module` alone, in a fresh interpreter, has loaded."""
-    script = f"import sys, {module}; print(*sorted(sys.modules), sep='\\n')"
-    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=60)
-    assert done.returncode == 0, f"import {module}:\n{done.stderr}"
-    return set(done.stdout.split())
+@pytest.fixture(scope="module")
+def importer():
+    one = Importer()
+    yield one
+    one.close()
 
 
 @pytest.mark.parametrize("module", [name for name in MODULES if not name.endswith("__main__")])
-def test_each_module_imports_alone(module):
-    loaded = loaded_after(module)
+def test_each_module_imports_alone(importer, module):
+    loaded = importer.loaded_after(module)
     assert not {name for name in loaded if name.split(".")[0] in ("controlplane", "tests", "pytest")}
 
 
 @pytest.mark.parametrize("path", CONTROL_PLANE, ids=lambda path: str(path.relative_to(ROOT)))
-def test_each_module_of_the_control_plane_imports_alone(path):
-    loaded = loaded_after(module_name(path))
+def test_each_module_of_the_control_plane_imports_alone(importer, path):
+    loaded = importer.loaded_after(module_name(path))
     assert not {name for name in loaded if name.split(".")[0] in ("tests", "pytest")}
 
 
 @pytest.mark.parametrize("unwanted", ["aiohttp", "cryptography"])
-def test_a_store_in_a_file_needs_nothing_that_etcd_or_identity_need(unwanted):
-    assert unwanted not in loaded_after("controlplane.store, controlplane.catalogue")
+def test_a_store_in_a_file_needs_nothing_that_etcd_or_identity_need(importer, unwanted):
+    assert unwanted not in importer.loaded_after("controlplane.store, controlplane.catalogue")
 
 
 @pytest.mark.parametrize("unwanted", ["grpc", "google.protobuf", "click", "rich", "uvloop", "aiohttp", "cryptography", "sqlite3"])
-def test_importing_meshcore_leaves_out_what_a_proxy_may_not_need(unwanted):
-    assert unwanted not in loaded_after("meshcore")
+def test_importing_meshcore_leaves_out_what_a_proxy_may_not_need(importer, unwanted):
+    assert unwanted not in importer.loaded_after("meshcore")
