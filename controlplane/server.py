@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import importlib.metadata
 import os
 import shutil
 import tempfile
@@ -17,13 +18,11 @@ from typing import Self
 
 import grpc
 
-from meshcore.api import identity_pb2_grpc, trust_pb2_grpc
-
-from . import home
+from . import home, metrics, parts
 from .audit import AuditFile
 from .catalogue import Catalogue
 from .door import Door
-from .errors import StoreUnavailable
+from .errors import Denied, StoreUnavailable
 from .identity import (
     HandshakeIdentities,
     HandshakeIdentity,
@@ -36,11 +35,10 @@ from .identity import (
     Trust,
 )
 from .resolve import View
-from .serving.certify import Certify
 from .serving.destination import Destination
 from .serving.discovery import Discovery
-from .serving.handlers import destination_handlers, discovery_handlers
 from .serving.peers import Peers
+from .serving.permissions import Permissions
 from .serving.streams import Streams
 from .serving.trust import Bundles
 from .settings import Settings
@@ -48,6 +46,14 @@ from .spiffe import SpiffeId
 
 NAMESPACE, ACCOUNT = "meshcore", "control-plane"
 FIRST_SNAPSHOT_S = 30.0
+
+
+def package_version() -> str:
+    """The version of the distribution this runs from."""
+    try:
+        return importlib.metadata.version("meshcore")
+    except importlib.metadata.PackageNotFoundError:
+        return "0+unknown"  # run from a tree that was never installed
 
 
 class ControlPlane:
@@ -59,6 +65,7 @@ class ControlPlane:
         self._tasks: list[asyncio.Task[None]] = []
         self._closing = contextlib.AsyncExitStack()
         self.draining = asyncio.Event()
+        self.started_at_s = time.time()
 
     async def __aenter__(self) -> Self:
         try:
@@ -83,6 +90,7 @@ class ControlPlane:
         self.trust = Trust(self.store, self.audit, settings.trust_domain, [home.authority_of(settings)])
         await self.trust.open(time.time(), leaf_s=settings.leaf_s)
         self.join_tokens = JoinTokens(self.store, self.audit)
+        self.permissions = Permissions(settings.roles, self.audit)
         self.view = View(self.catalogue, settings.trust_domain, settings.cluster_domain)
         self._closing.push_async_callback(self._cancel)
         self._run(self.view.follow())
@@ -91,6 +99,12 @@ class ControlPlane:
             raise StoreUnavailable("the store has told nothing yet")
         await self._serve()
         home.publish(folder / "root.pem", self.bundle_pem)
+        if settings.metrics:
+            from .http import Pages
+
+            self.pages = Pages(settings.metrics, lambda: metrics.text(self), self._why_not_ready)
+            await self.pages.open()
+            self._closing.push_async_callback(self.pages.close)
 
     async def _serve(self) -> None:
         # A socket's path must be short, and its folder is what keeps others out.
@@ -109,23 +123,13 @@ class ControlPlane:
         self.bundles = Bundles(self.trust, peers, self.streams, bounds)
         self.discovery = Discovery(self.view, peers, self.streams, bounds, self.settings.cluster_domain)
         self.destination = Destination(self.view, peers, self.streams, bounds, self.settings.cluster_domain)
-        server = grpc.aio.server(
-            options=[
-                ("grpc.max_receive_message_length", bounds.message_bytes),
-                ("grpc.max_concurrent_streams", bounds.streams),
-                # Its one client is our door, which answers for those behind it.
-                ("grpc.http2.min_ping_interval_without_data_ms", 1_000),
-            ]
-        )
-        identity_pb2_grpc.add_IdentityServicer_to_server(Certify(self.issuer, peers), server)
-        trust_pb2_grpc.add_TrustServicer_to_server(self.bundles, server)
-        server.add_generic_rpc_handlers(
-            (discovery_handlers(self.discovery), destination_handlers(self.destination))
-        )
-        server.add_insecure_port(f"unix:{backend}")
-        await server.start()
-        self._closing.push_async_callback(server.stop, 1.0)
-        os.chmod(backend, 0o600)
+        server = self._server()
+        parts.add_for_members(self, server, peers)
+        parts.add_for_operators(self, server, peers)
+        await self._start(server, backend)
+        local = self._server()
+        parts.add_for_operators(self, local, Peers(self.settings.trust_domain, is_local=True))
+        await self._start(local, self.settings.admin_path)
         self.door = Door(self.settings, self._private, backend)
         self._key, self._leaf = self._own_leaf()
         await self.door.open(self._leaf, self._key, self.bundle_pem)
@@ -133,6 +137,27 @@ class ControlPlane:
         self._shown = asyncio.Event()
         self.trust.on_change.append(self._shown.set)
         self._run(self._keep_door())
+
+    def _server(self) -> grpc.aio.Server:
+        bounds = self.settings.bounds
+        return grpc.aio.server(
+            options=[
+                ("grpc.max_receive_message_length", bounds.message_bytes),
+                ("grpc.max_concurrent_streams", bounds.streams),
+                # Two replicas on one socket would share its callers.
+                ("grpc.so_reuseport", 0),
+            ]
+        )
+
+    async def _start(self, server: grpc.aio.Server, path: Path) -> None:
+        """Listens on a socket that nobody else may open."""
+        before = os.umask(0o077)
+        try:
+            server.add_insecure_port(f"unix:{path}")
+        finally:
+            os.umask(before)
+        await server.start()
+        self._closing.push_async_callback(server.stop, 1.0)
 
     def _own_leaf(self) -> tuple[PrivateKey, Leaf]:
         key = PrivateKey.generate()
@@ -174,6 +199,39 @@ class ControlPlane:
     def bundle_pem(self) -> bytes:
         """Every root that is trusted now."""
         return self.trust.state.bundle_pem.encode()
+
+    @property
+    def holding(self) -> int:
+        """Names whose last endpoints are kept although they are gone."""
+        return sum(subject.is_holding for subject in self.view.subjects.values())
+
+    @property
+    def leaf_left_s(self) -> float:
+        """Time until our own certificate ends."""
+        return self._leaf.not_after_s - time.time()
+
+    @property
+    def authority_left_s(self) -> float:
+        """Time until what signs now ends; 0 when this replica cannot sign."""
+        with contextlib.suppress(Denied):
+            return self.trust.authority().not_after_s - time.time()
+        return 0.0
+
+    def status(self) -> dict[str, object]:
+        """How this replica is doing."""
+        return metrics.status(self, package_version())
+
+    def source_states(self) -> list[dict[str, object]]:
+        """Each source of discovery."""
+        return []
+
+    def more_metrics(self) -> list[metrics.Row]:
+        """Figures of parts that come and go."""
+        return []
+
+    def _why_not_ready(self) -> str:
+        # A store that is away is no reason: what is known is served, and nobody else could serve more.
+        return "draining" if self.draining.is_set() else ""
 
     # -- down -------------------------------------------------------------------------------------------------------
 

@@ -62,6 +62,11 @@ class JoinTokens:
         self._audit.record("join_token_make", outcome="done", actor=by, id=number, identity=str(identity), ttl_s=ttl_s)
         return JoinToken(f"mesh1.{number}.{base64.urlsafe_b64encode(secret).decode().rstrip('=')}")
 
+    async def known(self) -> list[tuple[str, TokenRecord]]:
+        """Every token that is remembered, by its id."""
+        entries = (await self._store.list([KIND])).entries
+        return [(entry.key, msgspec.json.decode(entry.value, type=TokenRecord)) for entry in entries]
+
     async def revoke(self, number: str, *, by: str) -> None:
         """Makes a token useless, by its id."""
         await self._store.delete(KIND, number)

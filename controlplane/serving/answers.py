@@ -36,6 +36,8 @@ def status_of(error: BaseException) -> tuple[grpc.StatusCode, str, int]:
     if isinstance(error, Throttled):
         return Code.RESOURCE_EXHAUSTED, str(error), int(error.retry_after_s * 1_000) + 1
     if isinstance(error, Denied):
+        if error.reason == "not_allowed":
+            return Code.PERMISSION_DENIED, error.why, -1  # which role is missing is the caller's to know
         code = _OF_REASON.get(error.reason, Code.PERMISSION_DENIED)
         return code, str(error), UNAVAILABLE_PUSHBACK_MS if code is Code.UNAVAILABLE else -1
     if isinstance(error, (Malformed, Invalid)):

@@ -87,8 +87,13 @@ BELOW = {
     "settings": {"errors", "spiffe", "model", "identity"}, "home": {"errors", "identity", "settings", "store"},
     "door": {"identity", "settings"}, "resolve": {"errors", "spiffe", "model", "catalogue"},
     "serving": {"errors", "spiffe", "audit", "model", "store", "identity", "catalogue", "settings", "resolve"},
+    "http": set(),
 }
+# These two name the plane whose parts they put together or read, for its types alone.
+BELOW["parts"] = {"serving", "server"}
+BELOW["metrics"] = {"server"}
 BELOW["server"] = {*BELOW}
+BELOW["cli"] = {*BELOW}
 
 
 @pytest.mark.parametrize("path", CONTROL_PLANE, ids=lambda path: str(path.relative_to(ROOT)))
