@@ -39,7 +39,7 @@ def http2_block_text(str kind, list fields, bint ends=False, bint has_body_text=
     return (reason_name[reason].decode() if reason else "done"), text, left
 
 
-def http2_text_fields(str kind, bytes text, bint secure=False):
+def http2_text_fields(str kind, bytes text, bint secure=False, bint websocket=False):
     """Fields of a head or of trailer lines: [(name, value, may be indexed)], or None: too many."""
     cdef nghttp2_nv fields[256]
     cdef uint32_t n
@@ -50,7 +50,7 @@ def http2_text_fields(str kind, bytes text, bint secure=False):
         raise MemoryError
     memcpy(copy, PyBytes_AS_STRING(text), size)
     if kind == "request":
-        n = http2_fields_of_request(copy, size, secure, fields)
+        n = http2_fields_of_request(copy, size, secure, websocket, fields)
     elif kind == "response":
         n = http2_fields_of_response(copy, size, fields)
     else:

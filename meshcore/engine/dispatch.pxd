@@ -29,10 +29,12 @@ from meshcore.engine.pool cimport pool_discard, pool_lease, pool_remove
 from meshcore.engine.reasons cimport (
     REASON_ALL_EJECTED, REASON_BODY_INCOMPLETE, REASON_BODY_TOO_LARGE, REASON_DOWNSTREAM_CLOSED, REASON_LOAD_SHED,
     REASON_NO_ENDPOINT, REASON_OUT_OF_MEMORY, REASON_QUEUE_FULL, REASON_UPSTREAM_CONNECT_FAILED,
-    REASON_UPSTREAM_CONNECT_TIMEOUT, REASON_UPSTREAM_RESET,
+    REASON_UPSTREAM_CONNECT_TIMEOUT, REASON_UPSTREAM_NO_WEBSOCKET, REASON_UPSTREAM_RESET,
 )
 from meshcore.engine.respond cimport respond_gone, respond_reason
-from meshcore.engine.session cimport session_adopt, session_is_refusing, session_lease, session_open, session_request
+from meshcore.engine.session cimport (
+    session_adopt, session_is_refusing, session_lease, session_open, session_request, session_takes_websockets,
+)
 from meshcore.engine.slab cimport SLAB_NONE, slab_at
 from meshcore.engine.snapshot cimport RETRY_CONNECT_FAILURE, RETRY_RESET, ClusterConf, Limits
 from meshcore.engine.state cimport (
@@ -40,8 +42,8 @@ from meshcore.engine.state cimport (
     EXCHANGE_AWAIT_CONNECT, EXCHANGE_AWAIT_CONNECTION, EXCHANGE_AWAIT_RESPONSE, EXCHANGE_BODY_ABORTED,
     EXCHANGE_CONNECT, EXCHANGE_COUNTED, EXCHANGE_FRESH_CONNECTION, EXCHANGE_GRPC, EXCHANGE_IDEMPOTENT,
     EXCHANGE_MAY_REPLAY, EXCHANGE_PROBE, EXCHANGE_RELAY, EXCHANGE_RESPONSE_STARTED, EXCHANGE_STALE_REPLAYED,
-    EXCHANGE_TAPPED, FLOW_DONE, FLOW_OPEN, IO_FAILED, IO_PEER_CLOSED, IO_READABLE, IO_WRITABLE, STREAM_ENDED_IN,
-    STREAM_LEFT_BEHIND, STREAM_UNPROCESSED, Conn, Exchange, Session, Stream, Worker,
+    EXCHANGE_TAPPED, EXCHANGE_UPGRADE, FLOW_DONE, FLOW_OPEN, IO_FAILED, IO_PEER_CLOSED, IO_READABLE, IO_WRITABLE, STREAM_ENDED_IN,
+    STREAM_LEFT_BEHIND, STREAM_UNPROCESSED, STREAM_WEBSOCKET, Conn, Exchange, Session, Stream, Worker,
 )
 from meshcore.engine.stream cimport stream_take
 from meshcore.engine.sys cimport EAGAIN, EINTR, sys_connect
@@ -121,6 +123,8 @@ cdef inline void dispatch_attempt(Worker* worker, Exchange* exchange) noexcept n
                 return
     exchange.up = up
     up.exchange = exchange
+    if is_http2 and exchange.flags & EXCHANGE_UPGRADE:
+        (<Stream*>up.channel).flags |= STREAM_WEBSOCKET
     if exchange.tap_mask and not exchange.flags & EXCHANGE_TAPPED:
         exchange.flags |= EXCHANGE_TAPPED
         tap_request(worker, exchange)
@@ -197,6 +201,9 @@ cdef inline void dispatch_send(Worker* worker, Exchange* exchange) noexcept nogi
     cdef long sent
     if buffer != NULL:
         left = buffer.end - buffer.start - exchange.request_sent
+        if exchange.flags & EXCHANGE_UPGRADE and exchange.request_sent == 0 and not dispatch_may_tunnel(up):
+            respond_reason(worker, exchange, REASON_UPSTREAM_NO_WEBSOCKET)
+            return
         if left:
             sent = conn_send_request(worker, up, buffer.data + buffer.start + exchange.request_sent, left,
                                      exchange.request_sent == 0 and exchange.request.state == FLOW_DONE)
@@ -216,6 +223,14 @@ cdef inline void dispatch_send(Worker* worker, Exchange* exchange) noexcept nogi
         dispatch_pump(worker, exchange)
 
 
+cdef inline int dispatch_may_tunnel(const Conn* up) noexcept nogil:
+    cdef const Stream* stream
+    if not conn_is_stream(up):
+        return 1
+    stream = <const Stream*>up.channel
+    return stream.session == NULL or session_takes_websockets(stream.session)
+
+
 cdef inline void dispatch_unsent(Worker* worker, Exchange* exchange) noexcept nogil:
     """The kernel refused bytes of the request buffer: this connection is broken."""
     if exchange.flags & EXCHANGE_RESPONSE_STARTED:
@@ -228,7 +243,7 @@ cdef inline void dispatch_await_response(Worker* worker, Exchange* exchange) noe
     # The whole request is out: from now on the endpoint has the clock.
     cdef const char* trailers = NULL
     cdef uint32_t trailers_len = 0
-    if conn_is_stream(exchange.up) and not exchange.flags & EXCHANGE_CONNECT:
+    if conn_is_stream(exchange.up) and not exchange.flags & (EXCHANGE_CONNECT | EXCHANGE_UPGRADE):
         flow_trailers(&exchange.request, exchange.down, &trailers, &trailers_len)
         conn_end(worker, exchange.up, trailers, trailers_len)
     if exchange.state == EXCHANGE_AWAIT_RESPONSE:

@@ -8,7 +8,7 @@ from libc.string cimport memchr, memcmp
 
 from meshcore.engine.fields cimport (
     FIELD_AUTHORIZATION, FIELD_CONNECTION, FIELD_HOST, FIELD_KEEP_ALIVE, FIELD_PROXY_CONNECTION,
-    FIELD_SEC_WEBSOCKET_ACCEPT, FIELD_TRANSFER_ENCODING, FIELD_UPGRADE, field_id,
+    FIELD_SEC_WEBSOCKET_ACCEPT, FIELD_SEC_WEBSOCKET_KEY, FIELD_TRANSFER_ENCODING, FIELD_UPGRADE, field_id,
 )
 from meshcore.engine.nghttp2 cimport NGHTTP2_NV_FLAG_NONE, NGHTTP2_NV_FLAG_NO_INDEX, nghttp2_nv
 from meshcore.engine.octets cimport octets_copy_lower
@@ -33,8 +33,11 @@ cdef inline uint32_t http2_fields_of_response(char* text, uint32_t len, nghttp2_
     return http2_fields_read(text, at, len, fields, 1, NULL)
 
 
-cdef inline uint32_t http2_fields_of_request(char* text, uint32_t len, int is_secure, nghttp2_nv* fields) noexcept nogil:
-    """Fields of the request head in `text`, its empty line included. Borrowed from it. 0: too many."""
+cdef inline uint32_t http2_fields_of_request(char* text, uint32_t len, int is_secure, int is_websocket,
+                                             nghttp2_nv* fields) noexcept nogil:
+    """Fields of the request head in `text`, its empty line included. Borrowed from it. 0: too many.
+
+    `is_websocket`: an upgrade to it, which is an extended CONNECT here (RFC 8441 5)."""
     cdef uint32_t at = http2_line_end(text, len)
     cdef char* path = <char*>memchr(text, 32, len) + 1
     http2_set(&fields[0], b":method", 7, text, <uint32_t>(path - 1 - text))
@@ -44,7 +47,10 @@ cdef inline uint32_t http2_fields_of_request(char* text, uint32_t len, int is_se
     http2_set(&fields[1], b":scheme", 7, b"https" if is_secure else b"http", 5 if is_secure else 4)
     http2_set(&fields[2], b":authority", 10, b"", 0)
     http2_set(&fields[3], b":path", 5, path, <uint32_t>(text + at - 11 - path))       # before " HTTP/1.1" CRLF
-    return http2_fields_read(text, at, len, fields, 4, &fields[2])
+    if is_websocket:
+        http2_set(&fields[0], b":method", 7, b"CONNECT", 7)
+        http2_set(&fields[4], b":protocol", 9, b"websocket", 9)
+    return http2_fields_read(text, at, len, fields, 5 if is_websocket else 4, &fields[2])
 
 
 cdef inline uint32_t http2_fields_of_trailers(char* text, uint32_t len, nghttp2_nv* fields) noexcept nogil:
@@ -82,7 +88,7 @@ cdef inline uint32_t http2_fields_read(char* text, uint32_t at, uint32_t len, ng
             http2_set(authority, b":authority", 10, colon, line_len)
             continue
         if id == FIELD_CONNECTION or id == FIELD_TRANSFER_ENCODING or id == FIELD_KEEP_ALIVE or id == FIELD_UPGRADE \
-                or id == FIELD_PROXY_CONNECTION or id == FIELD_SEC_WEBSOCKET_ACCEPT:
+                or id == FIELD_PROXY_CONNECTION or id == FIELD_SEC_WEBSOCKET_ACCEPT or id == FIELD_SEC_WEBSOCKET_KEY:
             continue
         if n == HTTP2_MAX_FIELDS:
             return 0

@@ -58,6 +58,7 @@ cdef struct HeadBlock:                  # one block being read
     uint16_t seen
     uint8_t kind
     uint8_t is_tunnel                   # CONNECT: what follows is no content
+    uint8_t is_websocket                # the answer to an extended CONNECT
     uint8_t reason                      # the first thing wrong with it
 
 
@@ -71,6 +72,7 @@ cdef inline void block_begin(HeadBlock* block, int kind, uint32_t limit_bytes) n
     block.seen = 0
     block.kind = <uint8_t>kind
     block.is_tunnel = 0
+    block.is_websocket = 0
     block.reason = 0
 
 
@@ -265,6 +267,10 @@ cdef inline uint8_t block_start_line(BufferPool* pool, HeadBlock* block, Rng* rn
     if block.kind == BLOCK_RESPONSE:
         if not block.seen & BLOCK_STATUS or block.status == 101:
             return REASON_MALFORMED_HEAD
+        if block.is_websocket and 200 <= block.status < 300:
+            # RFC 8441 5: what HTTP/1 calls switching protocols.
+            return block_put(pool, block, b"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\n"
+                             b"upgrade: websocket\r\n", 75)
         memcpy(line, "HTTP/1.1 ", 9)
         line[9] = <char>(48 + block.status // 100)
         line[10] = <char>(48 + block.status // 10 % 10)

@@ -32,8 +32,8 @@ from meshcore.engine.reasons cimport (
 )
 from meshcore.engine.state cimport (
     CONN_AWAIT_HEAD, CONN_DOWNSTREAM, FLOW_UNKNOWN_BYTES, IO_FAILED, IO_READABLE, IO_WRITABLE, STREAM_CLOSED,
-    STREAM_ENDED_IN, STREAM_HEAD_IN, STREAM_HEAD_TAKEN, STREAM_LEFT_BEHIND, STREAM_SENT, STREAM_UNPROCESSED, Conn,
-    Session, Stream, Worker,
+    STREAM_ENDED_IN, STREAM_HEAD_IN, STREAM_HEAD_TAKEN, STREAM_LEFT_BEHIND, STREAM_SENT, STREAM_UNPROCESSED,
+    STREAM_WEBSOCKET, Conn, Session, Stream, Worker,
 )
 from meshcore.engine.stream cimport (
     stream_drop_head, stream_forget, stream_mark_session, stream_open, stream_set_ready, stream_unlink,
@@ -214,6 +214,8 @@ cdef inline int http2_on_begin_headers(nghttp2_session* h2, const nghttp2_frame*
         limit = session.worker.current.snapshot.limits.trailer_size_bytes
     block_free(&session.worker.buffers, &session.block)
     block_begin(&session.block, kind, limit)
+    if kind == BLOCK_RESPONSE:
+        session.block.is_websocket = stream.flags & STREAM_WEBSOCKET != 0
     session.block_stream = stream
     session.in_block = 1
     return 0

@@ -19,7 +19,7 @@ from meshcore.engine.nghttp2 cimport (
 )
 from meshcore.engine.state cimport (
     IO_FAILED, IO_WRITABLE, STREAM_CLOSED, STREAM_DEFERRED, STREAM_ENDED_IN, STREAM_ENDED_OUT, STREAM_HEAD_OUT_DUE,
-    STREAM_RESET_WHEN_OUT, STREAM_SENT, STREAM_UNPROCESSED, Conn, Session, Stream, Worker,
+    STREAM_RESET_WHEN_OUT, STREAM_SENT, STREAM_UNPROCESSED, STREAM_WEBSOCKET, Conn, Session, Stream, Worker,
 )
 from meshcore.engine.stream cimport stream_set_ready
 
@@ -64,7 +64,7 @@ cdef inline int http2_submit_head(Session* session, Stream* stream, char* text, 
     body.source.ptr = stream
     body.read_callback = http2_on_read
     if session.is_client:
-        n = http2_fields_of_request(text, len, session.is_secure, fields)
+        n = http2_fields_of_request(text, len, session.is_secure, stream.flags & STREAM_WEBSOCKET != 0, fields)
         code = nghttp2_submit_request(h2, NULL, fields, n, NULL if is_all else &body, stream) if n else -1
         if code < 0:
             # No ids are left, or the endpoint said GOAWAY: it has seen nothing of this.

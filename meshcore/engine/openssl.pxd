@@ -13,6 +13,7 @@ cdef extern from * nogil:
     #include <openssl/err.h>
     #include <openssl/evp.h>
     #include <openssl/pem.h>
+    #include <openssl/sha.h>
     #include <openssl/ssl.h>
     #include <openssl/x509v3.h>
     #include <string.h>
@@ -196,6 +197,8 @@ cdef extern from * nogil:
     void SSL_set_accept_state(SSL* ssl)
     void SSL_set_connect_state(SSL* ssl)
     int SSL_do_handshake(SSL* ssl)
+    unsigned char* SHA1(const unsigned char* at, size_t n, unsigned char* digest)
+    int EVP_EncodeBlock(unsigned char* out, const unsigned char* at, int n)
     int SSL_read(SSL* ssl, void* at, int n)
     int SSL_peek(SSL* ssl, void* at, int n)
     int SSL_write(SSL* ssl, const void* at, int n)

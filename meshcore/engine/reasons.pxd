@@ -43,6 +43,7 @@ cdef extern from * nogil:
       X(LOAD_SHED,                  503, 2, "too many requests in flight") \\
       X(DRAINING,                   503, 2, "the proxy is shutting down") \\
       X(OUT_OF_MEMORY,              503, 2, "memory limit reached") \\
+      X(UPSTREAM_NO_WEBSOCKET,      502, 2, "the endpoint takes no WebSocket over HTTP/2") \
       X(TUNNEL_TIMEOUT,             504, 2, "the tunnel was idle for too long") \\
       X(INTERCEPT_LOOP,             508, 2, "the connection was on its way to the proxy itself") \\
       X(NO_ORIGINAL_DESTINATION,    503, 2, "nobody knows where the connection was going") \\
@@ -202,6 +203,7 @@ cdef extern from * nogil:
         REASON_UPSTREAM_RESET "MC_REASON_UPSTREAM_RESET"
         REASON_UPSTREAM_MALFORMED "MC_REASON_UPSTREAM_MALFORMED"
         REASON_UPSTREAM_HEAD_TOO_LARGE "MC_REASON_UPSTREAM_HEAD_TOO_LARGE"
+        REASON_UPSTREAM_NO_WEBSOCKET "MC_REASON_UPSTREAM_NO_WEBSOCKET"
         REASON_UPSTREAM_UNASKED_UPGRADE "MC_REASON_UPSTREAM_UNASKED_UPGRADE"
         REASON_UPSTREAM_RESPONSE_TIMEOUT "MC_REASON_UPSTREAM_RESPONSE_TIMEOUT"
         REASON_UPSTREAM_IDLE_TIMEOUT "MC_REASON_UPSTREAM_IDLE_TIMEOUT"

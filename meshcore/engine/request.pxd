@@ -410,5 +410,5 @@ cdef inline void request_forward_info(Worker* worker, Exchange* exchange, const 
 cdef inline void request_note_upgrade(Exchange* exchange, const Head* head) noexcept nogil:
     if exchange.route.allow_upgrade and (head.upgrade == UPGRADE_WEBSOCKET or head.upgrade == UPGRADE_OTHER):
         exchange.flags |= EXCHANGE_UPGRADE
-        if exchange_speaks_http2(exchange):
-            exchange.flags &= ~<uint32_t>EXCHANGE_UPGRADE
+        if head.upgrade != UPGRADE_WEBSOCKET and exchange_speaks_http2(exchange):
+            exchange.flags &= ~<uint32_t>EXCHANGE_UPGRADE           # HTTP/2 has a word for no other

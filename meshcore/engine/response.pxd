@@ -55,6 +55,7 @@ from meshcore.engine.state cimport (
 from meshcore.engine.sys cimport sys_now_ns
 from meshcore.engine.tap cimport tap_response
 from meshcore.engine.tls_context cimport Peer
+from meshcore.engine.websocket cimport WEBSOCKET_ACCEPT_BYTES, websocket_accept
 
 cdef enum:
     COPY_BODY_BYTES = 16384             # behind a head: one copy and one call up to here, two pieces above
@@ -148,6 +149,7 @@ cdef inline void response_info(Worker* worker, Exchange* exchange, ResponseInfo*
     info.minor_version = 0 if exchange.flags & EXCHANGE_MINOR_0 else 1
     info.upgrade = 0
     info.interim = 0
+    info.websocket_accept = NULL
     info.tells_reason = exchange.flags & EXCHANGE_RESTORED != 0
     info.takes_reason = exchange.cluster.speaks == UPSTREAM_HOP and conn_is_stream(exchange.up)
 
@@ -170,7 +172,7 @@ cdef inline void response_begin(Worker* worker, Exchange* exchange, Head* head, 
     elif exchange.flags & EXCHANGE_GRPC and exchange.route.retry_on >= RETRY_CANCELLED \
             and response_asks_again(worker, exchange, head):
         return
-    if exchange.request_buffer != NULL and exchange_request_is_out(exchange):
+    if exchange.request_buffer != NULL and head.status != 101 and exchange_request_is_out(exchange):
         buffer_return(&worker.buffers, exchange.request_buffer)
         exchange.request_buffer = NULL
     exchange.flags &= ~<uint32_t>EXCHANGE_MAY_REPLAY
@@ -441,8 +443,15 @@ cdef inline void response_tunnel(Worker* worker, Exchange* exchange, Head* head,
     cdef Conn* down = exchange.down
     cdef ResponseInfo info
     cdef uint32_t head_len
+    cdef char accept[WEBSOCKET_ACCEPT_BYTES + 1]
     response_info(worker, exchange, &info)
     info.upgrade = 1
+    if exchange.request_buffer != NULL:
+        if conn_is_stream(exchange.up) and not conn_is_stream(down) and websocket_accept(
+                exchange.request_buffer.data + exchange.request_buffer.start, exchange.request_sent, accept):
+            info.websocket_accept = accept
+        buffer_return(&worker.buffers, exchange.request_buffer)
+        exchange.request_buffer = NULL
     head_len = rewrite_response(head, exchange.route, &info, worker.scratch, SCRATCH_BYTES)
     if head_len == 0:
         respond_reason(worker, exchange, REASON_UPSTREAM_HEAD_TOO_LARGE)

@@ -18,6 +18,7 @@ from meshcore.engine.fields cimport (
     FIELD_L5D_ORIG_REASON,
     FIELD_MAX_FORWARDS,
     FIELD_MESH,
+    FIELD_SEC_WEBSOCKET_ACCEPT,
     FIELD_TRACEPARENT,
     FIELD_TRACESTATE,
     FIELD_TRAILER,
@@ -57,6 +58,7 @@ from meshcore.engine.octets cimport octets_equal_nocase, octets_next_member, oct
 from meshcore.engine.rng cimport Rng
 from meshcore.engine.snapshot cimport HEADER_ADD, HEADER_REMOVE, Forwarding, HeaderOps, RouteConf, Text
 from meshcore.engine.status cimport status_phrase
+from meshcore.engine.websocket cimport WEBSOCKET_ACCEPT_BYTES
 from meshcore.engine.trace cimport request_id_is_valid, request_id_write, traceparent_is_valid, traceparent_write
 
 
@@ -110,6 +112,7 @@ cdef struct ResponseInfo:
     uint8_t interim                     # 1xx
     uint8_t tells_reason                # over the mesh's hop, which has no reason phrases: say one that is not the usual
     uint8_t takes_reason                # and back again
+    const char* websocket_accept        # what the client's key is answered with; NULL: the endpoint's own answer
 
 
 cdef inline uint32_t rewrite_request(const Head* head, const RouteConf* route, const ForwardInfo* info, char* out,
@@ -182,6 +185,8 @@ cdef inline uint32_t rewrite_response(const Head* head, const RouteConf* route, 
             length_is_wanted = False    # the line that came says it
         else:
             drop |= <uint64_t>1 << FIELD_CONTENT_LENGTH
+    if info.websocket_accept != NULL:
+        drop |= <uint64_t>1 << FIELD_SEC_WEBSOCKET_ACCEPT
     at = rewrite_put(at, "HTTP/1.1 ", 9)
     at = rewrite_put(at, head.base + 9, 3)
     at = rewrite_put(at, " ", 1)
@@ -200,6 +205,10 @@ cdef inline uint32_t rewrite_response(const Head* head, const RouteConf* route, 
             at = rewrite_put(at, "connection: upgrade\r\nupgrade: ", 30)
             at = rewrite_put_value(head, head_field(head, FIELD_UPGRADE), at)
             at = rewrite_put(at, "\r\n", 2)
+            if info.websocket_accept != NULL:
+                at = rewrite_put(at, "sec-websocket-accept: ", 22)
+                at = rewrite_put(at, info.websocket_accept, WEBSOCKET_ACCEPT_BYTES)
+                at = rewrite_put(at, "\r\n", 2)
     elif not info.interim:
         if length_is_wanted:
             at = rewrite_content_length(at, length)

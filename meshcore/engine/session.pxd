@@ -32,7 +32,7 @@ from meshcore.engine.nghttp2 cimport (
     nghttp2_session_callbacks_set_on_data_chunk_recv_callback, nghttp2_session_callbacks_set_on_frame_recv_callback,
     nghttp2_session_callbacks_set_on_frame_send_callback, nghttp2_session_callbacks_set_on_header_callback,
     nghttp2_session_callbacks_set_on_stream_close_callback, nghttp2_session_client_new3, nghttp2_session_del,
-    nghttp2_session_get_last_proc_stream_id, nghttp2_session_mem_recv, nghttp2_session_mem_send,
+    nghttp2_session_get_last_proc_stream_id, nghttp2_session_get_remote_settings, nghttp2_session_mem_recv, nghttp2_session_mem_send,
     nghttp2_session_server_new3, nghttp2_session_set_local_window_size, nghttp2_session_terminate_session,
     nghttp2_session_want_read, nghttp2_session_want_write, nghttp2_settings_entry, nghttp2_submit_goaway,
     nghttp2_submit_settings, nghttp2_submit_shutdown_notice,
@@ -167,6 +167,11 @@ cdef inline int session_is_refusing(EndpointState* endpoint) noexcept nogil:
             return 1
         session = session.next
     return 0
+
+
+cdef inline int session_takes_websockets(const Session* session) noexcept nogil:
+    """Has the endpoint said that it knows extended CONNECT (RFC 8441 3)? Only of a session that is ready."""
+    return nghttp2_session_get_remote_settings(<nghttp2_session*>session.h2, NGHTTP2_SETTINGS_ENABLE_CONNECT_PROTOCOL) == 1
 
 
 cdef inline Conn* session_request(Worker* worker, Session* session) noexcept nogil:

@@ -152,6 +152,7 @@ cdef enum:
     STREAM_RESET_WHEN_OUT = 2048        # answered before all of the request came: the rest is not wanted
     STREAM_UNPROCESSED = 4096           # the endpoint says it did nothing with the request
     STREAM_LEFT_BEHIND = 8192           # ... since its session was ending
+    STREAM_WEBSOCKET = 16384            # upstream: its request is an extended CONNECT (RFC 8441)
 
 
 cdef enum:

@@ -1,8 +1,17 @@
 """Tunnels inside HTTP/2: CONNECT, and WebSocket by extended CONNECT (RFC 8441), which a server offers or does not."""
 
+import base64
+import hashlib
+import os
+import shutil
+import socket
+import subprocess
+
 import pytest
 
+from tests.proxy.test_upgrade import UPGRADE
 from tests.scenario import h2_frames as h2
+from tests.scenario.proxies import free_port
 from tests.scenario.servers import eventually, response
 
 pytestmark = pytest.mark.usefixtures("only_meshcore")
@@ -129,6 +138,117 @@ def test_websocket_over_http2_becomes_an_upgrade_for_http1(raw_server, h2_client
     stream = websocket(client)
     assert client.response_head(stream).status == 200
     assert echoed(client, stream, b"\x81\x05hello") == b"\x81\x05hello"
+
+
+def websockets_h2(connection):
+    """An endpoint of extended CONNECT: echoes octets until the client ends."""
+    tunnelling_h2(connection)
+
+
+@pytest.fixture
+def websocket_server(h2_server):
+    return h2_server(websockets_h2, settings={h2.ENABLE_CONNECT_PROTOCOL: 1})
+
+
+def test_a_websocket_of_http1_reaches_an_http2_endpoint(websocket_server, raw_client, h2_proxy, only_meshcore):
+    running = h2_proxy(to=websocket_server, upstream="http2")
+    client = raw_client(running)
+    answer = client.get("/chat?x=1", UPGRADE)
+    assert (answer.status, answer.get("upgrade"), answer.get("connection")) == (101, "websocket", "upgrade")
+    assert answer.get("sec-websocket-accept") == "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="       # RFC 6455 1.3's own example
+    for data in (b"\x81\x05hello", b"x" * 100_000):
+        client.send(data)
+        assert client.receive_tunnel(len(data)) == data
+    [seen] = websocket_server.requests
+    assert (seen.method, seen.get(":protocol"), seen.path, seen.get(":scheme")) == ("CONNECT", "websocket", "/chat?x=1", "http")
+    assert seen.get("sec-websocket-version") == "13"
+    assert not {"sec-websocket-key", "connection", "upgrade"} & set(seen.names)
+
+
+def test_a_websocket_of_http2_reaches_an_http2_endpoint(websocket_server, h2_client, h2_proxy, only_meshcore):
+    for upstream in ({"protocol": "http2"}, {"protocol": "same"}, {"mesh_hop": "on"}):
+        client = h2_client(h2_proxy(to=websocket_server, cluster=upstream))
+        stream = websocket(client)
+        assert client.response_head(stream).status == 200
+        assert echoed(client, stream, b"\x81\x05hello") == b"\x81\x05hello"
+        client.send_data(stream, end_stream=True)
+        assert client.response(stream).complete
+
+
+def test_a_client_that_leaves_ends_the_stream_of_its_websocket(h2_server, raw_client, h2_proxy, only_meshcore):
+    ended = []
+
+    def script(connection):
+        request = connection.next_request(complete=False)
+        connection.send_headers(request.stream, [(":status", "200")])
+        ended.append(connection.wait_reset(request.stream))
+
+    client = raw_client(h2_proxy(to=h2_server(script, settings={h2.ENABLE_CONNECT_PROTOCOL: 1}), upstream="http2"))
+    assert client.get("/chat", UPGRADE).status == 101
+    client.reset()
+    eventually(lambda: ended == [h2.CANCEL])
+
+
+@pytest.mark.parametrize("status", [400, 403, 302])
+def test_an_endpoint_may_decline_a_websocket(status, h2_server, raw_client, h2_proxy, only_meshcore):
+    def script(connection):
+        request = connection.next_request(complete=False)
+        connection.respond(request.stream, status, b"no", [("x-why", "because")])
+        connection.read_to_end()
+
+    client = raw_client(h2_proxy(to=h2_server(script, settings={h2.ENABLE_CONNECT_PROTOCOL: 1}), upstream="http2"))
+    answer = client.get("/chat", UPGRADE)
+    assert (answer.status, answer.text, answer.get("x-why"), answer.get("sec-websocket-accept")) == (status, "no", "because", None)
+
+
+@pytest.mark.parametrize("settings", [None, {h2.ENABLE_CONNECT_PROTOCOL: 0}])
+def test_an_endpoint_that_does_not_offer_it_is_sent_no_websocket(settings, h2_server, raw_client, h2_proxy, only_meshcore):
+    server = h2_server(settings=settings)
+    running = h2_proxy(to=server, upstream="http2")
+    answer = raw_client(running).get("/chat", UPGRADE)
+    assert (answer.status, answer.get("x-mesh-reason")) == (502, "upstream_no_websocket")
+    assert raw_client(running).get("/").status == 200
+    assert [request.path for request in server.requests] == ["/"]
+    assert running.stats().clusters[0].endpoints[0].failures == 0
+
+
+def test_a_route_without_upgrades_sends_a_plain_request(h2_server, raw_client, h2_proxy, only_meshcore):
+    server = h2_server(settings={h2.ENABLE_CONNECT_PROTOCOL: 1})
+    assert raw_client(h2_proxy(to=server, upstream="http2", route={"upgrade": False})).get("/chat", UPGRADE).status == 200
+    assert server.requests[0].method == "GET"
+
+
+@pytest.mark.skipif(shutil.which("nghttpx", path="/usr/sbin:/usr/bin") is None, reason="nghttpx is not installed")
+def test_a_websocket_passes_through_nghttpx_by_extended_connect(raw_server, raw_client, h2_proxy, only_meshcore):
+    """A real peer behind: nghttpx takes extended CONNECT in front, and speaks HTTP/1.1 to the server behind it."""
+
+    def script(connection):
+        request = connection.read_request()
+        assert request.get("upgrade").lower() == "websocket"
+        key = request.get("sec-websocket-key") + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+        accept = base64.b64encode(hashlib.sha1(key.encode()).digest()).decode()
+        connection.switch(f"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: {accept}\r\n\r\n".encode())
+        while data := connection.receive_tunnel(1):
+            connection.send(data)
+
+    port = free_port()
+    host, server_port = raw_server(script).address.split(":")
+    command = ["nghttpx", f"--frontend=127.0.0.1,{port};no-tls", f"--backend={host},{server_port}", "--workers=1", "--errorlog-file=/dev/null", "--accesslog-file=/dev/null"]
+    peer = subprocess.Popen(command, env={**os.environ, "PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        eventually(lambda: listening(port))
+        client = raw_client(h2_proxy(to=f"127.0.0.1:{port}", upstream="http2"))
+        assert client.get("/chat", UPGRADE).status == 101
+        client.send(b"\x81\x85abcdhello")
+        assert client.receive_tunnel(11) == b"\x81\x85abcdhello"
+    finally:
+        peer.terminate()
+        peer.wait(10)
+
+
+def listening(port: int) -> bool:
+    with socket.socket() as sock:
+        return sock.connect_ex(("127.0.0.1", port)) == 0
 
 
 @rfc8441
