@@ -232,6 +232,7 @@ def _route(route: Route) -> dict[str, Any]:
         "filters": 0,
         "allow_upgrade": route.upgrade,
         "allow_connect": route.connect,
+        "grpc_web": route.grpc_web,
     }
 
 

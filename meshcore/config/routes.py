@@ -221,6 +221,15 @@ class Route(Section, frozen=True, kw_only=True):
             "On: WebSockets work untold.",
         ),
     ] = True
+    grpc_web: Annotated[
+        bool,
+        Key(
+            _BOOL,
+            "Calls of gRPC-Web (`application/grpc-web`, `-text`) go on as gRPC, in HTTP/2 whatever the cluster's protocol, and come back "
+            "with their trailers in the body.",
+            "Off: servers that speak gRPC-Web themselves are told what was said.",
+        ),
+    ] = False
     connect: Annotated[
         bool,
         Key(_BOOL, "Allow CONNECT.", "Off: it makes of a gateway a tunnel to what lies behind."),

@@ -3,6 +3,9 @@
 
 from libc.stdint cimport uint8_t, uint32_t
 
+from meshcore.engine.base64 cimport (
+    BASE64_MALFORMED, Base64, base64_begin, base64_decode, base64_encode, base64_end,
+)
 from meshcore.engine.buffer cimport BufferPool, buffer_pool_free
 from meshcore.engine.grpc cimport grpc_is_request, grpc_status_of_head, grpc_status_of_trailers, grpc_timeout_ns
 from meshcore.engine.http2_fields cimport (
@@ -74,3 +77,34 @@ def grpc_words(bytes head, bint is_response=False):
 
 def grpc_trailers_status(bytes text):
     return grpc_status_of_trailers(PyBytes_AS_STRING(text), <uint32_t>len(text))
+
+
+def base64_pieces(list pieces, bint decodes):
+    """The pieces decoded, or encoded, as they come: all of it, or None where they are malformed or end within a block."""
+    cdef Base64 state
+    cdef bytes piece
+    cdef char* room
+    cdef uint32_t n
+    cdef bytearray whole = bytearray()
+    base64_begin(&state)
+    for piece in pieces:
+        room = <char*>malloc(len(piece) * 2 + 4)
+        if room == NULL:
+            raise MemoryError
+        if decodes:
+            memcpy(room, PyBytes_AS_STRING(piece), len(piece))
+            n = base64_decode(&state, room, <uint32_t>len(piece))
+        else:
+            n = base64_encode(&state, room, PyBytes_AS_STRING(piece), <uint32_t>len(piece))
+        if n != BASE64_MALFORMED:
+            whole += room[:n]
+        free(room)
+        if n == BASE64_MALFORMED:
+            return None
+    if decodes:
+        return None if state.place else bytes(whole)
+    room = <char*>malloc(4)
+    n = base64_end(&state, room)
+    whole += room[:n]
+    free(room)
+    return bytes(whole)

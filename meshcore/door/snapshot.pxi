@@ -270,6 +270,7 @@ cdef int _fill_route(Arena* arena, RouteConf* out, dict plan, uint32_t order, di
     out.filters = plan["filters"]
     out.allow_upgrade = plan["allow_upgrade"]
     out.allow_connect = plan["allow_connect"]
+    out.grpc_web = plan.get("grpc_web", False)
 
 
 cdef int _fill_direct(Arena* arena, DirectResponse* out, dict plan) except -1:

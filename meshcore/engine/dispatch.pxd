@@ -344,7 +344,7 @@ cdef inline int dispatch_keep_body(Worker* worker, Exchange* exchange) noexcept 
             respond_reason(worker, exchange, REASON_OUT_OF_MEMORY)
             return 1
         exchange.request_buffer = buffer
-        stream_take(worker, stream, body_len)
+        stream_take(worker, stream, used)
     if stream.flags & STREAM_ENDED_IN:
         if not flow_stream_is_whole(&exchange.request):
             respond_reason(worker, exchange, REASON_BODY_INCOMPLETE)

@@ -23,7 +23,8 @@ from meshcore.engine.reasons cimport REASON_NONE, reason_status
 from meshcore.engine.slab cimport slab_return, slab_take
 from meshcore.engine.snapshot cimport BALANCER_PEAK_EWMA, UPSTREAM_HOP, UPSTREAM_HTTP1, UPSTREAM_HTTP2
 from meshcore.engine.state cimport (
-    EXCHANGE_ACTIVE, EXCHANGE_CONNECT, EXCHANGE_COUNTED, EXCHANGE_GRPC, EXCHANGE_KEEP_UPSTREAM, EXCHANGE_PROBE,
+    EXCHANGE_ACTIVE, EXCHANGE_CONNECT, EXCHANGE_COUNTED, EXCHANGE_GRPC, EXCHANGE_GRPC_WEB,
+    EXCHANGE_KEEP_UPSTREAM, EXCHANGE_PROBE,
     EXCHANGE_RESTORED, EXCHANGE_TCP, EXCHANGE_UPGRADE, FLOW_DONE, FLOW_EMPTY, Conn, Exchange, SnapshotRef, Worker,
 )
 from meshcore.engine.sys cimport atomic_add_u32
@@ -230,6 +231,8 @@ cdef inline void exchange_observe_latency(Exchange* exchange, uint64_t now_ns) n
 
 cdef inline int exchange_speaks_http2(const Exchange* exchange) noexcept nogil:
     """Is its endpoint to be spoken to in HTTP/2?"""
+    if exchange.flags & EXCHANGE_GRPC_WEB:
+        return 1                        # gRPC has no other
     if exchange.flags & EXCHANGE_TCP or exchange.cluster.speaks == UPSTREAM_HTTP1:
         return 0
     if exchange.cluster.speaks == UPSTREAM_HTTP2:

@@ -9,14 +9,16 @@
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
+from meshcore.engine.base64 cimport BASE64_MALFORMED, base64_begin, base64_decode, base64_encode, base64_end
 from meshcore.engine.conn cimport (
     conn_end, conn_is_full, conn_is_plain, conn_keep_input, conn_recv, conn_run_later, conn_send, conn_send2, conn_settle,
 )
 from meshcore.engine.framing cimport (
     CHUNK_DONE, CHUNK_MORE, chunk_decode_at, chunk_free, chunk_reset, chunk_trailers, chunk_write_header,
 )
+from meshcore.engine.grpc_web cimport GRPC_WEB_FRAME_BYTES, GRPC_WEB_TEXT, grpc_web_write_frame
 from meshcore.engine.pipe cimport PIPE_BYTES, pipe_lease, pipe_return
-from meshcore.engine.reasons cimport REASON_BAD_FRAMING, REASON_BODY_TOO_LARGE
+from meshcore.engine.reasons cimport REASON_BAD_FRAMING, REASON_BAD_GRPC_WEB, REASON_BODY_TOO_LARGE
 from meshcore.engine.snapshot cimport Limits
 from meshcore.engine.socket cimport socket_note_received, socket_note_sent
 from meshcore.engine.state cimport (
@@ -40,6 +42,7 @@ cdef enum:
     SPLICE_MIN_BYTES = 131072           # below, two copies are cheaper than two more system calls
     SPLICE_RAW_BYTES = 32768            # a raw direction that brings less at a time is copied again
     FLOW_TURN_BYTES = 1048576           # then others get their turn
+    FLOW_WEB_TRAILERS_BYTES = 65536     # as base64, they have to fit into scratch
 
 
 cdef inline void flow_open(Flow* flow, uint8_t framing_in, uint8_t framing_out, uint64_t length) noexcept nogil:
@@ -49,6 +52,8 @@ cdef inline void flow_open(Flow* flow, uint8_t framing_in, uint8_t framing_out, 
     flow.moved_bytes = 0
     flow.piped_bytes = 0
     flow.is_bulk = 0
+    flow.decodes = flow.grpc_web = 0
+    base64_begin(&flow.base64)
     flow.pipe.read_fd = flow.pipe.write_fd = -1
     flow.state = FLOW_OPEN
     if framing_in == FLOW_EMPTY or (framing_in == FLOW_LENGTH and length == 0):
@@ -75,6 +80,11 @@ cdef inline int flow_take(Flow* flow, char* data, uint32_t n, uint32_t* used, ch
     FLOW_AWAIT_INPUT, FLOW_FINISHED (this was the end), or FLOW_MALFORMED + reason.
     """
     cdef int code = flow_split(flow, data, n, used, body, body_len, limits)
+    if flow.decodes and code < FLOW_MALFORMED:
+        body_len[0] = base64_decode(&flow.base64, body[0], body_len[0])
+        if body_len[0] == BASE64_MALFORMED or (code == FLOW_FINISHED and flow.base64.place):
+            body_len[0] = 0
+            return FLOW_MALFORMED + REASON_BAD_GRPC_WEB
     if flow.capture_bytes and code < FLOW_MALFORMED:
         flow_capture(flow, body[0], body_len[0])
     return code
@@ -159,7 +169,8 @@ cdef inline uint32_t flow_frame_end(Flow* flow, const Conn* sender, char* at, co
     trailers_len[0] = 0
     if flow.framing_out != FLOW_CHUNKED:
         return 0
-    flow_trailers(flow, sender, trailers, trailers_len)
+    if not flow.grpc_web:
+        flow_trailers(flow, sender, trailers, trailers_len)
     memcpy(at, b"0\r\n\r\n", 5)
     return 3 if trailers_len[0] else 5
 
@@ -167,6 +178,46 @@ cdef inline uint32_t flow_frame_end(Flow* flow, const Conn* sender, char* at, co
 cdef inline int flow_send(Worker* worker, Flow* flow, const Conn* sender, Conn* receiver, char* body,
                           uint32_t body_len, int is_last) noexcept nogil:
     """Frame and send body bytes, and the end of the body when this is it. CONN_OK, CONN_BLOCKED or CONN_ERROR."""
+    if flow.grpc_web:
+        return flow_send_web(worker, flow, sender, receiver, body, body_len, is_last)
+    return flow_send_framed(worker, flow, sender, receiver, body, body_len, is_last)
+
+
+cdef inline int flow_send_web(Worker* worker, Flow* flow, const Conn* sender, Conn* receiver, const char* body,
+                              uint32_t body_len, int is_last) noexcept nogil:
+    # In scratch, a chunk's head before it: as it is or as base64, and at the end the trailers as one more frame.
+    cdef char* out = worker.scratch + 64
+    cdef const char* trailers = NULL
+    cdef char frame[GRPC_WEB_FRAME_BYTES]
+    cdef uint32_t trailers_len = 0
+    cdef uint32_t n = flow_put_web(flow, out, body, body_len)
+    cdef int code
+    if not is_last:
+        return flow_send_framed(worker, flow, sender, receiver, out, n, 0)
+    code = flow_send_framed(worker, flow, sender, receiver, out, n, 0) if n else CONN_OK
+    if code == CONN_ERROR:
+        return code
+    flow_trailers(flow, sender, &trailers, &trailers_len)
+    if trailers_len == 0 or trailers_len > FLOW_WEB_TRAILERS_BYTES:
+        trailers = b"grpc-status: 2\r\n"             # a call that tells nothing of its end, or more than fits
+        trailers_len = 16
+    grpc_web_write_frame(frame, trailers_len)
+    n = flow_put_web(flow, out, frame, GRPC_WEB_FRAME_BYTES)
+    n += flow_put_web(flow, out + n, trailers, trailers_len)
+    if flow.grpc_web == GRPC_WEB_TEXT:
+        n += base64_end(&flow.base64, out + n)
+    return flow_send_framed(worker, flow, sender, receiver, out, n, 1)
+
+
+cdef inline uint32_t flow_put_web(Flow* flow, char* out, const char* at, uint32_t n) noexcept nogil:
+    if flow.grpc_web == GRPC_WEB_TEXT:
+        return base64_encode(&flow.base64, out, at, n)
+    memcpy(out, at, n)
+    return n
+
+
+cdef inline int flow_send_framed(Worker* worker, Flow* flow, const Conn* sender, Conn* receiver, char* body,
+                                 uint32_t body_len, int is_last) noexcept nogil:
     cdef uint32_t framed = flow_frame(flow, &body, body_len)
     cdef const char* trailers = NULL
     cdef uint32_t trailers_len = 0
@@ -174,7 +225,8 @@ cdef inline int flow_send(Worker* worker, Flow* flow, const Conn* sender, Conn* 
     if flow.framing_out == FLOW_STREAM:
         code = conn_send(worker, receiver, body, body_len) if body_len else CONN_OK
         if is_last and code != CONN_ERROR:
-            flow_trailers(flow, sender, &trailers, &trailers_len)
+            if not flow.grpc_web:
+                flow_trailers(flow, sender, &trailers, &trailers_len)
             conn_end(worker, receiver, trailers, trailers_len)
         return code
     if is_last:
@@ -217,7 +269,7 @@ cdef inline int flow_pump(Worker* worker, Flow* flow, Conn* sender, Conn* receiv
         else:
             if not sender.io & (IO_READABLE | IO_PEER_CLOSED | IO_FAILED):
                 return FLOW_AWAIT_INPUT
-            room = READ_LARGE_BYTES if flow.moved_bytes > READ_BYTES else READ_BYTES
+            room = READ_LARGE_BYTES if flow.moved_bytes > READ_BYTES and not flow.grpc_web else READ_BYTES
             code = conn_recv(worker, sender, worker.read_buffer, room, &n)
             if code == CONN_EOF:
                 return flow_end_of_input(worker, flow, sender, receiver)
@@ -270,7 +322,8 @@ cdef inline int flow_end_of_input(Worker* worker, Flow* flow, const Conn* sender
 
 
 cdef inline int flow_stream_is_whole(const Flow* flow) noexcept nogil:
-    return flow.framing_in == FLOW_STREAM and (flow.remaining_bytes == 0 or flow.remaining_bytes == FLOW_UNKNOWN_BYTES)
+    return flow.framing_in == FLOW_STREAM and not (flow.decodes and flow.base64.place) \
+        and (flow.remaining_bytes == 0 or flow.remaining_bytes == FLOW_UNKNOWN_BYTES)
 
 
 cdef inline int flow_splice(Worker* worker, Flow* flow, Conn* sender, Conn* receiver) noexcept nogil:

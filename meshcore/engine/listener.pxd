@@ -10,6 +10,7 @@ from libc.string cimport memcpy
 
 from meshcore.engine.conn cimport conn_close, conn_deadline, conn_list_add, conn_open, conn_token
 from meshcore.engine.grpc cimport GRPC_NONE
+from meshcore.engine.grpc_web cimport GRPC_WEB_NONE
 from meshcore.engine.intercept cimport intercept_take
 from meshcore.engine.preface cimport preface_await_protocol, preface_await_tls, preface_is_looked_at
 from meshcore.engine.reasons cimport REASON_INTERCEPT_LOOP, REASON_LOAD_SHED, reason_name, reason_status, reason_text
@@ -144,7 +145,8 @@ cdef inline void listener_greet(Worker* worker, Conn* down, const ListenerConf* 
 cdef inline void listener_shed(Worker* worker, ListenerState* listener, int fd) noexcept nogil:
     # Over the connection limit: a clear status, at the price of one send and one close.
     cdef uint32_t n = respond_refusal_text(worker.scratch, reason_status[REASON_LOAD_SHED],
-                                           reason_name[REASON_LOAD_SHED], reason_text[REASON_LOAD_SHED], 1, GRPC_NONE)
+                                           reason_name[REASON_LOAD_SHED], reason_text[REASON_LOAD_SHED], 1, GRPC_NONE,
+                                           GRPC_WEB_NONE)
     worker.reasons[REASON_LOAD_SHED] += 1
     listener.refused += 1
     worker.refused_connections += 1

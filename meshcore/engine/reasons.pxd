@@ -19,6 +19,7 @@ cdef extern from * nogil:
       X(BAD_CHUNK,                  400, 1, "the chunked body is malformed") \\
       X(BAD_TRAILER,                400, 1, "the trailer section is malformed or too large") \\
       X(BAD_UPGRADE,                400, 1, "the upgrade request is incomplete") \\
+      X(BAD_GRPC_WEB,               400, 1, "the body of the gRPC-Web call is not valid base64") \
       X(BAD_PROXY_HEADER,           400, 1, "the connection did not begin with a valid PROXY header") \\
       X(BODY_INCOMPLETE,            400, 1, "the request body ended early") \\
       X(HEAD_TIMEOUT,               408, 1, "the request head did not arrive in time") \\
@@ -166,6 +167,7 @@ cdef extern from * nogil:
         REASON_BAD_CHUNK "MC_REASON_BAD_CHUNK"
         REASON_BAD_TRAILER "MC_REASON_BAD_TRAILER"
         REASON_BAD_UPGRADE "MC_REASON_BAD_UPGRADE"
+        REASON_BAD_GRPC_WEB "MC_REASON_BAD_GRPC_WEB"
         REASON_BAD_PROXY_HEADER "MC_REASON_BAD_PROXY_HEADER"
         REASON_BODY_INCOMPLETE "MC_REASON_BODY_INCOMPLETE"
         REASON_HEAD_TIMEOUT "MC_REASON_HEAD_TIMEOUT"

@@ -18,6 +18,7 @@ from meshcore.engine.flow cimport (
 )
 from meshcore.engine.framing cimport chunk_write_header
 from meshcore.engine.grpc cimport grpc_is_request, grpc_timeout_ns
+from meshcore.engine.grpc_web cimport GRPC_WEB_BINARY, GRPC_WEB_NONE, GRPC_WEB_TEXT, grpc_web_kind
 from meshcore.engine.head cimport (
     FRAMING_CHUNKED, FRAMING_LENGTH, FRAMING_NONE, HEAD_DONE, HEAD_MORE, METHOD_CONNECT, METHOD_HEAD, METHOD_TRACE,
     UPGRADE_OTHER, UPGRADE_WEBSOCKET, Head, head_parser_reset, method_is_idempotent,
@@ -41,6 +42,7 @@ from meshcore.engine.session cimport session_feed, session_open
 from meshcore.engine.snapshot cimport UPSTREAM_HOP, Limits, RouteConf
 from meshcore.engine.state cimport (
     CONN_CLOSE_AFTER, CONN_IN_EXCHANGE, EXCHANGE_AWAIT_FILTER, EXCHANGE_CONNECT, EXCHANGE_DEADLINE, EXCHANGE_GRPC,
+    EXCHANGE_GRPC_WEB, EXCHANGE_GRPC_WEB_TEXT,
     EXCHANGE_HEAD_METHOD, EXCHANGE_IDEMPOTENT, EXCHANGE_MINOR_0, EXCHANGE_RESTORED, EXCHANGE_UPGRADE, FLOW_CHUNKED, FLOW_DONE,
     FLOW_LENGTH, FLOW_OPEN, FLOW_STREAM, FLOW_UNKNOWN_BYTES, HOOK_REQUEST, IO_FAILED, IO_PEER_CLOSED, IO_READABLE,
     LISTENER_REMOVED, STREAM_ENDED_IN, Conn, Exchange, ListenerState, Session, Stream, Worker,
@@ -186,12 +188,15 @@ cdef inline void request_forward(Worker* worker, Exchange* exchange, Head* head,
     cdef uint32_t rest_len = n - head.size_bytes
     cdef uint32_t used = 0
     cdef uint32_t body_len = 0
+    cdef uint32_t taken = 0
     cdef int code = FLOW_FINISHED
     cdef uint8_t reason
     cdef const char* max_forwards_answer = \
         b"HTTP/1.1 200 OK\r\nallow: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS\r\ncontent-length: 0\r\n"
     if worker.tap_bits and exchange.head_buffer == NULL:
         tap_capture(worker, exchange, head)
+    if route != NULL and route.grpc_web:
+        request_note_grpc_web(exchange, head)
     if head.framing == FRAMING_NONE:
         exchange.request.state = FLOW_DONE
     else:
@@ -206,10 +211,14 @@ cdef inline void request_forward(Worker* worker, Exchange* exchange, Head* head,
             flow_open(&exchange.request, FLOW_CHUNKED, FLOW_CHUNKED, 0)
             exchange.request.trailers_wanted = 1
         exchange.body_start_ns = exchange.start_ns
+        if exchange.flags & EXCHANGE_GRPC_WEB_TEXT:
+            exchange.request.decodes = 1              # how long it is then, nobody knows
+            exchange.request.framing_out = FLOW_CHUNKED
+            head.framing = FRAMING_CHUNKED
         if exchange.request.state == FLOW_OPEN:
             code = FLOW_AWAIT_INPUT
             if conn_is_stream(conn):
-                code = request_take_body(exchange, conn, &body, &body_len, limits)
+                code = request_take_body(exchange, conn, &body, &body_len, &taken, limits)
             elif rest_len:
                 code = flow_take(&exchange.request, rest, rest_len, &used, &body, &body_len, limits)
     reason = request_refusal(exchange, head, code)
@@ -221,8 +230,8 @@ cdef inline void request_forward(Worker* worker, Exchange* exchange, Head* head,
         exchange.total_deadline_ns = exchange.start_ns + route.total_timeout_ns
     if exchange.flags & EXCHANGE_GRPC:
         request_note_deadline(exchange, head)
-    if conn_is_stream(conn) and body_len:
-        stream_take(worker, <Stream*>conn.channel, body_len)
+    if taken:
+        stream_take(worker, <Stream*>conn.channel, taken)
     # The head's bytes are used up: what follows this request stays for the next one.
     if not conn_keep_input(worker, conn, rest + used, rest_len - used) and reason == 0:
         reason = REASON_OUT_OF_MEMORY
@@ -240,20 +249,19 @@ cdef inline void request_forward(Worker* worker, Exchange* exchange, Head* head,
         dispatch(worker, exchange)
 
 
-cdef inline int request_take_body(Exchange* exchange, Conn* conn, char** body, uint32_t* body_len,
+cdef inline int request_take_body(Exchange* exchange, Conn* conn, char** body, uint32_t* body_len, uint32_t* used,
                                   const Limits* limits) noexcept nogil:
     """The body octets a stream has at hand, so that a small request can be sent, and sent again, as one. A FlowCode.
 
     They stay where they are until stream_take."""
     cdef Stream* stream = <Stream*>conn.channel
-    cdef uint32_t used
     cdef uint32_t n = 0
     cdef int code
     if stream.data != NULL:
         n = stream.data.end - stream.data.start
         if n > HAND_BODY_BYTES:
             n = HAND_BODY_BYTES
-        code = flow_take(&exchange.request, stream.data.data + stream.data.start, n, &used, body, body_len, limits)
+        code = flow_take(&exchange.request, stream.data.data + stream.data.start, n, used, body, body_len, limits)
         if code >= FLOW_MALFORMED:
             return code
     if not stream.flags & STREAM_ENDED_IN or (stream.data != NULL and n < stream.data.end - stream.data.start):
@@ -262,6 +270,16 @@ cdef inline int request_take_body(Exchange* exchange, Conn* conn, char** body, u
         return FLOW_MALFORMED + REASON_BODY_INCOMPLETE
     exchange.request.state = FLOW_DONE
     return FLOW_FINISHED
+
+
+cdef inline void request_note_grpc_web(Exchange* exchange, Head* head) noexcept nogil:
+    cdef int kind = grpc_web_kind(head)
+    if kind == GRPC_WEB_NONE:
+        return
+    exchange.flags |= EXCHANGE_GRPC | EXCHANGE_GRPC_WEB
+    if kind == GRPC_WEB_TEXT:
+        exchange.flags |= EXCHANGE_GRPC_WEB_TEXT
+    head.wants_trailers = 1             # RFC 9110 10.1.4; servers of gRPC insist on it
 
 
 cdef inline void request_note_deadline(Exchange* exchange, const Head* head) noexcept nogil:
@@ -405,6 +423,8 @@ cdef inline void request_forward_info(Worker* worker, Exchange* exchange, const 
     info.mesh_hop = exchange.cluster.speaks == UPSTREAM_HOP and exchange_speaks_http2(exchange) \
         and (not conn_is_stream(conn) or exchange.flags & EXCHANGE_RESTORED != 0)
     info.tells_empty = <uint8_t>conn_is_stream(conn)
+    info.grpc_web = GRPC_WEB_TEXT if exchange.flags & EXCHANGE_GRPC_WEB_TEXT \
+        else GRPC_WEB_BINARY if exchange.flags & EXCHANGE_GRPC_WEB else GRPC_WEB_NONE
 
 
 cdef inline void request_note_upgrade(Exchange* exchange, const Head* head) noexcept nogil:

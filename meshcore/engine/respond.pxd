@@ -13,13 +13,15 @@ from meshcore.engine.downstream cimport (
 )
 from meshcore.engine.exchange cimport ATTEMPT_ABANDONED, ATTEMPT_FAILED, exchange_end
 from meshcore.engine.grpc cimport GRPC_NONE, grpc_status_of_http
+from meshcore.engine.grpc_web cimport GRPC_WEB_BINARY, GRPC_WEB_NONE, GRPC_WEB_TEXT
 from meshcore.engine.reasons cimport (
     FAULT_DOWNSTREAM, FAULT_UPSTREAM, REASON_DIRECT_RESPONSE, REASON_LOAD_SHED, reason_fault, reason_name,
     reason_status, reason_text,
 )
 from meshcore.engine.snapshot cimport DirectResponse
 from meshcore.engine.state cimport (
-    CONN_CLOSE_AFTER, CONN_ERROR, EXCHANGE_GRPC, EXCHANGE_HEAD_METHOD, EXCHANGE_MINOR_0, EXCHANGE_RESPONSE_STARTED,
+    CONN_CLOSE_AFTER, CONN_ERROR, EXCHANGE_GRPC, EXCHANGE_GRPC_WEB, EXCHANGE_GRPC_WEB_TEXT,
+    EXCHANGE_HEAD_METHOD, EXCHANGE_MINOR_0, EXCHANGE_RESPONSE_STARTED,
     EXCHANGE_TCP, FLOW_DONE, Conn, Exchange, Worker,
 )
 from meshcore.engine.sys cimport sys_now_ns
@@ -52,11 +54,14 @@ cdef extern from * nogil:
         out[n++] = '\\r'; out[n++] = '\\n';
         return n;
     }
-    /* grpc: the status a gRPC caller is told, which reads no other (see grpc); 255 for the others. */
-    static unsigned mc_refusal(char* out, unsigned status, const char* name, const char* text, int close, unsigned grpc) {
+    /* grpc: the status a gRPC caller is told, which reads no other (see grpc); 255 for the others. web: GrpcWeb. */
+    static unsigned mc_refusal(char* out, unsigned status, const char* name, const char* text, int close, unsigned grpc,
+                               unsigned web) {
         unsigned n = mc_put_status_line(out, grpc == 255 ? status : 200);
         if (grpc != 255) {
-            n += mc_put(out + n, "content-type: application/grpc\\r\\ngrpc-status: ");
+            n += mc_put(out + n, web ? "content-type: application/grpc-web" : "content-type: application/grpc");
+            if (web == 2) n += mc_put(out + n, "-text");
+            n += mc_put(out + n, web ? "+proto\\r\\ngrpc-status: " : "\\r\\ngrpc-status: ");
             n += mc_put_number(out + n, grpc);
             n += mc_put(out + n, "\\r\\ngrpc-message: ");
             n += mc_put(out + n, text);
@@ -74,14 +79,14 @@ cdef extern from * nogil:
     }
     """
     uint32_t respond_refusal_text "mc_refusal"(char* out, uint32_t status, const char* name, const char* text, int close,
-                                               uint32_t grpc_status)
+                                               uint32_t grpc_status, uint32_t grpc_web)
     uint32_t respond_status_line "mc_put_status_line"(char* out, uint32_t status)
 
 
 cdef inline void respond_unparsed(Worker* worker, Conn* conn, uint8_t reason) noexcept nogil:
     """Refuse a request that never became an exchange: its head is malformed, too large or late."""
     cdef uint32_t n = respond_refusal_text(worker.scratch, reason_status[reason], reason_name[reason],
-                                           reason_text[reason], 1, GRPC_NONE)
+                                           reason_text[reason], 1, GRPC_NONE, GRPC_WEB_NONE)
     worker.reasons[reason] += 1
     worker.requests += 1
     if conn_send(worker, conn, worker.scratch, n) == CONN_ERROR:
@@ -117,7 +122,8 @@ cdef inline void respond_status(Worker* worker, Exchange* exchange, uint8_t reas
         exchange.grpc_status = grpc_status_of_http(status)
         must_close |= not conn_is_stream(down)        # without a length, its end is the connection's
     n = respond_refusal_text(worker.scratch, status, reason_name[reason], reason_text[reason], must_close,
-                             exchange.grpc_status)
+                             exchange.grpc_status, GRPC_WEB_TEXT if exchange.flags & EXCHANGE_GRPC_WEB_TEXT
+                             else GRPC_WEB_BINARY if exchange.flags & EXCHANGE_GRPC_WEB else GRPC_WEB_NONE)
     exchange_end(worker, exchange, outcome, now_ns)
     if conn_send(worker, down, worker.scratch, n) == CONN_ERROR:
         downstream_close(worker, down)

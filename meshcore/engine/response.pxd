@@ -26,6 +26,7 @@ from meshcore.engine.grpc cimport (
     GRPC_CANCELLED, GRPC_DEADLINE_EXCEEDED, GRPC_NONE, GRPC_RESOURCE_EXHAUSTED, GRPC_UNAVAILABLE, grpc_is_failure,
     grpc_pushes_back, grpc_status_of_head, grpc_status_of_trailers,
 )
+from meshcore.engine.grpc_web cimport GRPC_WEB_BINARY, GRPC_WEB_NONE, GRPC_WEB_TEXT, grpc_web_may_answer
 from meshcore.engine.head cimport (
     FRAMING_CHUNKED, FRAMING_LENGTH, FRAMING_NONE, FRAMING_UNTIL_CLOSE, HEAD_DONE, HEAD_MORE, Head, head_parser_reset,
 )
@@ -46,7 +47,8 @@ from meshcore.engine.snapshot cimport (
 )
 from meshcore.engine.state cimport (
     CONN_CLOSE_AFTER, CONN_DOUBTFUL, CONN_ERROR, CONN_OK, CONN_SHUT, EXCHANGE_AWAIT_RESPONSE,
-    EXCHANGE_AWAIT_RESPONSE_FILTER, EXCHANGE_CONNECT, EXCHANGE_GRPC, EXCHANGE_HEAD_METHOD, EXCHANGE_IDEMPOTENT,
+    EXCHANGE_AWAIT_RESPONSE_FILTER, EXCHANGE_CONNECT, EXCHANGE_GRPC,
+    EXCHANGE_GRPC_WEB, EXCHANGE_GRPC_WEB_TEXT, EXCHANGE_HEAD_METHOD, EXCHANGE_IDEMPOTENT,
     EXCHANGE_KEEP_UPSTREAM, EXCHANGE_MAY_REPLAY, EXCHANGE_MINOR_0, EXCHANGE_RELAY, EXCHANGE_RESPONSE_FILTERED,
     EXCHANGE_RESPONSE_STARTED, EXCHANGE_RESTORED, EXCHANGE_TUNNEL, EXCHANGE_UPGRADE, FLOW_CHUNKED, FLOW_DONE, FLOW_EMPTY, FLOW_LENGTH,
     FLOW_OPEN, FLOW_RAW, FLOW_STREAM, FLOW_UNKNOWN_BYTES, FLOW_UNTIL_CLOSE, HOOK_RESPONSE, IO_FAILED, IO_READABLE,
@@ -150,6 +152,7 @@ cdef inline void response_info(Worker* worker, Exchange* exchange, ResponseInfo*
     info.upgrade = 0
     info.interim = 0
     info.websocket_accept = NULL
+    info.grpc_web = GRPC_WEB_NONE
     info.tells_reason = exchange.flags & EXCHANGE_RESTORED != 0
     info.takes_reason = exchange.cluster.speaks == UPSTREAM_HOP and conn_is_stream(exchange.up)
 
@@ -237,6 +240,10 @@ cdef inline void response_forward(Worker* worker, Exchange* exchange, Head* head
             respond_reason(worker, exchange, REASON_UPSTREAM_MALFORMED)     # it cannot have read what it agrees to
         return
     response_info(worker, exchange, &info)
+    if exchange.flags & EXCHANGE_GRPC_WEB and grpc_web_may_answer(head):
+        info.grpc_web = GRPC_WEB_TEXT if exchange.flags & EXCHANGE_GRPC_WEB_TEXT else GRPC_WEB_BINARY
+        if head.framing == FRAMING_LENGTH:
+            head.framing = FRAMING_CHUNKED            # it will be longer
     if head.framing == FRAMING_LENGTH:
         framing_in = framing_out = FLOW_LENGTH
         info.framing = FRAMING_LENGTH
@@ -267,6 +274,8 @@ cdef inline void response_forward(Worker* worker, Exchange* exchange, Head* head
     exchange.response.trailers_wanted = 1
     if exchange.flags & EXCHANGE_GRPC:
         exchange.grpc_status = grpc_status_of_head(head)
+        if exchange.grpc_status == GRPC_NONE:
+            exchange.response.grpc_web = info.grpc_web                  # else its head has said how it ended
     if head.keep_alive and framing_in != FLOW_UNTIL_CLOSE:
         exchange.flags |= EXCHANGE_KEEP_UPSTREAM
         if framing_in == FLOW_EMPTY and head.has_length and head.content_length:
@@ -310,7 +319,8 @@ cdef inline void response_frame_of_stream(Exchange* exchange, const Head* head, 
     if framing_in[0] == FLOW_EMPTY:
         return
     framing_in[0] = FLOW_STREAM
-    if head.has_length or conn_is_stream(exchange.down) or not stream.flags & STREAM_ENDED_IN or stream.data != NULL:
+    if head.has_length or conn_is_stream(exchange.down) or not stream.flags & STREAM_ENDED_IN or stream.data != NULL \
+            or (info.grpc_web and stream.trailers_in != NULL):
         return
     # Ended with its head: to HTTP/1, a body of no octets.
     framing_in[0] = framing_out[0] = FLOW_EMPTY
@@ -329,7 +339,7 @@ cdef inline int response_send_first(Worker* worker, Exchange* exchange, uint32_t
     cdef Conn* down = exchange.down
     cdef char* behind = worker.scratch + head_len
     cdef int code
-    if exchange.response.framing_out == FLOW_STREAM:
+    if exchange.response.framing_out == FLOW_STREAM or exchange.response.grpc_web:
         code = conn_send(worker, down, worker.scratch, head_len)
         return code if code == CONN_ERROR \
             else flow_send(worker, &exchange.response, exchange.up, down, body, body_len, is_last)

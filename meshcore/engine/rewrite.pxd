@@ -11,6 +11,7 @@ from libc.string cimport memchr, memcmp, memcpy, strlen
 from meshcore.engine.authority cimport Authority, authority_parse
 from meshcore.engine.fields cimport (
     FIELD_CONTENT_LENGTH,
+    FIELD_CONTENT_TYPE,
     FIELD_DROP,
     FIELD_FORWARDED,
     FIELD_HOST,
@@ -32,6 +33,7 @@ from meshcore.engine.fields cimport (
     field_hash,
     field_id,
 )
+from meshcore.engine.grpc_web cimport GRPC_WEB_TEXT, grpc_web_write_type
 from meshcore.engine.head cimport (
     FRAMING_CHUNKED,
     FRAMING_LENGTH,
@@ -93,6 +95,7 @@ cdef struct ForwardInfo:
     uint8_t trust_mesh_headers          # keep l5d-* and X-Forwarded-Client-Cert as sent
     uint8_t allow_upgrade               # pass head.upgrade on
     uint8_t mesh_hop                    # mark it as HTTP/1
+    uint8_t grpc_web                    # GrpcWeb: it goes on as gRPC
     uint8_t tells_empty                 # say of a request without content that it has none
     const char* peer_at                 # who the caller is, as its handshake proved; len 0: nobody known
     uint32_t peer_len
@@ -112,6 +115,7 @@ cdef struct ResponseInfo:
     uint8_t interim                     # 1xx
     uint8_t tells_reason                # over the mesh's hop, which has no reason phrases: say one that is not the usual
     uint8_t takes_reason                # and back again
+    uint8_t grpc_web                    # GrpcWeb: it was gRPC
     const char* websocket_accept        # what the client's key is answered with; NULL: the endpoint's own answer
 
 
@@ -129,6 +133,10 @@ cdef inline uint32_t rewrite_request(const Head* head, const RouteConf* route, c
         return 0
     if head.present & REWRITE_RARE_FIELDS:
         drop |= rewrite_dropped_fields(head, info)
+    if info.grpc_web:
+        drop |= <uint64_t>1 << FIELD_CONTENT_TYPE
+        if info.grpc_web == GRPC_WEB_TEXT:
+            drop |= <uint64_t>1 << FIELD_CONTENT_LENGTH
     at = rewrite_request_line(head, route, at)
     at = rewrite_host(head, route, at)
     if head.wants_trailers or (info.allow_upgrade and head.upgrade):
@@ -144,6 +152,8 @@ cdef inline uint32_t rewrite_request(const Head* head, const RouteConf* route, c
         at = rewrite_content_length(at, 0)            # RFC 9110 8.6; in HTTP/2 the end of the head said it
     if info.mesh_hop:
         at = mesh_hop_write(head, at)
+    if info.grpc_web:
+        at = grpc_web_write_type(head, info.grpc_web, 0, at)
     at = rewrite_via(head, forwarding, at)
     if forwarding.x_forwarded:
         at = rewrite_forwarded(head, info, own, at)
@@ -185,6 +195,8 @@ cdef inline uint32_t rewrite_response(const Head* head, const RouteConf* route, 
             length_is_wanted = False    # the line that came says it
         else:
             drop |= <uint64_t>1 << FIELD_CONTENT_LENGTH
+    if info.grpc_web:
+        drop |= <uint64_t>1 << FIELD_CONTENT_TYPE
     if info.websocket_accept != NULL:
         drop |= <uint64_t>1 << FIELD_SEC_WEBSOCKET_ACCEPT
     at = rewrite_put(at, "HTTP/1.1 ", 9)
@@ -199,6 +211,8 @@ cdef inline uint32_t rewrite_response(const Head* head, const RouteConf* route, 
         at = rewrite_put(at, "l5d-orig-reason: ", 17)
         at = rewrite_put(at, head.base + head.reason_at, head.reason_len)
         at = rewrite_put(at, "\r\n", 2)
+    if info.grpc_web:
+        at = grpc_web_write_type(head, info.grpc_web, 1, at)
     at = rewrite_copy(head, drop, &route.response_headers, at)
     if info.upgrade:
         if head.status == 101:

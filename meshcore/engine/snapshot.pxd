@@ -163,6 +163,7 @@ cdef struct RouteConf:
     uint8_t filters                     # 1 = on_request, 2 = on_response (Python hooks)
     uint8_t allow_upgrade               # Upgrade tunnels; h2c and TLS never
     uint8_t allow_connect
+    uint8_t grpc_web                    # calls of gRPC-Web go on as gRPC
 
 
 cdef struct Limits:

@@ -7,6 +7,7 @@
 
 from libc.stdint cimport int16_t, int32_t, uint8_t, uint16_t, uint32_t, uint64_t
 
+from meshcore.engine.base64 cimport Base64
 from meshcore.engine.buffer cimport Buffer, BufferPool
 from meshcore.engine.cells cimport Cells
 from meshcore.engine.endpoint cimport ClusterState, Destinations, EndpointState
@@ -272,6 +273,9 @@ cdef struct Flow:                       # one direction's body
     uint64_t remaining_bytes            # FLOW_LENGTH, FLOW_STREAM: not yet read
     uint64_t moved_bytes
     ChunkDecoder decoder
+    uint8_t decodes                     # base64 comes, octets go on
+    uint8_t grpc_web                    # GrpcWeb: trailers go into the body
+    Base64 base64
 
 
 cdef enum:
@@ -298,6 +302,8 @@ cdef enum:
     EXCHANGE_GRPC = 1048576             # a gRPC call
     EXCHANGE_DEADLINE = 2097152         # its total deadline is the caller's own
     EXCHANGE_RESTORED = 4194304         # HTTP/1 that came here over HTTP/2: see mesh_hop
+    EXCHANGE_GRPC_WEB = 8388608         # a call that came as gRPC-Web, and goes on as gRPC
+    EXCHANGE_GRPC_WEB_TEXT = 16777216   # ... in base64
 
 
 cdef struct Exchange:

@@ -23,7 +23,7 @@ LEVELS = {
     "bytes, sans-io": ["llhttp", "octets", "fields", "authority", "head", "target", "hop", "http1_request",
                        "http1_response", "http1", "framing", "trace", "rewrite", "ip_text", "proxy_protocol",
                        "detect", "status", "nghttp2", "http2_head", "http2_fields", "grpc", "identity", "client_hello",
-                       "mesh_hop", "websocket"],
+                       "mesh_hop", "websocket", "base64", "grpc_web"],
     "policy, sans-io": ["breaker", "budget", "endpoint", "balance", "routes", "silence", "ticket", "tls_context",
                         "certificate"],
     "edge": ["state", "batch", "socket", "tls", "stream", "conn", "pipe", "pool", "intercept"],
