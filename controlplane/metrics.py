@@ -31,6 +31,17 @@ def rows(plane: ControlPlane) -> Iterator[Row]:
     yield "model_values", "gauge", "Values in the model.", len(view.index)
     yield "revision", "gauge", "Revision up to which the store was read.", view.position.revision if view.position else 0
     yield "store_stale_seconds", "gauge", "For how long the store has not answered.", view.stale_s
+    observing = plane.observing
+    yield "proxies_attached", "gauge", "Proxies that can be tapped.", len(observing.attached)
+    yield "tap_sessions", "gauge", "Taps that run now.", observing.taps.count
+    yield "statistics_frames_total", "counter", "Frames of statistics counted.", observing.reports.frames
+    yield "statistics_frames_again_total", "counter", "Frames that had been counted before.", observing.reports.again
+    yield "statistics_frames_refused_total", "counter", "Frames that could not be read.", observing.reports.refused
+    yield "statistics_received_bytes_total", "counter", "Bytes of frames.", observing.reports.bytes
+    yield "statistics_series", "gauge", "Series that are kept.", len(observing.store)
+    yield "statistics_bytes", "gauge", "About how much memory they take.", observing.store.bytes
+    yield "statistics_rows_refused_total", "counter", "Rows of series above the bound.", observing.store.refused_rows
+    yield "statistics_slots_evicted_total", "counter", "Slots that went early, as memory was short.", observing.store.evicted_slots
     yield "trust_roots", "gauge", "Roots that are trusted.", len(plane.trust.state.roots)
     yield "trust_unconfirmed", "gauge", "Members here that have not confirmed the present roots.", plane.bundles.unconfirmed
     yield "certificate_expiry_seconds", "gauge", "Time until our own certificate ends.", plane.leaf_left_s

@@ -24,6 +24,7 @@ def add_for_members(plane: ControlPlane, server: Any, peers: Peers) -> None:
     identity_pb2_grpc.add_IdentityServicer_to_server(Certify(plane.issuer, peers), server)
     trust_pb2_grpc.add_TrustServicer_to_server(plane.bundles, server)
     server.add_generic_rpc_handlers((discovery_handlers(plane.discovery), destination_handlers(plane.destination)))
+    plane.observing.serve_proxies(server, peers)
     registry_pb2_grpc.add_RegistryServicer_to_server(Registry(plane.catalogue, peers, plane.streams), server)
 
 
@@ -41,3 +42,4 @@ def add_for_operators(plane: ControlPlane, server: Any, peers: Peers) -> None:
         plane.status,
     )
     admin_pb2_grpc.add_AdminServicer_to_server(admin, server)
+    plane.observing.serve_operators(server, peers)

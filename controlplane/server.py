@@ -34,6 +34,7 @@ from .identity import (
     PrivateKey,
     Trust,
 )
+from .observation.parts import Observing
 from .resolve import View
 from .serving.destination import Destination
 from .serving.discovery import Discovery
@@ -123,6 +124,7 @@ class ControlPlane:
         self.bundles = Bundles(self.trust, peers, self.streams, bounds)
         self.discovery = Discovery(self.view, peers, self.streams, bounds, self.settings.cluster_domain)
         self.destination = Destination(self.view, peers, self.streams, bounds, self.settings.cluster_domain)
+        self.observing = Observing(self.view.index, self.audit, self.permissions, self.streams, bounds)
         server = self._server()
         parts.add_for_members(self, server, peers)
         parts.add_for_operators(self, server, peers)
@@ -241,6 +243,7 @@ class ControlPlane:
             self.draining.set()
             self.discovery.drain()
             self.destination.drain()
+            self.observing.drain()
             self.bundles.drain()
             await self.door.drain(self.settings.drain_s)
         await self._closing.aclose()

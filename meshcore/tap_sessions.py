@@ -54,7 +54,16 @@ def open_session(engine: Any, hub: Any, asked: TapFilter) -> TapSession:
             events[-1] = msgspec.structs.replace(events[-1], dropped=lost)
         return events
 
-    return TapSession(drain, lambda: hub.close(index))
+    def hidden() -> int:
+        return int(hub.counts(index)[1]) if choice is None else choice.hidden
+
+    def limit(max_rps: float) -> None:
+        if choice is None:
+            hub.limit(index, max_rps)
+        else:
+            choice.max_rps = max_rps
+
+    return TapSession(drain, lambda: hub.close(index), hidden, limit)
 
 
 def plan(asked: TapFilter, routes: Mapping[str, int], clusters: Mapping[str, int]) -> tuple[dict[str, Any], bool]:
@@ -85,6 +94,7 @@ def plan(asked: TapFilter, routes: Mapping[str, int], clusters: Mapping[str, int
             exact["source"] = asked.from_
         else:
             chosen_here = True
+    chosen_here |= bool(asked.to_labels)
     if asked.status:
         exact["status_low"], exact["status_high"] = asked.statuses
     if asked.min_latency_us:
@@ -178,6 +188,8 @@ class Choice:
         self._open: dict[tuple[int, int], None] = {}
         self._window = -1
         self._shown = 0
+        self.max_rps = asked.max_rps
+        self.hidden = 0
 
     def select(self, events: list[TapEvent], now_s: float) -> list[TapEvent]:
         return [event for event in events if self._is_shown(event, now_s)]
@@ -185,7 +197,10 @@ class Choice:
     def _is_shown(self, event: TapEvent, now_s: float) -> bool:
         exchange = (event.worker, event.stream)
         if event.kind in ("req", "open"):
-            if not (self._asked.matches(event) and self._admits(now_s)):
+            if not self._asked.matches(event):
+                return False
+            if not self._admits(now_s):
+                self.hidden += 1
                 return False
             if len(self._open) >= MAX_REMEMBERED:
                 del self._open[next(iter(self._open))]
@@ -197,7 +212,7 @@ class Choice:
 
     def _admits(self, now_s: float) -> bool:
         # Below one a second the window grows, not the share: 0.1 is one request in ten seconds.
-        rate = self._asked.max_rps
+        rate = self.max_rps
         window = int(now_s) if rate >= 1 else int(now_s * rate)
         if window != self._window:
             self._window, self._shown = window, 0

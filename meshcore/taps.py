@@ -54,6 +54,7 @@ class TapEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     latency_us: request head to response head. duration_us: response head to its end, not the total.
     A TCP connection has scheme tcp, and as authority the name its ClientHello asked for, where routes go by it.
     request_bytes: of TCP, what went to the endpoint.
+    direction: whether the proxy stood with the server ("in") or with the client ("out"), where it knows.
     dropped: events lost by this session so far because its reader was too slow.
     """
 
@@ -79,6 +80,7 @@ class TapEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     cluster: str = ""
     grpc_status: int | None = None
     reset_error: int | None = None
+    direction: str = ""
     src_labels: dict[str, str] = {}
     dst_labels: dict[str, str] = {}
     fields: tuple[tuple[str, str], ...] = ()
@@ -97,6 +99,7 @@ class TapFilter(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, r
     certificate says it is: spiffe://DOMAIN/ns/NAME/sa/ACCOUNT, ns/NAME/sa/ACCOUNT, or ns/NAME for anyone of a namespace.
     status: 404, 5xx or 500-504; min_latency_us: request head to response head; reason: why the proxy answered itself. Who
     asks for one of them sees an exchange once that is known. headers, body: capture them; body: bytes of each body.
+    to_labels: the endpoint carries these.
     max_rps: requests per second shown; the response and the end of a shown request always follow.
     """
 
@@ -112,6 +115,7 @@ class TapFilter(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, r
     reason: str = ""
     headers: bool = False
     body: int = 0
+    to_labels: dict[str, str] = {}
     max_rps: float = DEFAULT_MAX_RPS
 
     @property
@@ -155,6 +159,7 @@ class TapFilter(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, r
                 or (_address_within(request.dst, self.to) if self.to_is_address else request.cluster == self.to)
             )
             and (not self.from_ or self._is_from(request))
+            and all(request.dst_labels.get(name) == value for name, value in self.to_labels.items())
         )
 
     def _is_from(self, request: TapEvent) -> bool:
@@ -165,7 +170,7 @@ class TapFilter(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, r
 
     def to_query(self) -> dict[str, str]:
         """The conditions that are set, as text: what `tap_filter` takes back."""
-        return {name: str(value) for name, value in msgspec.to_builtins(self).items()}
+        return {name: str(value) for name, value in msgspec.to_builtins(self).items() if name != "to_labels"}
 
 
 def identity_needle(text: str) -> tuple[str, bool]:
@@ -198,6 +203,7 @@ def tap_filter(**conditions: Any) -> TapFilter:
         reason=_reason(str(given.get("reason", ""))),
         headers=_is_yes(given.get("headers", False)),
         body=_body(given.get("body", 0)),
+        to_labels=dict(given.get("to_labels", {})),
         max_rps=_max_rps(given.get("max_rps", DEFAULT_MAX_RPS)),
     )
 
@@ -451,8 +457,13 @@ class TapSession:
     # The rings hold far more than comes in this time, and fifty looks a second at empty ones can not be measured.
     POLL_SECONDS = 0.02
 
-    def __init__(self, drain: Callable[[], list[TapEvent]], close: Callable[[], None]) -> None:
+    def __init__(
+        self, drain: Callable[[], list[TapEvent]], close: Callable[[], None], hidden: Callable[[], int] = lambda: 0,
+        limit: Callable[[float], None] = lambda max_rps: None,
+    ) -> None:  # fmt: skip
         self._drain = drain
+        self._limit = limit
+        self._count_hidden = hidden
         self._close = close
         self._closed = threading.Event()
         self._closing = threading.Lock()
@@ -467,7 +478,7 @@ class TapSession:
         """What has come, waiting for the first event. Empty: the time is over (None: never) or the session closed."""
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
         while True:
-            events = self._take()
+            events = self.take()
             if events or self.closed:
                 return events
             pause = self.POLL_SECONDS if deadline is None else min(self.POLL_SECONDS, deadline - time.monotonic())
@@ -481,7 +492,19 @@ class TapSession:
                 self._closed.set()
                 self._close()
 
-    def _take(self) -> list[TapEvent]:
+    @property
+    def hidden(self) -> int:
+        """Requests that matched and were above max_rps, so far."""
+        return self._count_hidden()
+
+    def limit(self, max_rps: float) -> None:
+        """Another ceiling from now on."""
+        with self._closing:
+            if not self.closed:
+                self._limit(max_rps)
+
+    def take(self) -> list[TapEvent]:
+        """What has come. Does not wait."""
         events = list(self._waiting)
         self._waiting.clear()
         with self._closing:
@@ -506,7 +529,7 @@ class TapSession:
 
     async def __anext__(self) -> TapEvent:
         while not self._waiting:
-            self._waiting.extend(self._take())
+            self._waiting.extend(self.take())
             if not self._waiting:
                 if self.closed:
                     raise StopAsyncIteration

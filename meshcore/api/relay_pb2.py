@@ -25,29 +25,39 @@ _sym_db = _symbol_database.Default()
 from meshcore.api import tap_pb2 as meshcore_dot_api_dot_tap__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18meshcore/api/relay.proto\x12\x0emeshcore.relay\x1a\x16meshcore/api/tap.proto\"\xb4\x01\n\x02Up\x12&\n\x05hello\x18\x01 \x01(\x0b\x32\x15.meshcore.relay.HelloH\x00\x12&\n\x05\x65vent\x18\x02 \x01(\x0b\x32\x15.meshcore.relay.EventH\x00\x12&\n\x05\x65nded\x18\x03 \x01(\x0b\x32\x15.meshcore.relay.EndedH\x00\x12.\n\theartbeat\x18\x04 \x01(\x0b\x32\x19.meshcore.relay.HeartbeatH\x00\x42\x06\n\x04what\"\x8a\x01\n\x04\x44own\x12&\n\x05\x62\x65gin\x18\x01 \x01(\x0b\x32\x15.meshcore.relay.BeginH\x00\x12\"\n\x03\x65nd\x18\x02 \x01(\x0b\x32\x13.meshcore.relay.EndH\x00\x12.\n\theartbeat\x18\x03 \x01(\x0b\x32\x19.meshcore.relay.HeartbeatH\x00\x42\x06\n\x04what\"*\n\x05Hello\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x10\n\x08position\x18\x02 \x01(\t\"X\n\x05\x45vent\x12\x0f\n\x07session\x18\x01 \x01(\x04\x12-\n\x05\x65vent\x18\x02 \x01(\x0b\x32\x1e.io.linkerd.proxy.tap.TapEvent\x12\x0f\n\x07\x64ropped\x18\x03 \x01(\x04\"(\n\x05\x45nded\x12\x0f\n\x07session\x18\x01 \x01(\x04\x12\x0e\n\x06reason\x18\x02 \x01(\t\"O\n\x05\x42\x65gin\x12\x0f\n\x07session\x18\x01 \x01(\x04\x12\x35\n\x07request\x18\x02 \x01(\x0b\x32$.io.linkerd.proxy.tap.ObserveRequest\"\x16\n\x03\x45nd\x12\x0f\n\x07session\x18\x01 \x01(\x04\"\x1d\n\tHeartbeat\x12\x10\n\x08position\x18\x01 \x01(\t2A\n\x05Relay\x12\x38\n\x06\x41ttach\x12\x12.meshcore.relay.Up\x1a\x14.meshcore.relay.Down\"\x00(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18meshcore/api/relay.proto\x12\x0emeshcore.relay\x1a\x16meshcore/api/tap.proto\"\xb6\x01\n\x02Up\x12&\n\x05hello\x18\x01 \x01(\x0b\x32\x15.meshcore.relay.HelloH\x00\x12(\n\x06\x65vents\x18\x02 \x01(\x0b\x32\x16.meshcore.relay.EventsH\x00\x12&\n\x05\x65nded\x18\x03 \x01(\x0b\x32\x15.meshcore.relay.EndedH\x00\x12.\n\theartbeat\x18\x04 \x01(\x0b\x32\x19.meshcore.relay.HeartbeatH\x00\x42\x06\n\x04what\"\xb8\x01\n\x04\x44own\x12&\n\x05\x62\x65gin\x18\x01 \x01(\x0b\x32\x15.meshcore.relay.BeginH\x00\x12\"\n\x03\x65nd\x18\x02 \x01(\x0b\x32\x13.meshcore.relay.EndH\x00\x12.\n\theartbeat\x18\x03 \x01(\x0b\x32\x19.meshcore.relay.HeartbeatH\x00\x12,\n\x08\x64raining\x18\x04 \x01(\x0b\x32\x18.meshcore.relay.DrainingH\x00\x42\x06\n\x04what\"*\n\x05Hello\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x10\n\x08workload\x18\x02 \x01(\t\"^\n\x06\x45vents\x12\x0f\n\x07session\x18\x01 \x01(\x04\x12\"\n\x04seen\x18\x02 \x03(\x0b\x32\x14.meshcore.relay.Seen\x12\x0f\n\x07\x64ropped\x18\x03 \x01(\x04\x12\x0e\n\x06hidden\x18\x04 \x01(\x04\"\xdb\x01\n\x04Seen\x12-\n\x05\x65vent\x18\x01 \x01(\x0b\x32\x1e.io.linkerd.proxy.tap.TapEvent\x12\x14\n\x0ctime_unix_ns\x18\x02 \x01(\x06\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x14\n\x0crequest_body\x18\x04 \x01(\t\x12\x15\n\rresponse_body\x18\x05 \x01(\t\x12\x17\n\x0fsource_identity\x18\x06 \x01(\t\x12\x11\n\tis_secure\x18\x07 \x01(\x08\x12\x0e\n\x06is_tcp\x18\x08 \x01(\x08\x12\x15\n\rrequest_bytes\x18\t \x01(\x04\"(\n\x05\x45nded\x12\x0f\n\x07session\x18\x01 \x01(\x04\x12\x0e\n\x06reason\x18\x02 \x01(\t\":\n\x05\x42\x65gin\x12\x0f\n\x07session\x18\x01 \x01(\x04\x12 \n\x03\x61sk\x18\x02 \x01(\x0b\x32\x13.meshcore.relay.Ask\"\x16\n\x03\x45nd\x12\x0f\n\x07session\x18\x01 \x01(\x04\"\xc4\x02\n\x03\x41sk\x12\x0e\n\x06method\x18\x01 \x01(\t\x12\x0e\n\x06scheme\x18\x02 \x01(\t\x12\x11\n\tauthority\x18\x03 \x01(\t\x12\x0c\n\x04path\x18\x04 \x01(\t\x12\n\n\x02to\x18\x05 \x01(\t\x12\x34\n\tto_labels\x18\x06 \x03(\x0b\x32!.meshcore.relay.Ask.ToLabelsEntry\x12\x0c\n\x04\x66rom\x18\x07 \x01(\t\x12\r\n\x05route\x18\x08 \x01(\t\x12\x0e\n\x06status\x18\t \x01(\t\x12\x16\n\x0emin_latency_us\x18\n \x01(\x04\x12\x0e\n\x06reason\x18\x0b \x01(\t\x12\x0f\n\x07headers\x18\x0c \x01(\x08\x12\x12\n\nbody_bytes\x18\r \x01(\r\x12\x0f\n\x07max_rps\x18\x0e \x01(\x01\x1a/\n\rToLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x0b\n\tHeartbeat\"\"\n\x08\x44raining\x12\x16\n\x0eretry_after_ms\x18\x01 \x01(\r2A\n\x05Relay\x12\x38\n\x06\x41ttach\x12\x12.meshcore.relay.Up\x1a\x14.meshcore.relay.Down\"\x00(\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'meshcore.api.relay_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
+  _globals['_ASK_TOLABELSENTRY']._loaded_options = None
+  _globals['_ASK_TOLABELSENTRY']._serialized_options = b'8\001'
   _globals['_UP']._serialized_start=69
-  _globals['_UP']._serialized_end=249
-  _globals['_DOWN']._serialized_start=252
-  _globals['_DOWN']._serialized_end=390
-  _globals['_HELLO']._serialized_start=392
-  _globals['_HELLO']._serialized_end=434
-  _globals['_EVENT']._serialized_start=436
-  _globals['_EVENT']._serialized_end=524
-  _globals['_ENDED']._serialized_start=526
-  _globals['_ENDED']._serialized_end=566
-  _globals['_BEGIN']._serialized_start=568
-  _globals['_BEGIN']._serialized_end=647
-  _globals['_END']._serialized_start=649
-  _globals['_END']._serialized_end=671
-  _globals['_HEARTBEAT']._serialized_start=673
-  _globals['_HEARTBEAT']._serialized_end=702
-  _globals['_RELAY']._serialized_start=704
-  _globals['_RELAY']._serialized_end=769
+  _globals['_UP']._serialized_end=251
+  _globals['_DOWN']._serialized_start=254
+  _globals['_DOWN']._serialized_end=438
+  _globals['_HELLO']._serialized_start=440
+  _globals['_HELLO']._serialized_end=482
+  _globals['_EVENTS']._serialized_start=484
+  _globals['_EVENTS']._serialized_end=578
+  _globals['_SEEN']._serialized_start=581
+  _globals['_SEEN']._serialized_end=800
+  _globals['_ENDED']._serialized_start=802
+  _globals['_ENDED']._serialized_end=842
+  _globals['_BEGIN']._serialized_start=844
+  _globals['_BEGIN']._serialized_end=902
+  _globals['_END']._serialized_start=904
+  _globals['_END']._serialized_end=926
+  _globals['_ASK']._serialized_start=929
+  _globals['_ASK']._serialized_end=1253
+  _globals['_ASK_TOLABELSENTRY']._serialized_start=1206
+  _globals['_ASK_TOLABELSENTRY']._serialized_end=1253
+  _globals['_HEARTBEAT']._serialized_start=1255
+  _globals['_HEARTBEAT']._serialized_end=1266
+  _globals['_DRAINING']._serialized_start=1268
+  _globals['_DRAINING']._serialized_end=1302
+  _globals['_RELAY']._serialized_start=1304
+  _globals['_RELAY']._serialized_end=1369
 # @@protoc_insertion_point(module_scope)

@@ -26,7 +26,7 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dmeshcore/api/statistics.proto\x12\x13meshcore.statistics\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"f\n\x05\x46rame\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12,\n\x08taken_at\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04life\x18\x03 \x01(\x06\x12\x0f\n\x07msgpack\x18\x04 \x01(\x0c\"J\n\x07Receipt\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12-\n\nnext_after\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration2V\n\nStatistics\x12H\n\x06Report\x12\x1a.meshcore.statistics.Frame\x1a\x1c.meshcore.statistics.Receipt\"\x00(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dmeshcore/api/statistics.proto\x12\x13meshcore.statistics\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"x\n\x05\x46rame\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12,\n\x08taken_at\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04life\x18\x03 \x01(\x06\x12\x0f\n\x07msgpack\x18\x04 \x01(\x0c\x12\x10\n\x08workload\x18\x05 \x01(\t\"J\n\x07Receipt\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12-\n\nnext_after\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration2V\n\nStatistics\x12H\n\x06Report\x12\x1a.meshcore.statistics.Frame\x1a\x1c.meshcore.statistics.Receipt\"\x00(\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,9 +34,9 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'meshcore.api.statistics_pb2
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_FRAME']._serialized_start=119
-  _globals['_FRAME']._serialized_end=221
-  _globals['_RECEIPT']._serialized_start=223
-  _globals['_RECEIPT']._serialized_end=297
-  _globals['_STATISTICS']._serialized_start=299
-  _globals['_STATISTICS']._serialized_end=385
+  _globals['_FRAME']._serialized_end=239
+  _globals['_RECEIPT']._serialized_start=241
+  _globals['_RECEIPT']._serialized_end=315
+  _globals['_STATISTICS']._serialized_start=317
+  _globals['_STATISTICS']._serialized_end=403
 # @@protoc_insertion_point(module_scope)

@@ -45,7 +45,7 @@ class StatisticsServicer:
     """Missing associated documentation comment in .proto file."""
 
     def Report(self, request_iterator, context):
-        """The proxy is who its certificate says; it sends a frame whenever the last receipt tells it to.
+        """The proxy is who its certificate says; it sends a frame when the last receipt tells it to, and keeps it until it is received.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

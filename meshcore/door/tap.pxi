@@ -71,8 +71,7 @@ cdef class TapHub:
             session.wants_outcome = status_low != 0 or min_latency_ns != 0 or reason >= 0
             session.wants_fields = fields
             session.body_bytes = min(body_bytes, <uint32_t>TAP_BODY_BYTES)
-            # Any ceiling above nothing stays one: 0 would mean everything.
-            session.max_rps_milli = <uint32_t>min(max(max_rps * 1000, 1.0), 4e9) if max_rps > 0 else 0
+            session.max_rps_milli = _rps_milli(max_rps)
             session.authority_len = _fill(session.authority, 256, authority, "authority")
             session.path_len = _fill(session.path, 256, path, "path")
             session.dst_len = _fill(session.dst, 64, to, "to")
@@ -86,6 +85,11 @@ cdef class TapHub:
             self.dropped[index] = 0
         self.engine._post_all(COMMAND_TAP_OPEN, session, index)
         return index
+
+    def limit(self, uint32_t index, double max_rps) -> None:
+        """Another ceiling for an open session; 0 = everything."""
+        if self.sessions[index] != NULL:
+            self.sessions[index].max_rps_milli = _rps_milli(max_rps)
 
     def close(self, uint32_t index) -> None:
         """End a session. Its unread events are gone."""
@@ -146,6 +150,11 @@ cdef class TapHub:
 
 cdef _gather(list parts, const TapPart* part):
     parts[part.of] += PyBytes_FromStringAndSize(part.bytes, part.len)
+
+
+cdef uint32_t _rps_milli(double max_rps):
+    # Any ceiling above nothing stays one: 0 would mean everything.
+    return <uint32_t>min(max(max_rps * 1000, 1.0), 4e9) if max_rps > 0 else 0
 
 
 cdef uint16_t _fill(char* into, uint32_t room, value, name) except? 65535:

@@ -1,0 +1,1 @@
+"""What the mesh sees of its traffic: taps over many proxies, statistics of all, and who may look."""
