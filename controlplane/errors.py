@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, ClassVar
 
+from meshcore.clients.errors import StoreUnavailable
 from meshcore.errors import MeshError, Problem
 
 __all__ = [
@@ -61,14 +62,6 @@ class LeaseExpired(MeshError):
     def __init__(self, lease: int) -> None:
         self.lease = lease
         super().__init__(f"lease {lease} has expired or never was")
-
-
-class StoreUnavailable(MeshError):
-    """The store gave no answer. `is_unsent` tells that the write surely was not done; otherwise it may have been."""
-
-    def __init__(self, message: str, *, is_unsent: bool = False) -> None:
-        self.is_unsent = is_unsent
-        super().__init__(message, retryable=is_unsent)
 
 
 class Unreadable(MeshError):

@@ -59,7 +59,8 @@ missing_packages() {
             # For the scenarios between network namespaces; without them, or without root, these are skipped.
             have ip || echo iproute2; have setpriv || echo util-linux; have nft || echo nftables
             have iptables || echo iptables; have tcpdump || echo tcpdump
-            have openssl || echo openssl; have etcd || echo etcd-server
+            have openssl || echo openssl; have etcd || echo etcd-server; have nsd || echo nsd
+            have java && [ -e /usr/share/java/zookeeper.jar ] || echo default-jre-headless libzookeeper-java
             have psql || echo postgresql-client; have_postgres || echo postgresql
             ;;
         bench)

@@ -20,9 +20,18 @@ import ssl
 from collections.abc import AsyncIterator, Collection, Sequence
 from typing import Any
 
+from meshcore.clients.etcd import (
+    INVALID_ARGUMENT,
+    NOT_FOUND,
+    OUT_OF_RANGE,
+    EtcdClient,
+    EtcdError,
+    decoded,
+    encoded,
+)
+
 from ..errors import LeaseExpired, StoreUnavailable
 from ..model.change import NO_MARK, Change, Changes, Entry, Position, Snapshot
-from .etcd_client import INVALID_ARGUMENT, NOT_FOUND, OUT_OF_RANGE, EtcdClient, EtcdError, decoded, encoded
 from .etcd_layout import Layout, conflict_of, range_of, value_of
 from .interface import (
     Delete,

@@ -11,9 +11,10 @@ from typing import Any
 
 import msgspec
 
+from meshcore.clients.etcd import decoded, encoded
+
 from ..errors import Conflict, StoreUnavailable
 from ..model.change import Change, Entry
-from .etcd_client import decoded, encoded
 from .interface import Operation
 
 

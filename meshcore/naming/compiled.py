@@ -11,21 +11,17 @@ from typing import Any, Final
 
 from .answers import NEVER_MORE_THAN, BindResult, Bound, Failed, Pending, too_deep
 from .dtab import Dtab
-from .errors import NamingError
+from .frames import TOO_NESTED, AltFrame, Elements, KeptAltFrame, UnionFrame
 from .lookup import extend
 from .namers import NO_NAMERS, Namers
 from .path import Path
-from .simplify import join
-from .tree import MAX_NESTING, Alt, Leaf, NameTree, Neg, Union, Weighted
+from .tree import Alt, Leaf, NameTree, Neg, Union
 
 MOST_LOOKUPS = 10_000
 """Of one bind. A table for people needs some dozens; `/a0=>/a1&/a1;/a1=>/a2&/a2;…` doubles with every entry."""
 
-Elements = tuple[bytes, ...]
-
 _NEG: NameTree[Bound] = Neg()
 _TOO_MANY: Final = Failed(f"more than {MOST_LOOKUPS} lookups: the table multiplies names (dtab check tells where)")
-_TOO_NESTED: Final = Failed(f"bound to unions in unions of more than {MAX_NESTING} levels")
 
 
 class Entry:
@@ -101,14 +97,24 @@ class CompiledDtab:
             return Neg()
         return found[0] if len(found) == 1 else Alt(found)
 
-    def bind(self, path: Path, namers: Namers = NO_NAMERS) -> BindResult:
+    def bind(self, path: Path, namers: Namers = NO_NAMERS, *, keeps_alternatives: bool = False) -> BindResult:
         """Follow the path until only bound names are left. Raises nothing: what cannot be bound is `Failed`.
 
-        A machine with a stack of its own, as a table may lead through more trees than Python can recurse into. It
+        With `keeps_alternatives` the result still has alternations: first what wins, then what would, were it gone. Of
+        the others only those that bind are kept. When that takes too many lookups, the winner alone is the result.
+        """
+        if keeps_alternatives:
+            value = self._bind(path, namers, KeptAltFrame)
+            if value is not _TOO_MANY and value is not TOO_NESTED:
+                return value
+        return self._bind(path, namers, AltFrame)
+
+    def _bind(self, path: Path, namers: Namers, alternation: type[AltFrame]) -> BindResult:
+        """A machine with a stack of its own, as a table may lead through more trees than Python can recurse into. It
         descends to the first leaf of a tree, then hands values up through the frames; a frame asks for its next branch
         or ends.
         """
-        frames: list[_AltFrame | _UnionFrame] = []
+        frames: list[AltFrame | UnionFrame] = []
         tree: NameTree[Any] = Leaf(path)
         rest: Elements = ()
         depth = lookups = 0
@@ -135,7 +141,7 @@ class CompiledDtab:
                         continue
                     if len(found) > 1:
                         choices = [(entry.tree, elems[entry.consumed :]) for entry in found]
-                        frames.append(_AltFrame(choices, depth))
+                        frames.append(alternation(choices, depth))
                         tree, rest = choices[0]
                         continue
                     # One `~` is as no match: the namers are asked all the same. Two are not, and hide what is below.
@@ -149,7 +155,7 @@ class CompiledDtab:
                         value = _NEG
                         break
                     choices = [(one, rest) for one in tree.trees]  # type: ignore[attr-defined]
-                    frames.append(_AltFrame(choices, depth))
+                    frames.append(alternation(choices, depth))
                     tree = choices[0][0]
                 elif kind is Union:
                     branches = tree.branches  # type: ignore[attr-defined]
@@ -158,7 +164,7 @@ class CompiledDtab:
                         break
                     tree = branches[0].tree
                     if len(branches) > 1:
-                        frames.append(_UnionFrame(branches, rest, depth))
+                        frames.append(UnionFrame(branches, rest, depth))
                 else:
                     value = tree
                     break
@@ -169,63 +175,10 @@ class CompiledDtab:
                     depth = frames[-1].depth
                     break
                 value = frames.pop().result(value)
-                if value is _TOO_NESTED:
-                    return _TOO_NESTED
+                if value is TOO_NESTED:
+                    return TOO_NESTED
             else:
                 return value
-
-
-class _AltFrame:
-    """An alternation under way: the first branch that is not Neg is its value."""
-
-    __slots__ = ("choices", "depth", "tried")
-
-    def __init__(self, choices: list[tuple[NameTree[Any], Elements]], depth: int) -> None:
-        self.choices = choices
-        self.depth = depth
-        self.tried = 1
-
-    def take(self, value: BindResult) -> tuple[NameTree[Any], Elements] | None:
-        if type(value) is not Neg or self.tried == len(self.choices):
-            return None
-        self.tried += 1
-        return self.choices[self.tried - 1]
-
-    def result(self, value: BindResult) -> BindResult:
-        return value
-
-
-class _UnionFrame:
-    """A union under way: its branches are bound one by one, whatever becomes of the others."""
-
-    __slots__ = ("bound", "branches", "depth", "failed", "rest", "tried")
-
-    def __init__(self, branches: tuple[Weighted[Any], ...], rest: Elements, depth: int) -> None:
-        self.branches = branches
-        self.rest = rest
-        self.depth = depth
-        self.tried = 1
-        self.bound: list[Weighted[Bound]] = []
-        self.failed: Failed | None = None
-
-    def take(self, value: BindResult) -> tuple[NameTree[Any], Elements] | None:
-        if isinstance(value, NameTree):
-            self.bound.append(Weighted(self.branches[self.tried - 1].weight, value))
-        elif isinstance(value, Failed) and self.failed is None:
-            self.failed = value
-        if self.tried == len(self.branches):
-            return None
-        self.tried += 1
-        return self.branches[self.tried - 1].tree, self.rest
-
-    def result(self, value: BindResult) -> BindResult:
-        """What bound, by its weights; else the first failure; else still pending."""
-        if not self.bound:
-            return self.failed or Pending()
-        try:
-            return join(self.bound)
-        except NamingError:
-            return _TOO_NESTED
 
 
 def compile_dtab(dtab: Dtab) -> CompiledDtab:

@@ -17,9 +17,8 @@ from typing import Any
 import aiohttp
 import msgspec
 
-from meshcore.errors import MeshError
-
-from ..errors import StoreUnavailable
+from ..errors import MeshError
+from .errors import StoreUnavailable
 
 TIMEOUT_S = 5.0  # an election takes about one second; longer silence is an outage
 MAX_ANSWER_BYTES = 268_435_456  # a page of a thousand of the largest entries
