@@ -76,7 +76,7 @@ class EtcdClient:
     async def open(self) -> None:
         """Makes connections possible; opens none yet."""
         connector = aiohttp.TCPConnector(
-            limit=128, ssl=self._tls if self._tls is not None else True, socket_factory=_watchful_socket
+            limit=128, ssl=self._tls if self._tls is not None else True, socket_factory=watchful_socket
         )
         self._session = aiohttp.ClientSession(connector=connector, auto_decompress=False)
         await self._log_in()
@@ -165,7 +165,7 @@ class EtcdClient:
         return self._session
 
 
-def _watchful_socket(info: Any) -> socket.socket:
+def watchful_socket(info: Any) -> socket.socket:
     sock = socket.socket(*info[:3])
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     for option, value in KEEPALIVE:

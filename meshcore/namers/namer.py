@@ -65,7 +65,8 @@ class LiveNamer(ABC):
 class CatalogueNamer(LiveNamer):
     """A namer over a source of address sets: a name is bound while its set is not empty, otherwise it is `~`.
 
-    `cut` takes the rest of a path apart: the key of the source, which is the end of the id, and the residual.
+    `cut` takes the rest of a path apart: the end of the id, which is the key of the source, and the residual. Who asks for the
+    replicas of something that `cut` never makes (ids come in requests) gets `~`.
     """
 
     def __init__(self, kind: str, prefix: Path, source: Source, cut: Callable[[Path], tuple[Path, Path] | None]) -> None:
@@ -82,14 +83,18 @@ class CatalogueNamer(LiveNamer):
         found = self._cut(rest)
         if found is None:
             return _NEG
-        key, residual = found
-        state: State = read(self._source.cell(key))
+        end, residual = found
+        state: State = read(self._source.cell(self.key(end)))
         if isinstance(state, Replicas):
-            return Leaf(Bound(self.prefix + key, residual)) if state.addresses else _NEG
+            return Leaf(Bound(self.prefix + end, residual)) if state.addresses else _NEG
         return state
 
     def replicas(self, rest: Path) -> Live[State]:
-        return self._source.cell(rest)
+        return self._source.cell(self.key(rest)) if self._cut(rest) == (rest, Path()) else fixed(_NEG)
+
+    def key(self, end: Path) -> Path:
+        """The key of the source for what an id ends with."""
+        return end
 
 
 class PureLiveNamer(LiveNamer):
