@@ -65,6 +65,10 @@ class Node(msgspec.Struct, frozen=True):
 
     data: bytes
     version: int
+    created: int
+    """The number of the transaction that made it (czxid); it grows with every transaction of the ensemble."""
+    modified: int
+    """Of the one that wrote it last (mzxid)."""
 
 
 class Write(msgspec.Struct, frozen=True):
@@ -120,7 +124,7 @@ class ZooKeeperClient:
     async def get(self, path: str, changed: asyncio.Event | None = None) -> Node:
         """A node; `changed` is set when it may have changed, or when the connection was lost and is back."""
         data, stat = await self._call(self._client.get_async, path, watch=self._watch(changed))
-        return Node(data, stat.version)
+        return Node(data, stat.version, stat.czxid, stat.mzxid)
 
     async def children(self, path: str, changed: asyncio.Event | None = None) -> list[str]:
         found = await self._call(self._client.get_children_async, path, watch=self._watch(changed))
@@ -210,3 +214,17 @@ def _meant(error: Exception, path: str) -> MeshError:
         if isinstance(error, kind):
             return ours(f"ZooKeeper: {path}: {kind.__name__.removesuffix('Error')}")
     return StoreUnavailable(f"ZooKeeper: {path}: {type(error).__name__} {error}".rstrip())
+
+
+def access_list(entries: Sequence[tuple[str, str, str]]) -> Any:
+    """An access control list of (scheme, id, rights as `crwda`), as ZooKeeper takes it."""
+    from kazoo.security import ACL, Id, Permissions  # type: ignore[import-untyped]
+
+    bits = {
+        "c": Permissions.CREATE,
+        "r": Permissions.READ,
+        "w": Permissions.WRITE,
+        "d": Permissions.DELETE,
+        "a": Permissions.ADMIN,
+    }
+    return [ACL(sum(bits[right] for right in set(rights)), Id(scheme, id)) for scheme, id, rights in entries]

@@ -14,6 +14,7 @@ import msgspec
 from ..config.suggest import hint
 from ..errors import ConfigError, Problem
 from ..naming import NamingError, Path, read_path, rewrites
+from .entries import BadKey, read_entry
 from .inet import InetNamer
 from .namer import LiveNamer, LiveNamers, PureLiveNamer
 from .source import SourceError
@@ -265,9 +266,9 @@ def namers_from(
             if told is not None:
                 warn(Problem(message=f"'{key}' of {kind} has no meaning: {told}", path=(*at, key), source=source, at_key=True))
         try:
-            entry = _read(KINDS[kind], keys)
+            entry = read_entry(KINDS[kind], keys)
             made.append(entry.make(_prefix(entry.prefix or f"/{kind}")))
-        except _BadKey as bad:
+        except BadKey as bad:
             wrong(f"{kind}: {bad}", *bad.path, hint=bad.hint, at_key=bad.at_key)
         except (NamingError, SourceError, ValueError, OSError) as error:
             wrong(f"{kind}: {error}")
@@ -280,24 +281,3 @@ def _prefix(text: str) -> Path:
     """`/io.l5d.fs` and `/#/io.l5d.fs` are the same."""
     path = read_path(text)
     return path if path.elems[:1] == (b"#",) else Path.of("#") + path
-
-
-class _BadKey(Exception):
-    def __init__(self, message: str, path: tuple[str | int, ...], hint: str = "", at_key: bool = False) -> None:
-        super().__init__(message)
-        self.path = path
-        self.hint = hint
-        self.at_key = at_key
-
-
-def _read(kind: type[_Namer], keys: Mapping[str, Any]) -> _Namer:
-    known = kind.__struct_fields__
-    for key in keys:
-        if key not in known:
-            raise _BadKey(f"unknown key '{key}'", (str(key),), hint(str(key), known, "keys"), at_key=True)
-    try:
-        return msgspec.convert(dict(keys), kind)
-    except msgspec.ValidationError as error:
-        message, _, place = str(error).partition(" - at `$.")
-        steps = tuple(place.rstrip("`").split("[")[0].split(".")) if place else ()
-        raise _BadKey(message.replace("`", "'"), steps) from None

@@ -88,6 +88,7 @@ BELOW = {
     "door": {"identity", "settings"}, "resolve": {"errors", "spiffe", "model", "catalogue"},
     "serving": {"errors", "spiffe", "audit", "model", "store", "identity", "catalogue", "settings", "resolve"},
     "http": set(),
+    "namerd": {"errors", "audit", "model", "store"},
 }
 # These two name the plane whose parts they put together or read, for its types alone.
 BELOW["parts"] = {"serving", "server"}

@@ -1,0 +1,91 @@
+"""Streams of namerd's HTTP interface: one value a line, chunked, heartbeats where they are asked for. Knows no value.
+
+A plain `?watch=true` is as namerd's. `&heartbeat=10` adds an empty line whenever nothing was said for so many seconds, so that
+a reader knows a quiet stream from a dead one (linkerd/linkerd#2219); readers of JSON lines skip it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+
+from aiohttp import web
+
+MOST_WATCHES = 20_000
+"""Of one interface: each is a connection and some 10 KiB."""
+STALLED_S = 60.0
+"""A reader whose connection takes nothing for so long is cut off."""
+HEARTBEAT_S = (1, 300)
+
+
+class Watches:
+    """All that are open."""
+
+    def __init__(self) -> None:
+        self.open = self.begun = self.lines = self.stalled = 0
+        self._tasks: set[asyncio.Task[object]] = set()
+
+    async def stream(self, request: web.Request, kind: str, values: AsyncIterator[bytes]) -> web.StreamResponse:
+        """Writes each value as a line until the reader goes, the values end, or the server closes."""
+        heartbeat_s = heartbeat_of(request)
+        if self.open >= MOST_WATCHES:
+            raise web.HTTPServiceUnavailable(reason=f"more than {MOST_WATCHES} watches are open")
+        answer = web.StreamResponse(headers={"Content-Type": kind, "Cache-Control": "no-store"})
+        answer.enable_chunked_encoding()
+        await answer.prepare(request)
+        self.open += 1
+        self.begun += 1
+        task = asyncio.current_task()
+        assert task is not None
+        self._tasks.add(task)
+        waiting: asyncio.Task[bytes] | None = None
+        try:
+            while True:
+                waiting = waiting or asyncio.ensure_future(anext(values))
+                done, _ = await asyncio.wait((waiting,), timeout=heartbeat_s)
+                line = b""
+                if done:
+                    finished, waiting = waiting, None
+                    line = finished.result()
+                self.lines += 1
+                async with asyncio.timeout(STALLED_S):
+                    await answer.write(line + b"\n")
+        except StopAsyncIteration:
+            pass
+        except TimeoutError:
+            self.stalled += 1
+            if request.transport is not None:
+                request.transport.abort()
+        except ConnectionError:
+            pass
+        finally:
+            self.open -= 1
+            self._tasks.discard(task)
+            if waiting is not None:
+                waiting.cancel()
+                with contextlib.suppress(asyncio.CancelledError, StopAsyncIteration, Exception):
+                    await waiting
+            if hasattr(values, "aclose"):
+                await values.aclose()
+        return answer
+
+    def close(self) -> None:
+        """Ends every stream; their readers come back and find another replica, or this one again."""
+        for task in self._tasks:
+            task.cancel()
+
+
+def is_watch(request: web.Request) -> bool:
+    return request.query.get("watch", "").lower() == "true"
+
+
+def heartbeat_of(request: web.Request) -> float | None:
+    """Seconds, None for no heartbeats; 400 for anything else."""
+    told = request.query.get("heartbeat")
+    if told is None:
+        return None
+    least, most = HEARTBEAT_S
+    if not told.isdecimal() or not least <= int(told) <= most:
+        raise web.HTTPBadRequest(reason=f"heartbeat: got {told[:20]!a}; expected {least} to {most} seconds")
+    return float(told)
