@@ -123,6 +123,7 @@ class ControlPlane:
         )
         self.bundles = Bundles(self.trust, peers, self.streams, bounds)
         self.discovery = Discovery(self.view, peers, self.streams, bounds, self.settings.cluster_domain)
+        self._run(self.discovery.keep_time())
         self.destination = Destination(self.view, peers, self.streams, bounds, self.settings.cluster_domain)
         self.observing = Observing(self.view.index, self.audit, self.permissions, self.streams, bounds)
         server = self._server()
@@ -146,6 +147,10 @@ class ControlPlane:
             options=[
                 ("grpc.max_receive_message_length", bounds.message_bytes),
                 ("grpc.max_concurrent_streams", bounds.streams),
+                # Calls that wait to be looked at. Beyond a thousand gRPC refuses more and more of them, and every proxy of
+                # a mesh comes back within the same second when a replica has ended.
+                ("grpc.server.max_pending_requests", bounds.streams),
+                ("grpc.server.max_pending_requests_hard_limit", bounds.streams),
                 # Two replicas on one socket would share its callers.
                 ("grpc.so_reuseport", 0),
             ]

@@ -53,6 +53,14 @@ class Discovery:
         except Exception as error:
             await refuse(context, error)
 
+    async def keep_time(self) -> None:
+        """Looks after every stream, until cancelled."""
+        while True:
+            await asyncio.sleep(min(1.0, self.bounds.heartbeat_ms / 4_000))
+            now_s = asyncio.get_running_loop().time()
+            for stream in tuple(self.streams):
+                stream.tick(now_s)
+
     def drain(self) -> None:
         """Tells everyone to go elsewhere; each stream ends when it has been told."""
         for stream in tuple(self.streams):
@@ -85,7 +93,12 @@ class Stream:
         self._failed: list[bytes] = []
         self._wake = asyncio.Event()
         self._draining = False
-        self._heard_at_s = self._now_s()
+        self._is_over = False
+        self._beat_is_due = False
+        self._writing_since_s = 0.0
+        self._heard_at_s = self._told_at_s = self._now_s()
+        self._ends_at_s = self._heard_at_s + self._bounds.stream_age_s * random.uniform(0.9, 1.1)
+        self._task: asyncio.Task[Any] = asyncio.current_task()  # type: ignore[assignment]  # gRPC's, of this call
 
     @property
     def names(self) -> int:
@@ -123,6 +136,9 @@ class Stream:
                 await self._hello(asked.hello)
             elif what == "begin":
                 self._begin(asked.begin)
+            elif what == "begins":
+                for begin in asked.begins.names:
+                    self._begin(begin)
             elif what == "end":
                 self._end(asked.end.id)
             elif what == "hello":
@@ -182,37 +198,45 @@ class Stream:
     # -- telling ----------------------------------------------------------------------------------------------------
 
     async def _tell(self, context: Any, listening: asyncio.Task[None]) -> None:
-        beat_s = self._bounds.heartbeat_ms / 1_000
-        silence_s = self._bounds.silence_ms / 1_000
-        ends_at_s = self._now_s() + self._bounds.stream_age_s * random.uniform(0.9, 1.1)
         listening.add_done_callback(lambda _: self._wake.set())
-        while True:
+        while not self._is_over:
             if listening.done():
                 listening.result()  # what went wrong there ends the stream with its reason
                 return
-            now_s = self._now_s()
-            if now_s - self._heard_at_s > silence_s:
-                return
-            self._draining |= now_s > ends_at_s
             if self._draining:
-                hint_ms = random.randrange(DRAIN_HINT_MS)
-                await self._write(context, _draining(hint_ms), silence_s)
+                await self._write(context, _draining(random.randrange(DRAIN_HINT_MS)))
                 return
             self._wake.clear()
-            if message := self._message():
-                await self._write(context, message, silence_s)
-                continue
-            try:
-                async with asyncio.timeout(beat_s):
-                    await self._wake.wait()
-            except TimeoutError:
-                await self._write(context, self._heartbeat(), silence_s)
+            message = self._message() or (self._heartbeat() if self._beat_is_due else b"")
+            if message:
+                await self._write(context, message)
+            else:
+                await self._wake.wait()
 
-    async def _write(self, context: Any, message: bytes, silence_s: float) -> None:
+    async def _write(self, context: Any, message: bytes) -> None:
         self._discovery.messages += 1
         self._discovery.octets += len(message)
-        async with asyncio.timeout(silence_s):
-            await context.write(message)
+        self._beat_is_due = False
+        self._told_at_s = self._writing_since_s = self._now_s()
+        await context.write(message)
+        self._writing_since_s = 0.0
+
+    def tick(self, now_s: float) -> None:
+        """Once a second: whether a heartbeat is due, and whether the other side is still there.
+
+        One clock for all streams: a timer for each write and each wait would cost more than what is written.
+        """
+        silence_s = self._bounds.silence_ms / 1_000
+        if self._writing_since_s and now_s - self._writing_since_s > silence_s:
+            self._task.cancel()  # it does not read: nothing else ends a write
+        elif now_s - self._heard_at_s > silence_s:
+            self._is_over = True
+            self._wake.set()
+        elif now_s > self._ends_at_s:
+            self.drain()
+        elif now_s - self._told_at_s >= self._bounds.heartbeat_ms / 1_000:
+            self._beat_is_due = True
+            self._wake.set()
 
     def _message(self) -> bytes:
         """As much as fits of what is due; empty when nothing is."""

@@ -1,0 +1,1 @@
+"""What the control plane costs, and how soon proxies learn."""
