@@ -14,6 +14,7 @@ from meshcore._fastpath import TlsContext, TlsError, tls_client, tls_server, wip
 from meshcore.config import Config, Duration, origin_of
 from meshcore.config.plan import upstream_protocol
 from meshcore.errors import ConfigError, Problem
+from meshcore.health.secure import CheckTls, check_tls
 
 MAX_FILE_BYTES = 4 << 20  # a bundle with every public root has a quarter of it
 
@@ -33,16 +34,22 @@ class Certificates:
     def __init__(self) -> None:
         self._contexts: dict[Owner, TlsContext] = {}
         self._given: dict[Owner, dict[str, bytes | bytearray]] = {}
+        self.checks: dict[str, CheckTls] = {}  # by cluster: how its endpoints are asked whether they are well
+        self._checks_prepared: dict[str, CheckTls] = {}
 
     def prepare(self, config: Config) -> dict[Owner, TlsContext]:
         """The contexts of a configuration; those that need no change are the ones in use. Raises ConfigError."""
         contexts: dict[Owner, TlsContext] = {}
         problems: list[Problem] = []
+        self._checks_prepared = {}
+        asked = {cluster.name: cluster.health_check for cluster in config.clusters if cluster.health_check is not None}
         for owner, section, path in _sections(config):
             plan: dict[str, Any] = {}
             try:
                 plan = self._plan(owner, section)
                 contexts[owner] = self._context(owner, plan)
+                if owner[0] == "cluster" and owner[1] in asked:
+                    self._checks_prepared[owner[1]] = self._check(owner[1], asked[owner[1]], plan)
             except _Unreadable as error:
                 where = ".".join(str(step) for step in error.path)
                 problems.append(Problem(message=f"{owner[0]} '{owner[1]}': tls.{where}: {error.message}", path=(*path, *error.path)))
@@ -65,6 +72,7 @@ class Certificates:
             " ".join(owner) for owner, context in contexts.items() if self._contexts.get(owner, context) is not context
         )
         self._contexts = contexts
+        self.checks = self._checks_prepared
         return changed
 
     def give(self, owner: Owner, given: dict[str, bytes | bytearray | None]) -> dict[str, bytes | bytearray] | None:
@@ -113,6 +121,11 @@ class Certificates:
                 plan[part] = None if file is None else bytes(_read(file, (name,)))
         plan["digest"] = _digest(plan)
         return plan
+
+    def _check(self, cluster: str, check: Any, plan: dict[str, Any]) -> CheckTls:
+        made = check_tls(plan, "h2" if check.type == "grpc" else "http/1.1")
+        before = self.checks.get(cluster)
+        return before if before == made and before is not None else made
 
     def _context(self, owner: Owner, plan: dict[str, Any]) -> TlsContext:
         before = self._contexts.get(owner)

@@ -206,7 +206,7 @@ class Proxy:
             raise
         self._bound = bound
         changed = self._certificates.commit(contexts)
-        self._health.apply(targets_of(config, plan))
+        self._health.apply(targets_of(config, plan, self._certificates.checks))
         return changed
 
     def set_certificate(

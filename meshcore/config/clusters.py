@@ -297,9 +297,6 @@ class Cluster(Section, frozen=True, kw_only=True):
             yield Bad("there is nobody to ask before a client comes", "leave it out", path=("health_check",))
         if check.port and any(endpoint.address.startswith("unix:") for endpoint in self.endpoints):  # type: ignore[union-attr]
             yield Bad("a unix: endpoint has no port", "leave port out", path=("health_check", "port"))
-        if self.tls is not None and check.type != "tcp" and not check.port:
-            hint = "set type: tcp, or a port that is served without TLS"
-            yield Bad(f"a {check.type} check does not speak TLS", hint, path=("health_check", "type"))
         if check.type == "grpc" and self.proxy_protocol != "off" and not check.port:
             hint = "set type: tcp, or a port where none is expected"
             yield Bad("a grpc check cannot begin with a PROXY header", hint, path=("health_check", "type"))

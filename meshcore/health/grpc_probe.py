@@ -6,12 +6,14 @@ The two messages are a string and an enum, coded here: generated code would regi
 from __future__ import annotations
 
 import asyncio
+import secrets
+import ssl
 from typing import Any
 from urllib.parse import quote
 
 import grpc
 
-from .probes import BAD_ANSWER, TIMEOUT, UNREACHABLE, CheckFailed
+from .probes import BAD_ANSWER, TIMEOUT, UNREACHABLE, CheckFailed, connect, encrypt, tls_words, words_of
 from .targets import Target
 
 METHOD = "/grpc.health.v1.Health/Check"
@@ -38,7 +40,9 @@ async def ask_grpc(target: Target) -> None:
         except RuntimeError:
             pass  # the loop is closed
 
-    channel = grpc.insecure_channel(_uri(target), options=[*_OPTIONS, ("grpc.default_authority", target.authority)])
+    relay = None if target.tls is None else await Relay.open(target)
+    uri = _uri(target) if relay is None else relay.uri
+    channel = grpc.insecure_channel(uri, options=[*_OPTIONS, ("grpc.default_authority", target.authority)])
     try:
         call = channel.unary_unary(METHOD).future(encode_request(target.check.service), timeout=target.timeout_s)
         call.add_done_callback(tell)
@@ -46,9 +50,72 @@ async def ask_grpc(target: Target) -> None:
             await ended
         finally:
             call.cancel()
+        if relay is not None and relay.failed is not None:
+            raise relay.failed
         _judge(target, call)
     finally:
         channel.close()
+        if relay is not None:
+            relay.close()
+
+
+class Relay:
+    """Carries one connection of grpcio's into TLS: its own verifies host names alone, no SPIFFE ids. The socket between them
+    has a random abstract name, and takes one connection."""
+
+    def __init__(self, target: Target, uri: str) -> None:
+        self.uri = uri
+        self.failed: CheckFailed | None = None
+        self._target = target
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._is_taken = False
+        self._server: asyncio.Server | None = None
+
+    @classmethod
+    async def open(cls, target: Target) -> Relay:
+        name = f"meshcore-check-{secrets.token_hex(16)}"
+        relay = cls(target, f"unix-abstract:{name}")
+        relay._server = await asyncio.start_unix_server(relay._carry, path=f"\0{name}")
+        return relay
+
+    def close(self) -> None:
+        assert self._server is not None
+        self._server.close()
+        for task in self._tasks:
+            task.cancel()
+
+    async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self._is_taken:
+            writer.close()
+            return
+        self._is_taken = True
+        out = None
+        try:
+            there, out = await connect(self._target)
+            out.write(self._target.prefix)
+            assert self._target.tls is not None
+            await encrypt(self._target.tls, out)
+            self._tasks = {asyncio.create_task(_copy(reader, out)), asyncio.create_task(_copy(there, writer))}
+            await asyncio.wait(self._tasks, return_when=asyncio.FIRST_COMPLETED)
+        except CheckFailed as failed:
+            self.failed = failed
+        except ssl.SSLError as error:
+            self.failed = CheckFailed(BAD_ANSWER, tls_words(error))
+        except OSError as error:
+            self.failed = CheckFailed(UNREACHABLE, words_of(error))
+        finally:
+            for end in (writer, out):
+                if end is not None:
+                    end.close()
+
+
+async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    try:
+        while octets := await reader.read(16_384):
+            writer.write(octets)
+            await writer.drain()
+    except OSError:
+        pass  # either end is gone: the call tells
 
 
 def _judge(target: Target, call: Any) -> None:

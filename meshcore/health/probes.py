@@ -1,4 +1,4 @@
-"""One check of one endpoint over TCP or HTTP/1.1, within its time. Judges the answer; counts and remembers nothing."""
+"""One check of one endpoint over TCP or HTTP/1.1, encrypted or not, within its time. Judges the answer; counts and remembers nothing."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ import asyncio
 import errno
 import os
 import re
+import ssl
 
 from ..config import Duration
+from .secure import CheckTls
 from .targets import Target
 
 HEAD_BYTES = 16_384  # of an answer: what is longer is not worth reading to learn a status
@@ -47,25 +49,43 @@ async def ask(target: Target) -> None:
             return
         try:
             async with asyncio.timeout_at(deadline):
-                reader, writer = await _connect(target)
+                reader, writer = await connect(target)
         except TimeoutError:
             raise CheckFailed(TIMEOUT, f"no connection within {within}") from None
         except OSError as error:
-            raise CheckFailed(UNASKED if error.errno in _OURS else UNREACHABLE, _words(error)) from None
+            raise CheckFailed(UNASKED if error.errno in _OURS else UNREACHABLE, words_of(error)) from None
         try:
             async with asyncio.timeout_at(deadline):
                 writer.write(target.prefix)
+                if target.tls is not None:
+                    await encrypt(target.tls, writer)
                 if target.check.type == "http":
                     await _ask_http(target, reader, writer)
         finally:
             writer.close()
     except TimeoutError:
         raise CheckFailed(TIMEOUT, f"no answer within {within}") from None
+    except ssl.SSLError as error:
+        raise CheckFailed(BAD_ANSWER, tls_words(error)) from None
     except OSError as error:
-        raise CheckFailed(BAD_ANSWER, _words(error)) from None
+        raise CheckFailed(BAD_ANSWER, words_of(error)) from None
 
 
-async def _connect(target: Target) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+async def encrypt(tls: CheckTls, writer: asyncio.StreamWriter) -> None:
+    """A handshake, and the look at who answered. Raises CheckFailed for somebody else, ssl.SSLError for nobody to trust."""
+    await writer.start_tls(tls.context, server_hostname=tls.server_name)
+    words = tls.refuses(writer.get_extra_info("ssl_object").getpeercert() or {})
+    if words:
+        raise CheckFailed(BAD_ANSWER, words)
+
+
+def tls_words(error: ssl.SSLError) -> str:
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"its certificate is not trusted: {error.verify_message}"
+    return f"TLS: {(error.reason or str(error)).replace('_', ' ').lower()}"
+
+
+async def connect(target: Target) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     if isinstance(target.place, str):
         return await asyncio.open_unix_connection(target.place, limit=HEAD_BYTES)
     return await asyncio.open_connection(*target.place, limit=HEAD_BYTES)
@@ -95,5 +115,5 @@ async def _ask_http(target: Target, reader: asyncio.StreamReader, writer: asynci
         raise CheckFailed(BAD_ANSWER, f"it answered {status}, expected {expected}")
 
 
-def _words(error: OSError) -> str:
-    return os.strerror(error.errno) if error.errno else str(error)
+def words_of(error: OSError) -> str:
+    return os.strerror(error.errno) if error.errno else str(error) or "it closed within the handshake"

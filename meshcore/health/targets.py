@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +10,7 @@ from ..config import Cluster, Config
 from ..config.addresses import join_address
 from ..config.health_checks import HealthCheck
 from ..errors import ConfigError
+from .secure import CheckTls
 
 # What a connection to an endpoint that expects a PROXY header begins with, when it carries nobody's request.
 PROXY_PREFIXES = {
@@ -29,6 +30,7 @@ class Target:
     authority: str
     prefix: bytes  # sent before all else
     check: HealthCheck
+    tls: CheckTls | None = None
 
     @property
     def timeout_s(self) -> float:
@@ -46,15 +48,18 @@ class Target:
         return False
 
 
-def targets_of(config: Config, plan: dict[str, Any]) -> list[Target]:
-    """The endpoints that clusters want asked, with names resolved as in the plan."""
+def targets_of(config: Config, plan: dict[str, Any], tls: Mapping[str, CheckTls] | None = None) -> list[Target]:
+    """The endpoints that clusters want asked, with names resolved as in the plan. `tls`: by cluster, where it has some."""
     checked = {cluster.name: cluster for cluster in config.clusters if cluster.health_check is not None}
     return [
-        target for row in plan["clusters"] if row["name"] in checked for target in _of_cluster(checked[row["name"]], row)
+        target
+        for row in plan["clusters"]
+        if row["name"] in checked
+        for target in _of_cluster(checked[row["name"]], row, (tls or {}).get(row["name"]))
     ]
 
 
-def _of_cluster(cluster: Cluster, row: dict[str, Any]) -> Iterator[Target]:
+def _of_cluster(cluster: Cluster, row: dict[str, Any], tls: CheckTls | None) -> Iterator[Target]:
     check = cluster.health_check
     assert check is not None
     for endpoint in row["endpoints"]:
@@ -71,6 +76,8 @@ def _of_cluster(cluster: Cluster, row: dict[str, Any]) -> Iterator[Target]:
             # Another port is another service: whether that expects the header too is unlikely, and known to nobody here.
             prefix=b"" if check.port else PROXY_PREFIXES[cluster.proxy_protocol],
             check=check,
+            # A check of tcp only connects, and at another port the service is another.
+            tls=None if check.type == "tcp" or check.port else tls,
         )
 
 

@@ -66,19 +66,12 @@ def test_mistakes_are_told(check, words):
 @pytest.mark.parametrize(("check", "cluster", "words"), [
     ({"type": "tcp"}, {"to": [], "type": "original_destination"}, "nobody to ask"),
     ({"port": 81}, {"to": "unix:/run/a.sock"}, "has no port"),
-    ({}, {"tls": {"sni": "a.test"}}, "does not speak TLS"),
-    ({"type": "grpc"}, {"tls": {"sni": "a.test"}}, "does not speak TLS"),
     ({"type": "grpc"}, {"proxy_protocol": "v2"}, "PROXY header"),
 ])
 def test_clusters_that_cannot_be_asked_so_are_refused(check, cluster, words):
     with pytest.raises(ConfigError) as told:
         config(check, **cluster)
     assert words in str(told.value)
-
-
-@pytest.mark.parametrize("check", [{"type": "tcp"}, {"port": 8081}])
-def test_endpoints_behind_tls_are_asked_by_tcp_or_at_a_plain_port(check):
-    assert config(check, tls={"sni": "a.test"}).clusters[0].health_check.type == check.get("type", "http")
 
 
 def test_every_address_of_a_name_is_asked_at_the_port_that_was_named():
