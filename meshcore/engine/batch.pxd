@@ -4,7 +4,8 @@
 # acted on; what is sent meanwhile is held back, and sent together when the last was served. One entry into the kernel
 # then makes what took one each, and the far sides are woken together, not each in the middle of our work. With a ring
 # (see uring) or without one, the order of things is the same. A few events are served as they come: there is
-# nothing to gain, and an answer should not wait for another's. Requests alone wait whenever another event is to be
+# nothing to gain, and an answer should not wait for another's; unless one is of an HTTP/2 session, which may bring answers
+# for as many connections as it has streams. Requests alone wait whenever another event is to be
 # looked at: it may say that their connection is stale, or speaks unasked (see event_upstream_is_sound).
 #
 # A send held back counts as made: `conn_send` has said so. When the kernel then takes less, event_end_batch leaves the
@@ -59,6 +60,11 @@ cdef inline void batch_begin(Batch* batch, int n) noexcept nogil:
     batch.n_received = 0
     batch.holds = n >= BATCH_WORTH
     batch.holds_requests = n >= 2
+
+
+cdef inline void batch_expect_many(Batch* batch) noexcept nogil:
+    """One of the connections carries many: what they cause is held back, however few they are."""
+    batch.holds = batch.holds_requests = 1
 
 
 cdef inline void batch_add_read(Batch* batch, Conn* conn) noexcept nogil:

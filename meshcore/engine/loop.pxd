@@ -7,7 +7,9 @@
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free
 
-from meshcore.engine.batch cimport batch_add_read, batch_begin, batch_close, batch_open, batch_read
+from meshcore.engine.batch cimport (
+    batch_add_read, batch_begin, batch_close, batch_expect_many, batch_open, batch_read,
+)
 from meshcore.engine.buffer cimport buffer_return
 from meshcore.engine.conn cimport conn_close, conn_deadline, conn_keep_received, conn_run_later
 from meshcore.engine.destination cimport destination_apply
@@ -98,7 +100,11 @@ cdef inline int loop_batch(Worker* worker, const epoll_event* events, int n) noe
         if events[i].data.u64 == 0:
             continue
         item = slab_find(&worker.conns, events[i].data.u64)
-        if item != NULL and event_may_read_ahead(<Conn*>item, events[i].events):
+        if item == NULL:
+            continue
+        if (<Conn*>item).session != NULL:
+            batch_expect_many(&worker.batch)
+        if event_may_read_ahead(<Conn*>item, events[i].events):
             batch_add_read(&worker.batch, <Conn*>item)
     batch_read(&worker.batch)
     for i in range(n):
