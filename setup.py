@@ -50,7 +50,7 @@ EXTENSIONS = [
         define_macros=macros,
         extra_compile_args=compile_args,
         extra_link_args=link_args,
-        libraries=["ssl", "crypto", "nghttp2", "m", "dl"],
+        libraries=["ssl", "crypto", "m", "dl"],
     ),
 ]
 

@@ -48,7 +48,6 @@ PY
 
 missing_packages() {
     command -v gcc >/dev/null && echo '#include <stdint.h>' | gcc -E - >/dev/null 2>&1 || echo gcc libc6-dev
-    echo '#include <nghttp2/nghttp2.h>' | gcc -E - >/dev/null 2>&1 || echo libnghttp2-dev
     command -v make >/dev/null || echo make
     echo '#include <openssl/ssl.h>' | gcc -E - >/dev/null 2>&1 || echo libssl-dev
     find_python >/dev/null || echo python3 python3-venv python3-dev

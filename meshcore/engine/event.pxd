@@ -20,6 +20,7 @@ from meshcore.engine.downstream cimport (
 from meshcore.engine.endpoint cimport EndpointState
 from meshcore.engine.exchange cimport ATTEMPT_SUCCEEDED, exchange_end, exchange_idle_deadline
 from meshcore.engine.hook cimport hook_abandon
+from meshcore.engine.http2_control cimport control_mark
 from meshcore.engine.listener cimport listener_accept
 from meshcore.engine.pool cimport pool_discard, pool_remove
 from meshcore.engine.preface cimport preface_detect, preface_note_silence, preface_read
@@ -49,7 +50,6 @@ from meshcore.engine.state cimport (
     EXCHANGE_TUNNEL, FLOW_OPEN, IO_FAILED, IO_PEER_CLOSED, IO_READABLE, IO_WRITABLE, STREAM_CLOSED, STREAM_ENDED_IN,
     STREAM_READY, STREAM_UNLISTED, Conn, Exchange, Send, Session, Stream, Worker,
 )
-from meshcore.engine.stream cimport stream_mark_session
 from meshcore.engine.sys cimport (
     EAGAIN, EINTR, EPOLLERR, EPOLLHUP, EPOLLIN, EPOLLOUT, EPOLLRDHUP, sys_now_ns, sys_socket_error,
 )
@@ -244,14 +244,14 @@ cdef inline void event_session(Worker* worker, Conn* conn) noexcept nogil:
                     event_session_lost(worker, conn)
                 return
         session.is_connected = 1
-        stream_mark_session(worker, session)
+        control_mark(session)
     if conn.out_buffer != NULL and conn.io & (IO_WRITABLE | IO_FAILED):
         code = conn_flush(worker, conn)
         if code == CONN_ERROR:
             event_session_lost(worker, conn)
             return
         if code == CONN_OK:
-            stream_mark_session(worker, session)
+            control_mark(session)
         if session.is_stalled:
             session.is_stalled = session.is_idle = 0  # it reads: the clock begins anew
             conn_deadline(worker, conn, 0)
@@ -455,8 +455,8 @@ cdef inline void event_end_tunnel(Worker* worker, Exchange* exchange) noexcept n
 
 cdef inline void event_end_batch(Worker* worker) noexcept nogil:
     """Make the sends held back, and act on those the kernel did not take whole."""
-    cdef uint64_t tokens[64]
-    cdef uint8_t is_request[64]
+    cdef uint64_t tokens[240]
+    cdef uint8_t is_request[240]
     cdef Send* send
     cdef Conn* conn
     cdef uint32_t n = batch_end(&worker.batch)

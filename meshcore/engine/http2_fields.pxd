@@ -7,10 +7,12 @@ from libc.stdint cimport uint8_t, uint32_t
 from libc.string cimport memchr, memcmp
 
 from meshcore.engine.fields cimport (
-    FIELD_AUTHORIZATION, FIELD_CONNECTION, FIELD_HOST, FIELD_KEEP_ALIVE, FIELD_PROXY_CONNECTION,
+    FIELD_CONNECTION, FIELD_HOST, FIELD_KEEP_ALIVE, FIELD_PROXY_CONNECTION,
     FIELD_SEC_WEBSOCKET_ACCEPT, FIELD_SEC_WEBSOCKET_KEY, FIELD_TRANSFER_ENCODING, FIELD_UPGRADE, field_id,
 )
-from meshcore.engine.nghttp2 cimport NGHTTP2_NV_FLAG_NONE, NGHTTP2_NV_FLAG_NO_INDEX, nghttp2_nv
+from meshcore.engine.hpack_write cimport (
+    HPACK_AUTHORITY, HPACK_METHOD, HPACK_PATH, HPACK_SCHEME, HPACK_STATUS, Http2Field,
+)
 from meshcore.engine.octets cimport octets_copy_lower
 
 cdef enum:
@@ -22,44 +24,47 @@ cdef inline uint32_t http2_status_of(const char* text, uint32_t len) noexcept no
     return <uint32_t>((text[9] - 48) * 100 + (text[10] - 48) * 10 + text[11] - 48) if len > 12 else 0
 
 
-cdef inline uint32_t http2_fields_of_response(char* text, uint32_t len, nghttp2_nv* fields) noexcept nogil:
-    """Fields of the response head in `text`, its empty line included. Borrowed from it. 0: too many."""
+cdef inline uint32_t http2_fields_of_response(char* text, uint32_t len, Http2Field* fields,
+                                             uint32_t* used) noexcept nogil:
+    """Fields of the response head that `text` begins with, `used` octets of it. Borrowed from it. 0: too many."""
     cdef uint32_t at = http2_line_end(text, len)
     # RFC 8441 5: what HTTP/1 calls switching protocols is an ordinary success here.
     if http2_status_of(text, len) == 101:
-        http2_set(&fields[0], b":status", 7, b"200", 3)
+        http2_set(&fields[0], b":status", 7, b"200", 3, HPACK_STATUS)
     else:
-        http2_set(&fields[0], b":status", 7, text + 9, 3)
-    return http2_fields_read(text, at, len, fields, 1, NULL)
+        http2_set(&fields[0], b":status", 7, text + 9, 3, HPACK_STATUS)
+    return http2_fields_read(text, at, len, fields, 1, NULL, used)
 
 
 cdef inline uint32_t http2_fields_of_request(char* text, uint32_t len, int is_secure, int is_websocket,
-                                             nghttp2_nv* fields) noexcept nogil:
-    """Fields of the request head in `text`, its empty line included. Borrowed from it. 0: too many.
+                                             Http2Field* fields, uint32_t* used) noexcept nogil:
+    """Fields of the request head that `text` begins with, `used` octets of it. Borrowed from it. 0: too many.
 
     `is_websocket`: an upgrade to it, which is an extended CONNECT here (RFC 8441 5)."""
     cdef uint32_t at = http2_line_end(text, len)
     cdef char* path = <char*>memchr(text, 32, len) + 1
-    http2_set(&fields[0], b":method", 7, text, <uint32_t>(path - 1 - text))
+    http2_set(&fields[0], b":method", 7, text, <uint32_t>(path - 1 - text), HPACK_METHOD)
     if path - text == 8 and memcmp(text, "CONNECT", 7) == 0:
-        http2_set(&fields[1], b":authority", 10, b"", 0)              # RFC 9113 8.5: and nothing else
-        return http2_fields_read(text, at, len, fields, 2, &fields[1])
-    http2_set(&fields[1], b":scheme", 7, b"https" if is_secure else b"http", 5 if is_secure else 4)
-    http2_set(&fields[2], b":authority", 10, b"", 0)
-    http2_set(&fields[3], b":path", 5, path, <uint32_t>(text + at - 11 - path))       # before " HTTP/1.1" CRLF
+        http2_set(&fields[1], b":authority", 10, b"", 0, HPACK_AUTHORITY)             # RFC 9113 8.5: and nothing else
+        return http2_fields_read(text, at, len, fields, 2, &fields[1], used)
+    http2_set(&fields[1], b":scheme", 7, b"https" if is_secure else b"http", 5 if is_secure else 4, HPACK_SCHEME)
+    http2_set(&fields[2], b":authority", 10, b"", 0, HPACK_AUTHORITY)
+    http2_set(&fields[3], b":path", 5, path, <uint32_t>(text + at - 11 - path), HPACK_PATH)    # before " HTTP/1.1" CRLF
     if is_websocket:
-        http2_set(&fields[0], b":method", 7, b"CONNECT", 7)
-        http2_set(&fields[4], b":protocol", 9, b"websocket", 9)
-    return http2_fields_read(text, at, len, fields, 5 if is_websocket else 4, &fields[2])
+        http2_set(&fields[0], b":method", 7, b"CONNECT", 7, HPACK_METHOD)
+        http2_set(&fields[4], b":protocol", 9, b"websocket", 9, 0)
+    return http2_fields_read(text, at, len, fields, 5 if is_websocket else 4, &fields[2], used)
 
 
-cdef inline uint32_t http2_fields_of_trailers(char* text, uint32_t len, nghttp2_nv* fields) noexcept nogil:
+cdef inline uint32_t http2_fields_of_trailers(char* text, uint32_t len, Http2Field* fields) noexcept nogil:
     """Fields of "name: value CRLF" lines without an empty one. 0: none, or too many."""
-    return http2_fields_read(text, 0, len, fields, 0, NULL)
+    cdef uint32_t used
+    return http2_fields_read(text, 0, len, fields, 0, NULL, &used)
 
 
-cdef inline uint32_t http2_fields_read(char* text, uint32_t at, uint32_t len, nghttp2_nv* fields, uint32_t n,
-                                       nghttp2_nv* authority) noexcept nogil:
+cdef inline uint32_t http2_fields_read(char* text, uint32_t at, uint32_t len, Http2Field* fields, uint32_t n,
+                                       Http2Field* authority, uint32_t* used) noexcept nogil:
+    """Lines up to the empty one, or to the end."""
     cdef char* name
     cdef char* colon
     cdef uint32_t line_len
@@ -85,7 +90,7 @@ cdef inline uint32_t http2_fields_read(char* text, uint32_t at, uint32_t len, ng
             line_len -= 1
         id = field_id(name, name_len)
         if id == FIELD_HOST and authority != NULL:
-            http2_set(authority, b":authority", 10, colon, line_len)
+            http2_set(authority, b":authority", 10, colon, line_len, HPACK_AUTHORITY)
             continue
         if id == FIELD_CONNECTION or id == FIELD_TRANSFER_ENCODING or id == FIELD_KEEP_ALIVE or id == FIELD_UPGRADE \
                 or id == FIELD_PROXY_CONNECTION or id == FIELD_SEC_WEBSOCKET_ACCEPT or id == FIELD_SEC_WEBSOCKET_KEY:
@@ -93,10 +98,10 @@ cdef inline uint32_t http2_fields_read(char* text, uint32_t at, uint32_t len, ng
         if n == HTTP2_MAX_FIELDS:
             return 0
         octets_copy_lower(name, name, name_len)
-        http2_set(&fields[n], name, name_len, colon, line_len)
-        if id == FIELD_AUTHORIZATION:
-            fields[n].flags = NGHTTP2_NV_FLAG_NO_INDEX                # RFC 7541 7.1.3: never in a shared table
+        http2_set(&fields[n], name, name_len, colon, line_len, 0)
+        fields[n].id = id
         n += 1
+    used[0] = at
     return n
 
 
@@ -106,10 +111,11 @@ cdef inline uint32_t http2_line_end(const char* text, uint32_t len) noexcept nog
     return len if end == NULL else <uint32_t>(end - text) + 1
 
 
-cdef inline void http2_set(nghttp2_nv* field, const char* name, uint32_t name_len, const char* value,
-                           uint32_t value_len) noexcept nogil:
-    field.name = <uint8_t*>name
-    field.namelen = name_len
-    field.value = <uint8_t*>value
-    field.valuelen = value_len
-    field.flags = NGHTTP2_NV_FLAG_NONE
+cdef inline void http2_set(Http2Field* field, const char* name, uint32_t name_len, const char* value,
+                           uint32_t value_len, uint8_t static_at) noexcept nogil:
+    field.name = name
+    field.name_len = name_len
+    field.value = value
+    field.value_len = value_len
+    field.id = 0
+    field.static_at = static_at

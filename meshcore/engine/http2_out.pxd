@@ -1,156 +1,200 @@
-# What a session is given to send: heads submitted, bodies handed out, and what to do when they have left.
-# Called at the end of a batch for streams that have something (see stream_mark), and by nghttp2 for the octets.
+# What a session sends: control frames, then each stream's head, body and trailers, as far as windows and one send go. Called
+# when its streams have something (see stream_mark), and writes into the worker's one block for it.
 
-from libc.stddef cimport size_t
 from libc.stdint cimport int32_t, uint8_t, uint32_t
 from libc.string cimport memcpy
 
 from meshcore.engine.buffer cimport Buffer, buffer_return
+from meshcore.engine.conn cimport conn_send
+from meshcore.engine.hpack_write cimport (
+    Http2Field, hpack_begin, hpack_write,
+)
 from meshcore.engine.http2_fields cimport (
-    http2_fields_of_request, http2_fields_of_response, http2_fields_of_trailers, http2_status_of,
+    HTTP2_MAX_FIELDS, http2_fields_of_request, http2_fields_of_response, http2_fields_of_trailers, http2_status_of,
 )
-from meshcore.engine.http2_in cimport http2_note_reset, http2_reset, session_credit, session_spend, session_stream
-from meshcore.engine.nghttp2 cimport (
-    NGHTTP2_DATA, NGHTTP2_DATA_FLAG_EOF, NGHTTP2_DATA_FLAG_NO_END_STREAM, NGHTTP2_ENHANCE_YOUR_CALM,
-    NGHTTP2_ERR_DEFERRED, NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE, NGHTTP2_FLAG_END_STREAM, NGHTTP2_FLAG_NONE,
-    NGHTTP2_HEADERS, NGHTTP2_INTERNAL_ERROR, NGHTTP2_NO_ERROR, NGHTTP2_RST_STREAM, nghttp2_data_provider,
-    nghttp2_data_source, nghttp2_frame, nghttp2_nv, nghttp2_session, nghttp2_submit_headers, nghttp2_submit_request,
-    nghttp2_submit_response, nghttp2_submit_rst_stream, nghttp2_submit_trailer,
+from meshcore.engine.http2_frame cimport (
+    FLAG_END_STREAM, FRAME_DATA, FRAME_HEAD_BYTES, FRAME_PAYLOAD_BYTES, HTTP2_INTERNAL_ERROR, HTTP2_NO_ERROR, frame_put,
+    frame_put_block,
 )
+from meshcore.engine.http2_in cimport http2_close_if_over, http2_reset, session_credit
 from meshcore.engine.state cimport (
-    IO_FAILED, IO_WRITABLE, STREAM_CLOSED, STREAM_DEFERRED, STREAM_ENDED_IN, STREAM_ENDED_OUT, STREAM_HEAD_OUT_DUE,
-    STREAM_RESET_WHEN_OUT, STREAM_SENT, STREAM_UNPROCESSED, STREAM_WEBSOCKET, Conn, Session, Stream, Worker,
+    CONN_ERROR, IO_FAILED, IO_WRITABLE, STREAM_ALL_SENT, STREAM_CLOSED, STREAM_DIRTY, STREAM_ENDED_IN, STREAM_ENDED_OUT,
+    STREAM_HEAD_OUT_DUE, STREAM_RESET_WHEN_OUT, STREAM_SENT, STREAM_STALLED, STREAM_UNPROCESSED, STREAM_WEBSOCKET, Conn,
+    Session, Stream, Worker,
 )
-from meshcore.engine.stream cimport stream_set_ready
+from meshcore.engine.stream cimport stream_mark, stream_set_id, stream_set_ready
 
-cdef extern from * nogil:
-    """
-    /* Length of the head that `text` begins with, its empty line included. Heads are whole and well-formed here. */
-    static unsigned mc_head_length(const char* text, unsigned len) {
-        const char* end = (const char*)memmem(text, len, "\\r\\n\\r\\n", 4);
-        return end ? (unsigned)(end - text) + 4 : len;
-    }
-    """
-    uint32_t http2_head_length "mc_head_length"(const char* text, uint32_t len)
+cdef enum:
+    OUT_BYTES = 65536                   # gathered for one send
+    OUT_ROOM_BYTES = 262144             # beyond them: one stream's turn, its head the largest that is possible
+    LAST_OWN_ID = 0x7FFFFFFF
 
 
-cdef inline void http2_submit(Worker* worker, Session* session, Stream* stream) noexcept nogil:
-    """Give the session what this stream has, as far as it is heads; bodies are fetched by http2_on_read."""
+cdef struct Http2Out:                   # what is gathered
+    char* at
+    uint32_t n
+
+
+cdef inline int http2_write(Worker* worker, Session* session) noexcept nogil:
+    """Send what there is. 1, or 0: the connection is broken."""
+    cdef Http2Out out
+    cdef Stream* stream
+    out.at = worker.session_out
+    out.n = 0
+    while True:
+        http2_write_control(worker, session, &out)
+        while session.dirty != NULL and not session.has_ended and out.n < OUT_BYTES:
+            stream = session.dirty
+            session.dirty = stream.dirty_next
+            stream.flags &= ~<uint32_t>STREAM_DIRTY
+            http2_write_stream(worker, session, stream, &out)
+        http2_write_control(worker, session, &out)    # resets behind what they end
+        if out.n == 0:
+            return 1
+        if conn_send(worker, session.conn, out.at, out.n) == CONN_ERROR:
+            return 0
+        out.n = 0
+        if session.conn.out_buffer != NULL:
+            return 1
+
+
+cdef inline void http2_write_control(Worker* worker, Session* session, Http2Out* out) noexcept nogil:
+    cdef Buffer* control = session.control
+    if control == NULL:
+        return
+    memcpy(out.at + out.n, control.data + control.start, control.end - control.start)
+    out.n += control.end - control.start
+    buffer_return(&worker.buffers, control)
+    session.control = NULL
+    session.n_answers = 0
+
+
+cdef inline void http2_write_stream(Worker* worker, Session* session, Stream* stream, Http2Out* out) noexcept nogil:
+    """One stream's turn: its heads, and one frame of its body."""
     cdef Conn* conn = stream.conn
-    cdef Buffer* buffer
-    cdef uint32_t len
-    while conn.out_buffer != NULL and stream.flags & STREAM_HEAD_OUT_DUE and not stream.flags & STREAM_CLOSED:
-        buffer = conn.out_buffer
-        len = http2_head_length(buffer.data + buffer.start, buffer.end - buffer.start)
-        if not http2_submit_head(session, stream, buffer.data + buffer.start, len,
-                                 stream.flags & STREAM_ENDED_OUT and len == buffer.end - buffer.start
-                                 and stream.trailers_out == NULL):
+    cdef Buffer* buffer = conn.out_buffer
+    cdef uint32_t used = 0
+    while buffer != NULL and stream.flags & STREAM_HEAD_OUT_DUE and buffer.start < buffer.end:
+        if not http2_write_head(session, stream, out, buffer.data + buffer.start, buffer.end - buffer.start, &used):
             return
-        buffer.start += len
-        if buffer.start == buffer.end:
-            buffer_return(&worker.buffers, buffer)
-            conn.out_buffer = NULL
+        buffer.start += used
+    if stream.flags & STREAM_HEAD_OUT_DUE == 0 and buffer != NULL and buffer.start < buffer.end:
+        http2_write_data(session, stream, out, buffer)
+    if buffer != NULL and buffer.start == buffer.end:
+        buffer_return(&worker.buffers, buffer)
+        buffer = conn.out_buffer = NULL
+        if not stream.flags & STREAM_ENDED_OUT:
             stream_set_ready(worker, stream, IO_WRITABLE)
+    if buffer == NULL and stream.flags & (STREAM_ENDED_OUT | STREAM_HEAD_OUT_DUE) == STREAM_ENDED_OUT:
+        http2_write_end(session, stream, out)
+    elif buffer != NULL and not stream.flags & STREAM_STALLED:
+        stream_mark(worker, stream)     # the rest in its next turn
 
 
-cdef inline int http2_submit_head(Session* session, Stream* stream, char* text, uint32_t len, int is_all) noexcept nogil:
-    """1, or 0: the stream is lost."""
-    cdef nghttp2_session* h2 = <nghttp2_session*>session.h2
-    cdef nghttp2_nv fields[256]
-    cdef nghttp2_data_provider body
+# --- heads ------------------------------------------------------------------------------------------------------------
+
+cdef inline int http2_write_head(Session* session, Stream* stream, Http2Out* out, char* text, uint32_t len,
+                                 uint32_t* used) noexcept nogil:
+    """The head that `text` begins with: `used` octets of it. 1, or 0: the stream is lost."""
+    cdef Http2Field fields[256]
     cdef uint32_t n
-    cdef uint32_t status
-    cdef int32_t code
-    body.source.ptr = stream
-    body.read_callback = http2_on_read
+    cdef uint32_t status = 0
+    cdef int is_all
     if session.is_client:
-        n = http2_fields_of_request(text, len, session.is_secure, stream.flags & STREAM_WEBSOCKET != 0, fields)
-        code = nghttp2_submit_request(h2, NULL, fields, n, NULL if is_all else &body, stream) if n else -1
-        if code < 0:
+        if session.peer_goaway_id >= 0 or session.next_id < 0:
             # No ids are left, or the endpoint said GOAWAY: it has seen nothing of this.
             session.is_closing = 1
             stream.flags |= STREAM_UNPROCESSED
             stream_set_ready(session.worker, stream, IO_FAILED)
             return 0
-        stream.id = code
-        stream.flags &= ~<uint32_t>STREAM_HEAD_OUT_DUE
-        return 1
-    n = http2_fields_of_response(text, len, fields)
-    status = http2_status_of(text, len)
-    if n and status < 200 and status != 101:
-        return nghttp2_submit_headers(h2, NGHTTP2_FLAG_NONE, stream.id, NULL, fields, n, NULL) >= 0
-    code = nghttp2_submit_response(h2, stream.id, fields, n, NULL if is_all else &body) if n else -1
-    stream.flags &= ~<uint32_t>STREAM_HEAD_OUT_DUE
-    if code < 0:
-        http2_reset(session, stream.id, NGHTTP2_INTERNAL_ERROR)
+        n = http2_fields_of_request(text, len, session.is_secure, stream.flags & STREAM_WEBSOCKET != 0, fields, used)
+        if n:
+            stream_set_id(session, stream, session.next_id)
+            session.next_id = session.next_id + 2 if session.next_id < LAST_OWN_ID else -1
+            stream.flags |= STREAM_SENT
+    else:
+        n = http2_fields_of_response(text, len, fields, used)
+        status = http2_status_of(text, len)
+    if n == 0:
+        http2_lose(session, stream)
         return 0
+    if session.is_client or status >= 200 or status == 101:
+        stream.flags &= ~<uint32_t>STREAM_HEAD_OUT_DUE
+    is_all = stream.flags & (STREAM_ENDED_OUT | STREAM_HEAD_OUT_DUE) == STREAM_ENDED_OUT and used[0] == len \
+        and stream.trailers_out == NULL
+    http2_write_block(session, stream, out, fields, n, FLAG_END_STREAM if is_all else 0)
+    if is_all:
+        stream.flags |= STREAM_ALL_SENT
     return 1
 
 
-cdef inline ssize_t http2_on_read(nghttp2_session* h2, int32_t id, uint8_t* out, size_t room, uint32_t* data_flags,
-                                  nghttp2_data_source* source, void* data) noexcept nogil:
-    """The session can send up to `room` body octets of this stream."""
-    cdef Session* session = <Session*>data
-    cdef Worker* worker = session.worker
-    # Safety: a Stream lives until on_stream_close, and no body is asked for after that.
-    cdef Stream* stream = <Stream*>source.ptr
-    cdef Conn* conn = stream.conn
-    cdef Buffer* buffer
-    cdef uint32_t n = 0
-    if conn == NULL:
-        return NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE
-    buffer = conn.out_buffer
-    if buffer != NULL:
-        n = buffer.end - buffer.start
-        if n > room:
-            n = <uint32_t>room
-        memcpy(out, buffer.data + buffer.start, n)
-        buffer.start += n
-        if buffer.start == buffer.end:
-            buffer_return(&worker.buffers, buffer)
-            conn.out_buffer = NULL
-            stream_set_ready(worker, stream, IO_WRITABLE)
-    if conn.out_buffer == NULL and stream.flags & STREAM_ENDED_OUT:
-        data_flags[0] |= NGHTTP2_DATA_FLAG_EOF
-        if stream.trailers_out != NULL:
-            data_flags[0] |= NGHTTP2_DATA_FLAG_NO_END_STREAM
-            http2_submit_trailers(h2, stream)
-    elif n == 0:
-        stream.flags |= STREAM_DEFERRED
-        return NGHTTP2_ERR_DEFERRED
-    return n
+cdef inline void http2_lose(Session* session, Stream* stream) noexcept nogil:
+    """Its head has more fields than we send."""
+    if stream.id:
+        http2_reset(session, stream.id, HTTP2_INTERNAL_ERROR)
+        return
+    stream.flags |= STREAM_UNPROCESSED
+    stream_set_ready(session.worker, stream, IO_FAILED)
 
 
-cdef inline void http2_submit_trailers(nghttp2_session* h2, Stream* stream) noexcept nogil:
-    cdef nghttp2_nv fields[256]
+cdef inline void http2_write_block(Session* session, Stream* stream, Http2Out* out, const Http2Field* fields, uint32_t n,
+                                   uint32_t flags) noexcept nogil:
+    # Safety: heads are at most 96 KiB of text (SCRATCH_BYTES), and a field takes fewer octets here than a line of text does, but
+    # for its lengths and the names of pseudo-header fields: there is room for twice as much.
+    cdef char* begin = out.at + out.n
+    cdef char* end = hpack_begin(&session.writer, begin + FRAME_HEAD_BYTES)
+    cdef uint32_t i
+    for i in range(n):
+        end = hpack_write(&session.writer, end, &fields[i])
+    end = frame_put_block(begin, <uint32_t>(end - begin) - FRAME_HEAD_BYTES, flags, stream.id)
+    out.n = <uint32_t>(end - out.at)
+
+
+# --- bodies and ends ----------------------------------------------------------------------------------------------------
+
+cdef inline void http2_write_data(Session* session, Stream* stream, Http2Out* out, Buffer* buffer) noexcept nogil:
+    cdef uint32_t n = buffer.end - buffer.start
+    cdef char* at = out.at + out.n
+    cdef int is_all
+    if stream.send_window_bytes <= 0 or session.send_window_bytes <= 0:
+        stream.flags |= STREAM_STALLED
+        if session.send_window_bytes <= 0:
+            session.is_choked = 1
+        return
+    if n > FRAME_PAYLOAD_BYTES:
+        n = FRAME_PAYLOAD_BYTES
+    if n > <uint32_t>stream.send_window_bytes:
+        n = <uint32_t>stream.send_window_bytes
+    if n > <uint32_t>session.send_window_bytes:
+        n = <uint32_t>session.send_window_bytes
+    stream.send_window_bytes -= <int32_t>n
+    session.send_window_bytes -= <int32_t>n
+    is_all = stream.flags & STREAM_ENDED_OUT and n == buffer.end - buffer.start and stream.trailers_out == NULL
+    memcpy(frame_put(at, n, FRAME_DATA, FLAG_END_STREAM if is_all else 0, stream.id), buffer.data + buffer.start, n)
+    out.n += FRAME_HEAD_BYTES + n
+    buffer.start += n
+    session_credit(session)
+    if is_all:
+        stream.flags |= STREAM_ALL_SENT
+
+
+cdef inline void http2_write_end(Session* session, Stream* stream, Http2Out* out) noexcept nogil:
+    """All of it was said: say so, where its last frame has not, and part from it when the peer has said all too."""
+    cdef Http2Field fields[256]
     cdef Buffer* text = stream.trailers_out
-    cdef uint32_t n = http2_fields_of_trailers(text.data + text.start, text.end - text.start, fields)
-    nghttp2_submit_trailer(h2, stream.id, fields, n)
-
-
-cdef inline int http2_on_frame_send(nghttp2_session* h2, const nghttp2_frame* frame, void* data) noexcept nogil:
-    cdef Session* session = <Session*>data
-    cdef Stream* stream
-    if frame.hd.type == NGHTTP2_DATA:
-        session_credit(session)
-    if frame.hd.type == NGHTTP2_RST_STREAM:
-        http2_note_reset(session, frame.hd.stream_id)
-        # A reset the peer provoked counts as one it sent.
-        if session.is_client or frame.rst_stream.error_code == NGHTTP2_NO_ERROR \
-                or frame.rst_stream.error_code == NGHTTP2_INTERNAL_ERROR:
-            return 0
-        if session_spend(session, 0, 1):
-            session.error_code = NGHTTP2_ENHANCE_YOUR_CALM            # session_flush ends it; here nothing may fail
-        return 0
-    if session.is_client:
-        if frame.hd.type == NGHTTP2_HEADERS:
-            stream = session_stream(h2, frame.hd.stream_id)
-            if stream != NULL:
-                stream.flags |= STREAM_SENT
-    elif frame.hd.flags & NGHTTP2_FLAG_END_STREAM \
-            and (frame.hd.type == NGHTTP2_DATA or frame.hd.type == NGHTTP2_HEADERS):
-        stream = session_stream(h2, frame.hd.stream_id)
-        if stream != NULL and stream.flags & STREAM_RESET_WHEN_OUT and not stream.flags & STREAM_ENDED_IN:
-            # RFC 9113 8.1: the answer is complete, and the rest of the request is not wanted.
-            nghttp2_submit_rst_stream(h2, NGHTTP2_FLAG_NONE, stream.id, NGHTTP2_NO_ERROR)
-    return 0
+    cdef uint32_t n = 0
+    if not stream.flags & STREAM_ALL_SENT:
+        if text != NULL:
+            n = http2_fields_of_trailers(text.data + text.start, text.end - text.start, fields)
+        if n:
+            http2_write_block(session, stream, out, fields, n, FLAG_END_STREAM)
+        else:
+            frame_put(out.at + out.n, 0, FRAME_DATA, FLAG_END_STREAM, stream.id)
+            out.n += FRAME_HEAD_BYTES
+            session_credit(session)
+        stream.flags |= STREAM_ALL_SENT
+    if stream.flags & STREAM_RESET_WHEN_OUT and not stream.flags & STREAM_ENDED_IN and not session.is_client:
+        # RFC 9113 8.1: the answer is complete, and the rest of the request is not wanted.
+        http2_reset(session, stream.id, HTTP2_NO_ERROR)
+    else:
+        http2_close_if_over(session, stream)

@@ -1,5 +1,5 @@
-# One HTTP/2 connection: opening, reading, sending, draining, ending. Its frames are nghttp2's, its streams stream's;
-# which request goes where is nobody's business here.
+# One HTTP/2 connection: opening, reading, sending, draining, ending. Its frames are http2_read's and http2_out's, its streams
+# stream's; which request goes where is nobody's business here.
 #
 # What streams of one batch have to send leaves together, in one send a session (session_flush): system calls, not
 # header compression, are what HTTP/2 costs. Output that the kernel does not take stays in out_buffer, and the session
@@ -9,47 +9,30 @@ from libc.stdint cimport int32_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy
 
-from meshcore.engine.cells cimport cells_calloc, cells_free, cells_malloc, cells_realloc, cells_release
-from meshcore.engine.conn cimport conn_close, conn_deadline, conn_is_secure, conn_open_stream, conn_send
+from meshcore.engine.buffer cimport buffer_return
+from meshcore.engine.conn cimport conn_close, conn_deadline, conn_is_secure, conn_open_stream
 from meshcore.engine.endpoint cimport EndpointState
+from meshcore.engine.hpack_read cimport HPACK_SCRATCH_BYTES
+from meshcore.engine.hpack_table cimport hpack_table_free, hpack_table_init
+from meshcore.engine.hpack_write cimport hpack_writer_init
+from meshcore.engine.http2_control cimport control_goaway, control_mark, control_say, control_window
+from meshcore.engine.http2_frame cimport (
+    FRAME_HEAD_BYTES, FRAME_SETTINGS, HTTP2_NO_ERROR, HTTP2_PREFACE, PREFACE_BYTES, SETTING_ENABLE_CONNECT_PROTOCOL,
+    SETTING_ENABLE_PUSH, SETTING_INITIAL_WINDOW_SIZE, SETTING_MAX_CONCURRENT_STREAMS, SETTING_MAX_HEADER_LIST_SIZE,
+    SETTING_NO_RFC7540_PRIORITIES, WINDOW_FIRST_BYTES, WINDOW_MAX_BYTES, frame_put, frame_put_setting,
+)
 from meshcore.engine.http2_head cimport block_free
-from meshcore.engine.http2_in cimport (
-    FRAMES_BURST, MAX_CONTINUATIONS, http2_on_begin_frame, http2_on_begin_headers, http2_on_data, http2_on_frame_recv,
-    http2_on_header, http2_on_stream_close, http2_was_reset, session_stream,
-)
-from meshcore.engine.http2_out cimport http2_on_frame_send, http2_submit
-from meshcore.engine.nghttp2 cimport (
-    NGHTTP2_CONTINUATION, NGHTTP2_DATA, NGHTTP2_ENHANCE_YOUR_CALM, NGHTTP2_ERR_FLOODED,
-    NGHTTP2_ERR_TOO_MANY_CONTINUATIONS, NGHTTP2_ERR_TOO_MANY_SETTINGS, NGHTTP2_FLAG_NONE, NGHTTP2_NO_ERROR,
-    NGHTTP2_PROTOCOL_ERROR, NGHTTP2_SETTINGS_ENABLE_CONNECT_PROTOCOL, NGHTTP2_SETTINGS_ENABLE_PUSH,
-    NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE, NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS,
-    NGHTTP2_SETTINGS_MAX_HEADER_LIST_SIZE, NGHTTP2_SETTINGS_NO_RFC7540_PRIORITIES, NGHTTP2_STREAM_CLOSED, nghttp2_mem,
-    nghttp2_option, nghttp2_option_del, nghttp2_option_new, nghttp2_option_set_max_continuations,
-    nghttp2_option_set_max_outbound_ack, nghttp2_option_set_no_auto_window_update,
-    nghttp2_option_set_no_closed_streams, nghttp2_option_set_no_http_messaging, nghttp2_session,
-    nghttp2_session_callbacks, nghttp2_session_callbacks_del, nghttp2_session_callbacks_new,
-    nghttp2_session_callbacks_set_on_begin_frame_callback, nghttp2_session_callbacks_set_on_begin_headers_callback,
-    nghttp2_session_callbacks_set_on_data_chunk_recv_callback, nghttp2_session_callbacks_set_on_frame_recv_callback,
-    nghttp2_session_callbacks_set_on_frame_send_callback, nghttp2_session_callbacks_set_on_header_callback,
-    nghttp2_session_callbacks_set_on_stream_close_callback, nghttp2_session_client_new3, nghttp2_session_del,
-    nghttp2_session_get_last_proc_stream_id, nghttp2_session_get_remote_settings, nghttp2_session_mem_recv, nghttp2_session_mem_send,
-    nghttp2_session_server_new3, nghttp2_session_set_local_window_size, nghttp2_session_terminate_session,
-    nghttp2_session_want_read, nghttp2_session_want_write, nghttp2_settings_entry, nghttp2_submit_goaway,
-    nghttp2_submit_settings, nghttp2_submit_shutdown_notice,
-)
+from meshcore.engine.http2_in cimport FRAMES_BURST
+from meshcore.engine.http2_out cimport OUT_BYTES, OUT_ROOM_BYTES, http2_write
+from meshcore.engine.http2_read cimport SESSION_WINDOW_BYTES, http2_read
 from meshcore.engine.snapshot cimport Limits
 from meshcore.engine.state cimport (
-    CONN_AWAIT_CONNECT, CONN_ERROR, CONN_IN_EXCHANGE, CONN_IN_SESSION, CONN_REUSED, CONN_UPSTREAM, IO_FAILED,
-    IO_READABLE, STREAM_CLOSED, STREAM_DIRTY, STREAM_LEFT_BEHIND, STREAM_SENT, STREAM_UNPROCESSED, Conn, Session,
-    Stream, Worker,
+    CONN_AWAIT_CONNECT, CONN_IN_EXCHANGE, CONN_IN_SESSION, CONN_REUSED, CONN_UPSTREAM, IO_FAILED, IO_READABLE,
+    STREAM_CLOSED, STREAM_DIRTY, STREAM_LEFT_BEHIND, STREAM_SENT, STREAM_UNPROCESSED, Conn, Session, Stream, Worker,
 )
-from meshcore.engine.stream cimport stream_forget, stream_mark_session, stream_open, stream_set_ready
+from meshcore.engine.stream cimport stream_open, stream_set_ready
 
 cdef enum:
-    SESSION_WINDOW_BYTES = 1048576      # of a connection: consumed as it comes, so only a burst has to fit
-    SESSION_OUT_BYTES = 65536           # gathered for one send
-    SESSION_FRAME_ROOM_BYTES = 17000    # of which one frame takes so much
-    SESSION_MAX_ACKS = 100              # PING and SETTINGS answers that may wait to leave
     SESSION_MAX_STREAMS_BEFORE_SETTINGS = 100
     SESSION_NOTICE_NS = 1000000000      # between "no more, soon" and "no more": a round trip and a half of any path
 
@@ -58,37 +41,14 @@ cdef enum:
 
 cdef inline int session_worker_init(Worker* worker) noexcept nogil:
     """1, or 0 without memory."""
-    cdef nghttp2_session_callbacks* callbacks = NULL
-    cdef nghttp2_option* option = NULL
-    worker.session_out = <char*>malloc(SESSION_OUT_BYTES + SESSION_FRAME_ROOM_BYTES)
-    if worker.session_out == NULL or nghttp2_session_callbacks_new(&callbacks) != 0:
-        return 0
-    worker.http2_callbacks = callbacks
-    nghttp2_session_callbacks_set_on_begin_frame_callback(callbacks, http2_on_begin_frame)
-    nghttp2_session_callbacks_set_on_begin_headers_callback(callbacks, http2_on_begin_headers)
-    nghttp2_session_callbacks_set_on_header_callback(callbacks, http2_on_header)
-    nghttp2_session_callbacks_set_on_frame_recv_callback(callbacks, http2_on_frame_recv)
-    nghttp2_session_callbacks_set_on_data_chunk_recv_callback(callbacks, http2_on_data)
-    nghttp2_session_callbacks_set_on_stream_close_callback(callbacks, http2_on_stream_close)
-    nghttp2_session_callbacks_set_on_frame_send_callback(callbacks, http2_on_frame_send)
-    if nghttp2_option_new(&option) != 0:
-        return 0
-    worker.http2_options = option
-    nghttp2_option_set_no_auto_window_update(option, 1)
-    nghttp2_option_set_no_http_messaging(option, 1)   # http2_head is stricter, and has a reason for each refusal
-    nghttp2_option_set_no_closed_streams(option, 1)
-    nghttp2_option_set_max_outbound_ack(option, SESSION_MAX_ACKS)
-    nghttp2_option_set_max_continuations(option, 0x7FFFFFFF)          # counted by session_counts
-    return 1
+    # Fields are decoded where frames are gathered, at other times; pages never used stay untouched.
+    cdef uint32_t size = OUT_BYTES + OUT_ROOM_BYTES
+    worker.session_out = <char*>malloc(size if size > HPACK_SCRATCH_BYTES else HPACK_SCRATCH_BYTES)
+    return worker.session_out != NULL
 
 
 cdef inline void session_worker_free(Worker* worker) noexcept nogil:
-    if worker.http2_callbacks != NULL:
-        nghttp2_session_callbacks_del(<nghttp2_session_callbacks*>worker.http2_callbacks)
-    if worker.http2_options != NULL:
-        nghttp2_option_del(<nghttp2_option*>worker.http2_options)
     free(worker.session_out)
-    cells_free(&worker.http2_cells)
 
 
 # --- beginning --------------------------------------------------------------------------------------------------------
@@ -97,56 +57,56 @@ cdef inline Session* session_open(Worker* worker, Conn* conn, int is_client) noe
     """Make `conn` a session's. NULL without memory: the connection is as it was."""
     cdef const Limits* limits = &worker.current.snapshot.limits
     cdef Session* session = <Session*>calloc(1, sizeof(Session))
-    cdef nghttp2_session* h2 = NULL
-    cdef nghttp2_settings_entry settings[5]
-    cdef nghttp2_mem memory
-    cdef int code
     if session == NULL:
         return NULL
-    memory.mem_user_data = &worker.http2_cells        # copied by the session
-    memory.malloc = cells_malloc
-    memory.free = cells_release
-    memory.calloc = cells_calloc
-    memory.realloc = cells_realloc
-    if is_client:
-        code = nghttp2_session_client_new3(&h2, <nghttp2_session_callbacks*>worker.http2_callbacks, session,
-                                           <nghttp2_option*>worker.http2_options, &memory)
-    else:
-        code = nghttp2_session_server_new3(&h2, <nghttp2_session_callbacks*>worker.http2_callbacks, session,
-                                           <nghttp2_option*>worker.http2_options, &memory)
-    if code != 0:
-        free(session)
-        return NULL
-    session.h2 = h2
     session.worker = worker
     session.conn = conn
     session.is_client = <uint8_t>is_client
     session.is_secure = <uint8_t>conn_is_secure(conn)
     session.max_streams = SESSION_MAX_STREAMS_BEFORE_SETTINGS
-    session.preface_left = 0 if is_client else 24
+    session.max_peer_streams = 0 if is_client else limits.http2_max_streams
+    session.preface_left = 0 if is_client else PREFACE_BYTES
     if is_client and (<EndpointState*>conn.owner).http2_max_streams:
         session.max_streams = (<EndpointState*>conn.owner).http2_max_streams
     session.frames = FRAMES_BURST
     session.resets = limits.http2_max_resets
     session.refilled_ns = worker.now_ns
-    settings[0].settings_id = NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE
-    settings[0].value = limits.http2_stream_window_bytes
-    settings[1].settings_id = NGHTTP2_SETTINGS_MAX_HEADER_LIST_SIZE
-    settings[1].value = limits.head_size_bytes
-    settings[2].settings_id = NGHTTP2_SETTINGS_ENABLE_PUSH if is_client else NGHTTP2_SETTINGS_ENABLE_CONNECT_PROTOCOL
-    settings[2].value = 0 if is_client else 1
-    settings[3].settings_id = NGHTTP2_SETTINGS_NO_RFC7540_PRIORITIES
-    settings[3].value = 1
-    settings[4].settings_id = NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS
-    settings[4].value = limits.http2_max_streams
-    nghttp2_submit_settings(h2, NGHTTP2_FLAG_NONE, settings, 4 if is_client else 5)
-    nghttp2_session_set_local_window_size(h2, NGHTTP2_FLAG_NONE, 0, SESSION_WINDOW_BYTES)
+    session.send_window_bytes = session.peer_window_bytes = WINDOW_FIRST_BYTES
+    session.window_bytes = SESSION_WINDOW_BYTES
+    session.stream_window_bytes = <int32_t>limits.http2_stream_window_bytes
+    session.awaits_settings_ack = 1
+    session.next_id = 1
+    session.goaway_id = WINDOW_MAX_BYTES
+    session.peer_goaway_id = -1
+    hpack_table_init(&session.reader.table)
+    hpack_writer_init(&session.writer)
     conn.session = session
     conn.state = CONN_IN_SESSION
     if not is_client:
         session.is_connected = session.is_ready = 1
-        stream_mark_session(worker, session)
+    session_greet(session, limits)
     return session
+
+
+cdef inline void session_greet(Session* session, const Limits* limits) noexcept nogil:
+    """What each side says first (RFC 9113 3.4), and our window for the connection."""
+    cdef char greeting[64]
+    cdef char* payload = greeting + FRAME_HEAD_BYTES
+    cdef char* at
+    if session.is_client:
+        memcpy(greeting, HTTP2_PREFACE, PREFACE_BYTES)
+        payload += PREFACE_BYTES
+    at = frame_put_setting(payload, SETTING_INITIAL_WINDOW_SIZE, limits.http2_stream_window_bytes)
+    at = frame_put_setting(at, SETTING_MAX_HEADER_LIST_SIZE, limits.head_size_bytes)
+    at = frame_put_setting(at, SETTING_NO_RFC7540_PRIORITIES, 1)
+    if session.is_client:
+        at = frame_put_setting(at, SETTING_ENABLE_PUSH, 0)
+    else:
+        at = frame_put_setting(at, SETTING_ENABLE_CONNECT_PROTOCOL, 1)
+        at = frame_put_setting(at, SETTING_MAX_CONCURRENT_STREAMS, limits.http2_max_streams)
+    frame_put(payload - FRAME_HEAD_BYTES, <uint32_t>(at - payload), FRAME_SETTINGS, 0, 0)
+    control_say(session, greeting, <uint32_t>(at - greeting))
+    control_window(session, 0, SESSION_WINDOW_BYTES - WINDOW_FIRST_BYTES)
 
 
 cdef inline Conn* session_lease(Worker* worker, EndpointState* endpoint) noexcept nogil:
@@ -171,7 +131,7 @@ cdef inline int session_is_refusing(EndpointState* endpoint) noexcept nogil:
 
 cdef inline int session_takes_websockets(const Session* session) noexcept nogil:
     """Has the endpoint said that it knows extended CONNECT (RFC 8441 3)? Only of a session that is ready."""
-    return nghttp2_session_get_remote_settings(<nghttp2_session*>session.h2, NGHTTP2_SETTINGS_ENABLE_CONNECT_PROTOCOL) == 1
+    return session.peer_takes_connect
 
 
 cdef inline Conn* session_request(Worker* worker, Session* session) noexcept nogil:
@@ -207,104 +167,34 @@ cdef inline void session_adopt(Session* session, EndpointState* endpoint) noexce
 
 cdef inline int session_feed(Worker* worker, Session* session, const char* at, uint32_t n) noexcept nogil:
     """Let the session read. 1, or 0: it is at its end, and what it has to say about that is to be flushed."""
-    cdef ssize_t code
-    stream_mark_session(worker, session)
-    if session_counts(session, <const uint8_t*>at, n):
-        code = nghttp2_session_mem_recv(<nghttp2_session*>session.h2, <const uint8_t*>at, n)
-        if code >= 0:
-            return 1
-    else:
-        code = NGHTTP2_ERR_TOO_MANY_CONTINUATIONS
-    if session.error_code == 0:
-        session.error_code = NGHTTP2_ENHANCE_YOUR_CALM if code == NGHTTP2_ERR_FLOODED \
-            or code == NGHTTP2_ERR_TOO_MANY_CONTINUATIONS or code == NGHTTP2_ERR_TOO_MANY_SETTINGS \
-            else NGHTTP2_PROTOCOL_ERROR
-    session.is_closing = session.has_ended = 1
-    nghttp2_session_terminate_session(<nghttp2_session*>session.h2, session.error_code)
+    control_mark(session)               # its deadlines may have changed, if nothing else
+    if http2_read(session, <const uint8_t*>at, n):
+        return 1
+    session_fail(session)
     return 0
-
-
-cdef inline int session_counts(Session* session, const uint8_t* at, uint32_t n) noexcept nogil:
-    """Follow the frames in what came, for what nghttp2 counts by reads and not by frames: CONTINUATION, of which a block
-    may have so many (VU#421644); and for what it passes over in silence: DATA on a stream that has ended. 0: the end."""
-    cdef uint32_t i = 0
-    cdef uint32_t step
-    if session.preface_left:
-        i = session.preface_left if session.preface_left < n else n
-        session.preface_left -= <uint8_t>i
-    while i < n:
-        if session.frame_left:
-            step = session.frame_left if session.frame_left < n - i else n - i
-            session.frame_left -= step
-            i += step
-            continue
-        session.frame_head[session.frame_head_len] = at[i]
-        session.frame_head_len += 1
-        i += 1
-        if session.frame_head_len < 9:
-            continue
-        session.frame_head_len = 0
-        session.frame_left = <uint32_t>session.frame_head[0] << 16 | <uint32_t>session.frame_head[1] << 8 \
-            | session.frame_head[2]
-        if session.frame_head[3] != NGHTTP2_CONTINUATION:
-            session.n_continuations = 0
-            if session.frame_head[3] == NGHTTP2_DATA and not session.is_client and not session_awaits_data(session):
-                session.error_code = NGHTTP2_STREAM_CLOSED
-                return 0
-        else:
-            session.n_continuations += 1
-            if session.n_continuations > MAX_CONTINUATIONS:
-                return 0
-    return 1
-
-
-cdef inline int session_awaits_data(const Session* session) noexcept nogil:
-    # Of streams that nghttp2 has not come to yet (their HEADERS may stand before this in the same read) nothing is said.
-    cdef int32_t id = (<int32_t>session.frame_head[5] & 0x7F) << 24 | <int32_t>session.frame_head[6] << 16 \
-        | <int32_t>session.frame_head[7] << 8 | session.frame_head[8]
-    return id == 0 or id > session.last_id or (session.in_block and id == session.last_id) \
-        or session_stream(<nghttp2_session*>session.h2, id) != NULL or http2_was_reset(session, id) or http2_was_reset(session, -id)
 
 
 cdef inline int session_flush(Worker* worker, Session* session) noexcept nogil:
     """Send what its streams have. 1, or 0: the connection is broken, or has nothing left to live for."""
-    cdef nghttp2_session* h2 = <nghttp2_session*>session.h2
-    cdef Conn* conn = session.conn
-    cdef Stream* stream
-    cdef const uint8_t* frames
-    cdef ssize_t n
-    cdef uint32_t held = 0
-    if not session.is_connected or conn.out_buffer != NULL:
+    if not session.is_connected or session.conn.out_buffer != NULL:
         return 1
     if session.wants_drain:
         session.wants_drain = 0
         session_drain(worker, session)
-    while session.dirty != NULL:
-        stream = session.dirty
-        session.dirty = stream.dirty_next
-        stream.flags &= ~<uint32_t>STREAM_DIRTY
-        if stream.conn != NULL:
-            http2_submit(worker, session, stream)
-    while conn.out_buffer == NULL:
-        if session.error_code and not session.has_ended:
-            session.is_closing = session.has_ended = 1
-            nghttp2_session_terminate_session(h2, session.error_code)
-        n = nghttp2_session_mem_send(h2, &frames)
-        if n < 0:
-            return 0
-        if n:
-            memcpy(worker.session_out + held, frames, n)
-            held += <uint32_t>n
-        if held and (n == 0 or held >= SESSION_OUT_BYTES):
-            if conn_send(worker, conn, worker.session_out, held) == CONN_ERROR:
-                return 0
-            held = 0
-        if n == 0:
-            break
-    return conn.out_buffer != NULL or nghttp2_session_want_read(h2) or nghttp2_session_want_write(h2)
+    if session.error_code and not session.has_ended:
+        session_fail(session)
+    if not http2_write(worker, session):
+        return 0
+    return not session.has_ended or session.conn.out_buffer != NULL
 
 
 # --- the end ----------------------------------------------------------------------------------------------------------
+
+cdef inline void session_fail(Session* session) noexcept nogil:
+    """The connection ends for session.error_code: the peer is told, and no more is read."""
+    session.is_closing = session.has_ended = 1
+    control_goaway(session, session.last_id, session.error_code)
+
 
 cdef inline void session_drain(Worker* worker, Session* session) noexcept nogil:
     """No further streams; those that run finish (RFC 9113 6.8: first a notice, for requests on their way)."""
@@ -313,12 +203,12 @@ cdef inline void session_drain(Worker* worker, Session* session) noexcept nogil:
     session.is_closing = 1
     if not session.is_client:
         if session.n_streams:
-            nghttp2_submit_shutdown_notice(<nghttp2_session*>session.h2)
+            control_goaway(session, WINDOW_MAX_BYTES, HTTP2_NO_ERROR)
             conn_deadline(worker, session.conn, worker.now_ns + SESSION_NOTICE_NS)
             session.is_stalled = 0
         else:
             session_refuse_more(worker, session)
-    stream_mark_session(worker, session)
+    control_mark(session)
 
 
 cdef inline void session_retire(Worker* worker, EndpointState* endpoint) noexcept nogil:
@@ -331,32 +221,26 @@ cdef inline void session_retire(Worker* worker, EndpointState* endpoint) noexcep
 
 cdef inline void session_refuse_more(Worker* worker, Session* session) noexcept nogil:
     """The grace after the notice is over: streams that come now are not served."""
-    cdef nghttp2_session* h2 = <nghttp2_session*>session.h2
-    nghttp2_submit_goaway(h2, NGHTTP2_FLAG_NONE, nghttp2_session_get_last_proc_stream_id(h2), NGHTTP2_NO_ERROR,
-                          NULL, 0)
+    session.goaway_id = session.last_id
+    control_goaway(session, session.last_id, HTTP2_NO_ERROR)
     session.has_said_goaway = 1
-    stream_mark_session(worker, session)
 
 
 cdef inline void session_stop(Worker* worker, Session* session) noexcept nogil:
     """Say goodbye and read no more: with the goodbye's leaving the session is over."""
+    if session.has_ended:
+        return
     session.is_closing = session.has_ended = 1
-    nghttp2_session_terminate_session(<nghttp2_session*>session.h2, NGHTTP2_NO_ERROR)
-    stream_mark_session(worker, session)
+    control_goaway(session, session.last_id, HTTP2_NO_ERROR)
 
 
 cdef inline void session_end(Worker* worker, Session* session) noexcept nogil:
     """The connection is lost or done: every stream hears of it. The socket is the caller's to close."""
     cdef Stream* stream
     cdef EndpointState* endpoint = <EndpointState*>session.conn.owner
-    # Safety: nghttp2_session_del does not call on_stream_close.
-    nghttp2_session_del(<nghttp2_session*>session.h2)
-    block_free(&worker.buffers, &session.block)
+    session_free_buffers(worker, session)
     while session.streams != NULL:
         stream = session.streams
-        if stream.conn == NULL:
-            stream_forget(worker, stream)
-            continue
         session.streams = stream.next
         if stream.next != NULL:
             stream.next.prev = NULL
@@ -373,10 +257,22 @@ cdef inline void session_end(Worker* worker, Session* session) noexcept nogil:
         if session.next != NULL:
             session.next.prev = session.prev
     session.conn.session = NULL
-    session.h2 = NULL
     session.conn = NULL
     if not session.is_dirty:            # else the list of dirty sessions threads through it: session_next_dirty
         free(session)
+
+
+cdef inline void session_free_buffers(Worker* worker, Session* session) noexcept nogil:
+    block_free(&worker.buffers, &session.block)
+    if session.control != NULL:
+        buffer_return(&worker.buffers, session.control)
+    if session.partial != NULL:
+        buffer_return(&worker.buffers, session.partial)
+    if session.block_rest != NULL:
+        buffer_return(&worker.buffers, session.block_rest)
+    session.control = session.partial = session.block_rest = NULL
+    hpack_table_free(&session.reader.table)
+    hpack_table_free(&session.writer.table)
 
 
 cdef inline Session* session_next_dirty(Worker* worker) noexcept nogil:
@@ -385,7 +281,7 @@ cdef inline Session* session_next_dirty(Worker* worker) noexcept nogil:
     while session != NULL:
         worker.dirty_sessions = session.dirty_next
         session.is_dirty = 0
-        if session.h2 != NULL:
+        if session.conn != NULL:
             return session
         free(session)
         session = worker.dirty_sessions

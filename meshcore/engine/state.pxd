@@ -9,10 +9,12 @@ from libc.stdint cimport int16_t, int32_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 from meshcore.engine.base64 cimport Base64
 from meshcore.engine.buffer cimport Buffer, BufferPool
-from meshcore.engine.cells cimport Cells
 from meshcore.engine.endpoint cimport ClusterState, Destinations, EndpointState
 from meshcore.engine.framing cimport ChunkDecoder
 from meshcore.engine.histogram cimport Histogram
+from meshcore.engine.hpack_read cimport HpackReader
+from meshcore.engine.hpack_write cimport HpackWriter
+from meshcore.engine.http2_frame cimport Frame
 from meshcore.engine.http2_head cimport HeadBlock
 from meshcore.engine.head cimport Head, HeadParser
 from meshcore.engine.llhttp cimport Llhttp
@@ -40,7 +42,7 @@ cdef enum:
     READ_LARGE_BYTES = 262144           # one read once a body turned out large: half the CPU per byte
     SCRATCH_BYTES = 98304               # an edited head (<= 64 KiB) with a small body behind it
     BATCH_EVENTS = 32                   # connections served between two entries into the kernel for their sends
-    BATCH_SENDS = 64                    # an event may cause more than one
+    BATCH_SENDS = 240                   # an event may cause more than one, one of a session many
     BATCH_SEND_BYTES = 65536            # held back of all connections together
     BATCH_SEND_MAX_BYTES = 8192         # of one: above, copying costs what the call saved
 
@@ -147,13 +149,14 @@ cdef enum:
     STREAM_DIRTY = 32                   # in its session's list of those with something to send
     STREAM_READY = 64                   # in the worker's list of those with something for their exchange
     STREAM_UNLISTED = 128               # given up while in that list, which gives it back
-    STREAM_DEFERRED = 256               # the session waits for more of its body
+    STREAM_STALLED = 256                # a window holds its body back
     STREAM_HEAD_IN = 512                # the (final) head came: what follows are trailers
     STREAM_HEAD_TAKEN = 1024
     STREAM_RESET_WHEN_OUT = 2048        # answered before all of the request came: the rest is not wanted
     STREAM_UNPROCESSED = 4096           # the endpoint says it did nothing with the request
     STREAM_LEFT_BEHIND = 8192           # ... since its session was ending
     STREAM_WEBSOCKET = 16384            # upstream: its request is an extended CONNECT (RFC 8441)
+    STREAM_ALL_SENT = 32768             # its last octet has left
 
 
 cdef enum:
@@ -168,7 +171,11 @@ cdef struct Stream:                     # one exchange's side of a session: the 
     Stream* prev
     Stream* dirty_next
     Stream* ready_next
+    Stream* place_next                  # those whose ids share a place in its session
     int32_t id                          # 0: not submitted yet
+    int32_t send_window_bytes           # that the peer takes; below zero when it has thought better of it
+    int32_t window_bytes                # that the peer may send
+    uint32_t taken_bytes                # of those it sent, not given back yet
     uint32_t flags
     uint8_t ready_io                    # edges to note when its turn comes
     uint8_t refusal                     # the reason its head is refused for
@@ -181,9 +188,8 @@ cdef struct Stream:                     # one exchange's side of a session: the 
 
 
 cdef struct Session:
-    void* h2                            # nghttp2_session
     Worker* worker
-    Conn* conn                          # the socket's
+    Conn* conn                          # the socket's; NULL once the session is over
     Stream* streams
     Stream* dirty                       # streams with something to send
     Stream* dirty_last
@@ -192,12 +198,39 @@ cdef struct Session:
     Session* prev
     uint32_t n_streams                  # of which the session knows, or will
     uint32_t max_streams                # that we may open
+    uint32_t max_peer_streams           # that the client may, as it was told
     uint32_t resets                     # tokens left: see session_spend
     uint32_t frames
     uint64_t refilled_ns
+    Stream* places[64]                  # all streams with an id, by it
+    Buffer* control                     # frames to send ahead of all else: see http2_control
+    uint32_t n_answers                  # of them, to PING and SETTINGS
+    HpackReader reader
+    HpackWriter writer
     HeadBlock block                     # the header block being read
     Stream* block_stream                # whose it is; NULL: read for the tables' sake only
-    uint8_t in_block
+    Buffer* block_rest                  # of it: a field that is not whole yet
+    int32_t block_id                    # its HEADERS came, its end did not; 0: none
+    uint8_t block_ends                  # and with it its stream
+    uint8_t block_is_passed_over
+    uint8_t in_block                    # a HEADERS frame began and its block is not at its end
+    uint8_t in_frame                    # `frame` began and is not at its end
+    uint8_t has_settings                # the peer's came
+    uint8_t awaits_settings_ack
+    uint8_t is_choked                   # a stream waits for the connection's window
+    uint8_t peer_takes_connect          # RFC 8441: upstream, the endpoint said so
+    Frame frame                         # being read
+    uint32_t payload_left               # of DATA or of what is passed over: octets to come, without their padding
+    uint32_t padding_left
+    Buffer* partial                     # of a frame that is not whole yet: its head, or its payload
+    int32_t send_window_bytes           # of the connection, that the peer takes
+    int32_t peer_window_bytes           # that streams begin with
+    int32_t window_bytes                # of the connection, that the peer may send
+    uint32_t taken_bytes                # of those it sent, not given back yet
+    int32_t stream_window_bytes         # that streams of the peer begin with
+    int32_t next_id                     # upstream: of the next stream
+    int32_t goaway_id                   # downstream: streams above it are passed over
+    int32_t peer_goaway_id              # streams above it were not served; -1: all may be
     uint8_t is_client
     uint8_t is_dirty
     uint8_t is_ready                    # its streams may begin: an endpoint has told its settings
@@ -215,9 +248,6 @@ cdef struct Session:
     int32_t last_id                     # highest stream the client has opened
     int32_t reset_ids[32]               # streams we reset lately: what the client had on its way to them is no fault
     uint32_t n_resets
-    uint32_t frame_left                 # of the frame being read: payload octets to come
-    uint8_t frame_head[9]
-    uint8_t frame_head_len
     uint8_t preface_left                # of the client's connection preface
     uint8_t n_continuations             # in a row
     uint8_t wants_drain                 # enough streams were served
@@ -472,8 +502,8 @@ cdef struct Send:                       # bytes held back until the end of the b
 cdef struct Batch:
     Uring ring
     Received received[32]
-    Send sends[64]
-    int32_t results[64]
+    Send sends[240]
+    int32_t results[240]
     uint32_t n_received
     uint32_t n_sends
     uint8_t holds                       # sends are held back now
@@ -545,10 +575,7 @@ cdef struct Worker:
     Session* dirty_sessions
     Stream* ready_streams
     Stream* ready_last
-    void* http2_callbacks               # nghttp2_session_callbacks, of all sessions
-    void* http2_options
-    Cells http2_cells                   # what sessions allocate
-    char* session_out                   # where a session's frames are gathered for one send
+    char* session_out                   # where a session's frames are gathered for one send, and fields decoded
     uint64_t wakeups
     uint64_t accepted
     uint64_t requests

@@ -6,20 +6,22 @@
 # to send its session's, and the loop comes to both. What a peer may send ahead is bounded by the stream's window, which
 # opens again only for octets that were taken.
 
-from libc.stdint cimport uint8_t, uint32_t
+from libc.stdint cimport int32_t, uint8_t, uint32_t
 from libc.string cimport memcpy
 
 from meshcore.engine.buffer cimport Buffer, buffer_append, buffer_return
-from meshcore.engine.nghttp2 cimport (
-    NGHTTP2_CANCEL, NGHTTP2_FLAG_NONE, NGHTTP2_INTERNAL_ERROR, nghttp2_session, nghttp2_session_consume_stream,
-    nghttp2_session_resume_data, nghttp2_submit_rst_stream,
-)
+from meshcore.engine.http2_control cimport control_mark, control_reset, control_window
+from meshcore.engine.http2_frame cimport HTTP2_CANCEL, HTTP2_INTERNAL_ERROR, WINDOW_FIRST_BYTES
 from meshcore.engine.slab cimport slab_return, slab_take
 from meshcore.engine.state cimport (
     CONN_AGAIN, CONN_BLOCKED, CONN_EOF, CONN_ERROR, CONN_OK, CONN_UPSTREAM, FLOW_UNKNOWN_BYTES, IO_FAILED,
-    IO_PEER_CLOSED, IO_READABLE, STREAM_CLOSED, STREAM_DEFERRED, STREAM_DIRTY, STREAM_ENDED_IN, STREAM_ENDED_OUT,
+    IO_PEER_CLOSED, IO_READABLE, STREAM_CLOSED, STREAM_DIRTY, STREAM_ENDED_IN, STREAM_ENDED_OUT,
     STREAM_HEAD_OUT_DUE, STREAM_HEAD_TAKEN, STREAM_READY, STREAM_UNLISTED, Conn, Session, Stream, Worker,
 )
+
+
+cdef enum:
+    STREAM_RESETS_REMEMBERED = 32
 
 
 cdef inline Stream* stream_open(Worker* worker, Session* session, Conn* conn) noexcept nogil:
@@ -36,13 +38,35 @@ cdef inline Stream* stream_open(Worker* worker, Session* session, Conn* conn) no
     stream.error_code = 0
     stream.length_left = FLOW_UNKNOWN_BYTES
     stream.head = stream.data = stream.trailers_in = stream.trailers_out = NULL
-    stream.dirty_next = stream.ready_next = NULL
+    stream.dirty_next = stream.ready_next = stream.place_next = NULL
+    stream.taken_bytes = 0
     stream.prev = NULL
     stream.next = session.streams
     if session.streams != NULL:
         session.streams.prev = stream
     session.streams = stream
     session.n_streams += 1
+    return stream
+
+
+cdef inline void stream_set_id(Session* session, Stream* stream, int32_t id) noexcept nogil:
+    """Its first HEADERS came or go: from here on it has windows, and is found."""
+    cdef Stream** place = &session.places[<uint32_t>id >> 1 & 63]
+    stream.id = id
+    stream.send_window_bytes = session.peer_window_bytes
+    # Until it has acknowledged ours, the peer may go by the window of the protocol (RFC 9113 6.9.2).
+    stream.window_bytes = session.stream_window_bytes
+    if session.awaits_settings_ack and stream.window_bytes < WINDOW_FIRST_BYTES:
+        stream.window_bytes = WINDOW_FIRST_BYTES
+    stream.place_next = place[0]
+    place[0] = stream
+
+
+cdef inline Stream* stream_find(const Session* session, int32_t id) noexcept nogil:
+    """The stream of an id, or NULL: it is closed, or was never open."""
+    cdef Stream* stream = session.places[<uint32_t>id >> 1 & 63]
+    while stream != NULL and stream.id != id:
+        stream = stream.place_next
     return stream
 
 
@@ -114,8 +138,16 @@ cdef inline void stream_take(Worker* worker, Stream* stream, uint32_t n) noexcep
         buffer_return(&worker.buffers, stream.data)
         stream.data = NULL
     if stream.session != NULL and not stream.flags & (STREAM_CLOSED | STREAM_ENDED_IN):
-        nghttp2_session_consume_stream(<nghttp2_session*>stream.session.h2, stream.id, n)
-        stream_mark_session(worker, stream.session)
+        stream_give_back(stream, n)
+
+
+cdef inline void stream_give_back(Stream* stream, uint32_t n) noexcept nogil:
+    """The peer may send `n` octets again. It hears of it by the half window: small bodies need no frame of ours."""
+    stream.taken_bytes += n
+    if stream.taken_bytes >= <uint32_t>stream.session.stream_window_bytes // 2 and stream.taken_bytes:
+        stream.window_bytes += <int32_t>stream.taken_bytes
+        control_window(stream.session, stream.id, stream.taken_bytes)
+        stream.taken_bytes = 0
 
 
 # --- writing ----------------------------------------------------------------------------------------------------------
@@ -156,9 +188,6 @@ cdef inline void stream_end(Worker* worker, Conn* conn, const char* trailers, ui
 cdef inline void stream_mark(Worker* worker, Stream* stream) noexcept nogil:
     """It has something to send."""
     cdef Session* session = stream.session
-    if stream.flags & STREAM_DEFERRED:
-        stream.flags &= ~<uint32_t>STREAM_DEFERRED
-        nghttp2_session_resume_data(<nghttp2_session*>session.h2, stream.id)
     if not stream.flags & STREAM_DIRTY:
         stream.flags |= STREAM_DIRTY
         stream.dirty_next = NULL
@@ -167,15 +196,7 @@ cdef inline void stream_mark(Worker* worker, Stream* stream) noexcept nogil:
         else:
             session.dirty_last.dirty_next = stream
         session.dirty_last = stream
-    stream_mark_session(worker, session)
-
-
-cdef inline void stream_mark_session(Worker* worker, Session* session) noexcept nogil:
-    """Its session has something to send."""
-    if not session.is_dirty:
-        session.is_dirty = 1
-        session.dirty_next = worker.dirty_sessions
-        worker.dirty_sessions = session
+    control_mark(session)
 
 
 cdef inline void stream_set_ready(Worker* worker, Stream* stream, uint8_t io) noexcept nogil:
@@ -202,10 +223,26 @@ cdef inline void stream_part(Worker* worker, Conn* conn) noexcept nogil:
     if stream.flags & STREAM_CLOSED or stream.session == NULL or stream.id == 0:
         stream_forget(worker, stream)
         return
-    nghttp2_submit_rst_stream(<nghttp2_session*>stream.session.h2, NGHTTP2_FLAG_NONE, stream.id,
-                              NGHTTP2_CANCEL if conn.kind == CONN_UPSTREAM else NGHTTP2_INTERNAL_ERROR)
-    stream_drop_buffers(worker, stream)
-    stream_mark_session(worker, stream.session)
+    stream_note_reset(stream.session, stream.id)
+    control_reset(stream.session, stream.id, HTTP2_CANCEL if conn.kind == CONN_UPSTREAM else HTTP2_INTERNAL_ERROR)
+    stream_forget(worker, stream)
+
+
+cdef inline int stream_was_reset(const Session* session, int32_t id) noexcept nogil:
+    """Negative ids: by the peer."""
+    cdef uint32_t i
+    for i in range(<uint32_t>STREAM_RESETS_REMEMBERED):
+        if session.reset_ids[i] == id:
+            return 1
+    return 0
+
+
+cdef inline void stream_note_reset(Session* session, int32_t id) noexcept nogil:
+    """We reset this stream (or are about to): its client cannot know yet. Negative: the client reset it, and may have DATA
+    of it in the same write; whether that is seen before or behind the reset must not matter."""
+    if not stream_was_reset(session, id):
+        session.reset_ids[session.n_resets % STREAM_RESETS_REMEMBERED] = id
+        session.n_resets += 1
 
 
 cdef inline void stream_forget(Worker* worker, Stream* stream) noexcept nogil:
@@ -223,8 +260,13 @@ cdef inline void stream_forget(Worker* worker, Stream* stream) noexcept nogil:
 
 cdef inline void stream_unlink(Stream* stream) noexcept nogil:
     cdef Session* session = stream.session
+    cdef Stream** place = &session.places[<uint32_t>stream.id >> 1 & 63]
     cdef Stream* before = NULL
     cdef Stream* at
+    while place[0] != NULL and place[0] != stream:
+        place = &place[0].place_next
+    if place[0] == stream:
+        place[0] = stream.place_next
     if stream.prev != NULL:
         stream.prev.next = stream.next
     else:
@@ -234,6 +276,7 @@ cdef inline void stream_unlink(Stream* stream) noexcept nogil:
     session.n_streams -= 1
     if session.block_stream == stream:
         session.block_stream = NULL
+        session.block_is_passed_over = 1
     if stream.flags & STREAM_DIRTY:
         at = session.dirty
         while at != stream:
