@@ -21,6 +21,9 @@ import grpc
 from . import home, metrics, parts
 from .audit import AuditFile
 from .catalogue import Catalogue
+from .discovery import configured, feeding
+from .discovery.feeding import Feed
+from .discovery.source import Source
 from .door import Door
 from .errors import Denied, StoreUnavailable
 from .identity import (
@@ -92,11 +95,18 @@ class ControlPlane:
         await self.trust.open(time.time(), leaf_s=settings.leaf_s)
         self.join_tokens = JoinTokens(self.store, self.audit)
         self.permissions = Permissions(settings.roles, self.audit)
-        self.view = View(self.catalogue, settings.trust_domain, settings.cluster_domain)
+        sources = self._sources()
+        self.view = View(
+            self.catalogue, settings.trust_domain, settings.cluster_domain, [source.name for source in sources]
+        )
+        self.feeds = [Feed(source, self.view, self._source_folder(folder)) for source in sources]
         self._closing.push_async_callback(self._cancel)
         self._run(self.view.follow())
+        for feed in self.feeds:
+            self._run(feed.run())
         self._run(self._follow_trust())
-        if not await self.view.reached(None, FIRST_SNAPSHOT_S):
+        # Sources may come later: until each has been heard, names are not answered, and certificates are.
+        if not await self.view.read(FIRST_SNAPSHOT_S):
             raise StoreUnavailable("the store has told nothing yet")
         await self._serve()
         home.publish(folder / "root.pem", self.bundle_pem)
@@ -106,6 +116,19 @@ class ControlPlane:
             self.pages = Pages(settings.metrics, lambda: metrics.text(self), self._why_not_ready)
             await self.pages.open()
             self._closing.push_async_callback(self.pages.close)
+
+    def _sources(self) -> list[Source]:
+        if not self.settings.sources:
+            return []
+        path = Path(self.settings.sources)
+        return configured.made(configured.read(path.read_text(), str(path)), self.settings.trust_domain)
+
+    @staticmethod
+    def _source_folder(folder: Path) -> Path:
+        """Where sources keep what they told last."""
+        kept = folder / "sources"
+        kept.mkdir(mode=0o700, exist_ok=True)
+        return kept
 
     async def _serve(self) -> None:
         # A socket's path must be short, and its folder is what keeps others out.
@@ -230,15 +253,17 @@ class ControlPlane:
 
     def source_states(self) -> list[dict[str, object]]:
         """Each source of discovery."""
-        return []
+        return [feed.state() for feed in self.feeds]
 
     def more_metrics(self) -> list[metrics.Row]:
         """Figures of parts that come and go."""
-        return []
+        return list(feeding.rows(self.feeds))
 
     def _why_not_ready(self) -> str:
         # A store that is away is no reason: what is known is served, and nobody else could serve more.
-        return "draining" if self.draining.is_set() else ""
+        if self.draining.is_set():
+            return "draining"
+        return f"waiting for {', '.join(sorted(self.view.unheard))}" if self.view.unheard else ""
 
     # -- down -------------------------------------------------------------------------------------------------------
 

@@ -58,6 +58,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """How long certificates live."""
     roles: str = ""
     """A file that says which identities may do what; empty: operators on this machine only."""
+    sources: str = ""
+    """A file that names sources of discovery besides the store; empty: none."""
     drain_s: float = 5.0
     """How long streams have to go elsewhere after SIGTERM."""
     bounds: Bounds = Bounds()

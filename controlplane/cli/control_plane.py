@@ -53,6 +53,7 @@ class DurationType(click.ParamType[float]):
 @click.option("--cluster-domain", default="cluster.local", show_default=True, help="What names of services may end with.")
 @click.option("--leaf-lifetime", "leaf_s", default="24h", show_default=True, type=DurationType(), help="Of certificates.")
 @click.option("--roles", default="", metavar="FILE", help="Which identities may view, edit, make tokens, tap.")
+@click.option("--sources", default="", metavar="FILE", help="Discovery besides the store: files, DNS, Kubernetes.")
 @click.option("--drain", "drain_s", default="5s", show_default=True, type=DurationType(), help="Time to go elsewhere.")
 def run(leaf_s: float, etcd: tuple[str, ...], **words: Any) -> None:
     """Run one replica."""

@@ -66,7 +66,7 @@ def get(ctx: click.Context, kind: str, name: str | None, namespace: str, all_nam
     found = [(entry, json.loads(entry.json)) for entry in listing.entries]
     if is_json(output):
         items = [
-            {"kind": entry.kind, "key": entry.key, "revision": entry.revision, "lease": entry.lease, "value": value}
+            {"kind": entry.kind, "key": entry.key, "revision": entry.revision, "lease": entry.lease, "source": entry.source, "value": value}
             for entry, value in found
         ]
         show_json({"position": listing.position, "items": items, "unreadable": list(listing.unreadable)})
@@ -77,13 +77,13 @@ def get(ctx: click.Context, kind: str, name: str | None, namespace: str, all_nam
         click.echo("No resources found.", err=True)
         return
     wide = output == "wide"
-    headers = ["KIND", "NAME", "WHAT"] + (["REVISION", "LEASE", "LABELS"] if wide else [])
+    headers = ["KIND", "NAME", "WHAT"] + (["REVISION", "LEASE", "FROM", "LABELS"] if wide else [])
     rows = []
     for entry, value in found:
         row = [entry.kind, entry.key, summary(entry.kind, value)]
         if wide:
             labels = ",".join(f"{key}={label}" for key, label in sorted(value.get("labels", {}).items()))
-            row += [str(entry.revision), str(entry.lease or "-"), labels or "-"]
+            row += [str(entry.revision), str(entry.lease or "-"), entry.source or "store", labels or "-"]
         rows.append(row)
     show_table(headers, rows)
 

@@ -10,14 +10,15 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from typing import TypeVar
 
 from ..catalogue import Catalogue
 from ..errors import StoreUnavailable
-from ..model import Position
+from ..model import Changes, Named, Position
 from . import endpoints, policy, wire
-from .index import Dirty, Index, ServiceKey
+from .index import Index, ServiceKey
+from .layers import Layers
 from .names import Address, Foreign, Name, Target
 from .subject import Seen, Subject, Watcher
 
@@ -32,7 +33,12 @@ class View:
     """All names of one mesh, as of one position."""
 
     def __init__(
-        self, catalogue: Catalogue, trust_domain: str, cluster_domain: str, clock: Callable[[], float] = time.monotonic
+        self,
+        catalogue: Catalogue,
+        trust_domain: str,
+        cluster_domain: str,
+        sources: Iterable[str] = (),
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.position: Position | None = None
         self.refreshed = 0
@@ -44,6 +50,8 @@ class View:
         self._cluster_domain = cluster_domain
         self._clock = clock
         self.index = Index()
+        self.layers = Layers(sources)
+        self._unheard = set(sources)
         self.subjects: dict[Target, Subject] = {}
         self._by_service: dict[ServiceKey, set[Subject]] = {}
         self._by_address: dict[str, set[Subject]] = {}
@@ -59,7 +67,8 @@ class View:
         while True:
             try:
                 async for event in self._catalogue.watch(self.position):
-                    self._take(self.index.feed(event), event.position)
+                    self.position = event.position
+                    self._take(self.layers.from_store(event))
                     self._failing_since = None
                     wait_s = RETRY_S[0]
             except StoreUnavailable as error:
@@ -69,8 +78,19 @@ class View:
             await asyncio.sleep(wait_s)
             wait_s = min(wait_s * 2, RETRY_S[1])
 
-    def _take(self, dirty: Dirty, position: Position) -> None:
-        self.position = position
+    def hear(self, source: str, groups: Mapping[str, Iterable[Named]], *, is_whole: bool) -> None:
+        """What a source of discovery tells: all it has, or some groups of it."""
+        if is_whole:
+            self._unheard.discard(source)
+        self._take(self.layers.from_source(source, groups, is_whole=is_whole))
+
+    @property
+    def unheard(self) -> frozenset[str]:
+        """Sources that have told nothing yet: until they do, nobody can say that a name does not exist."""
+        return frozenset(self._unheard)
+
+    def _take(self, changes: Changes[Named]) -> None:
+        dirty = self.index.feed(changes)
         touched: set[Subject] = set()
         for key in dirty[0]:
             touched |= self._by_service.get(key, set())
@@ -89,15 +109,28 @@ class View:
         return 0.0 if self._failing_since is None else self._clock() - self._failing_since
 
     async def reached(self, position: Position | None, timeout_s: float) -> bool:
-        """Whether what we know is as new as this position, waiting for it if need be.
+        """Whether what we know is whole, and as new as this position, waiting for it if need be.
 
         Positions of another life of the store cannot be compared: after a restore, older is what counts.
         """
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout_s):
-                while self.position is None or (position is not None and self.position.is_before(position)):
+                while not self._is_at(position):
                     await self._moved.wait()
-        return self.position is not None and (position is None or not self.position.is_before(position))
+        return self._is_at(position)
+
+    async def read(self, timeout_s: float) -> bool:
+        """Whether the store has been read once, waiting for it."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                while self.position is None:
+                    await self._moved.wait()
+        return self.position is not None
+
+    def _is_at(self, position: Position | None) -> bool:
+        if self.position is None or self._unheard:
+            return False
+        return position is None or not self.position.is_before(position)
 
     # -- watching ---------------------------------------------------------------------------------------------------
 

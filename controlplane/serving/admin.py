@@ -74,6 +74,14 @@ class Admin(admin_pb2_grpc.AdminServicer):  # type: ignore[misc]
                 if self._permissions.allows(peer, "view", entry.value.namespace)
                 and request.name in ("", entry.value.name)
             ]
+            entries += [
+                admin_pb2.Entry(kind=value.kind, key=value.key, json=encode(value), source=source)
+                for source, value in self._view.layers.sourced()
+                if (not request.kinds or value.kind in request.kinds)
+                and request.namespace in ("", value.namespace)
+                and request.name in ("", value.name)
+                and self._permissions.allows(peer, "view", value.namespace)
+            ]
             return admin_pb2.Listing(position=str(listing.position), entries=entries, unreadable=listing.unreadable)
 
         return await self._answered(context, answer)

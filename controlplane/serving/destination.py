@@ -9,6 +9,7 @@ from typing import Any
 
 from meshcore.api import discovery_pb2
 
+from ..errors import StoreUnavailable
 from ..resolve import Address, Foreign, Malformed, Subject, Target, View, parse
 from ..settings import Bounds
 from .answers import refuse
@@ -62,7 +63,8 @@ class Destination:
         return parse(request.path, namespace_of(request.context_token) or own, self._cluster_domain)
 
     async def _follow(self, target: Target, context: Any, telling: _Updates | _Profiles) -> None:
-        await self.view.reached(None, self._bounds.catch_up_ms / 1_000)
+        if not await self.view.reached(None, self._bounds.catch_up_ms / 1_000):
+            raise StoreUnavailable("not all sources have been heard yet")
         watcher = _Watcher()
         subject = self.view.begin(target, watcher)
         age_s = self._bounds.stream_age_s * random.uniform(0.9, 1.1)

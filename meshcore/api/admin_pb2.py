@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18meshcore/api/admin.proto\x12\x0emeshcore.admin\"\r\n\x0bStatusQuery\"\x16\n\x06Status\x12\x0c\n\x04json\x18\x01 \x01(\x0c\"7\n\x05Query\x12\r\n\x05kinds\x18\x01 \x03(\t\x12\x11\n\tnamespace\x18\x02 \x01(\t\x12\x0c\n\x04name\x18\x03 \x01(\t\"W\n\x07Listing\x12\x10\n\x08position\x18\x01 \x01(\t\x12&\n\x07\x65ntries\x18\x02 \x03(\x0b\x32\x15.meshcore.admin.Entry\x12\x12\n\nunreadable\x18\x03 \x03(\t\"Q\n\x05\x45ntry\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\x0b\n\x03key\x18\x02 \x01(\t\x12\x10\n\x08revision\x18\x03 \x01(\x03\x12\r\n\x05lease\x18\x04 \x01(\x03\x12\x0c\n\x04json\x18\x05 \x01(\x0c\"Y\n\x06Values\x12&\n\x07\x65ntries\x18\x01 \x03(\x0b\x32\x15.meshcore.admin.Entry\x12\x12\n\nis_dry_run\x18\x02 \x01(\x08\x12\x13\n\x0bkeeps_lease\x18\x03 \x01(\x08\"0\n\x06Places\x12&\n\x07\x65ntries\x18\x01 \x03(\x0b\x32\x15.meshcore.admin.Entry\")\n\x07\x41pplied\x12\x10\n\x08position\x18\x01 \x01(\t\x12\x0c\n\x04\x64one\x18\x02 \x03(\t\"\'\n\x04Name\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x11\n\tnamespace\x18\x02 \x01(\t\"\x1b\n\x0b\x45xplanation\x12\x0c\n\x04json\x18\x01 \x01(\x0c\">\n\tTokenWish\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\x0f\n\x07\x61\x63\x63ount\x18\x02 \x01(\t\x12\r\n\x05ttl_s\x18\x03 \x01(\r\";\n\tTokenMade\x12\r\n\x05token\x18\x01 \x01(\t\x12\x10\n\x08identity\x18\x02 \x01(\t\x12\r\n\x05ttl_s\x18\x03 \x01(\r\"\x15\n\x07TokenId\x12\n\n\x02id\x18\x01 \x01(\t2\x8e\x04\n\x05\x41\x64min\x12?\n\x06Status\x12\x1b.meshcore.admin.StatusQuery\x1a\x16.meshcore.admin.Status\"\x00\x12\x37\n\x03Get\x12\x15.meshcore.admin.Query\x1a\x17.meshcore.admin.Listing\"\x00\x12:\n\x05\x41pply\x12\x16.meshcore.admin.Values\x1a\x17.meshcore.admin.Applied\"\x00\x12;\n\x06\x44\x65lete\x12\x16.meshcore.admin.Places\x1a\x17.meshcore.admin.Applied\"\x00\x12>\n\x07\x45xplain\x12\x14.meshcore.admin.Name\x1a\x1b.meshcore.admin.Explanation\"\x00\x12G\n\rMakeJoinToken\x12\x19.meshcore.admin.TokenWish\x1a\x19.meshcore.admin.TokenMade\"\x00\x12\x42\n\x0eListJoinTokens\x12\x15.meshcore.admin.Query\x1a\x17.meshcore.admin.Listing\"\x00\x12\x45\n\x0fRevokeJoinToken\x12\x17.meshcore.admin.TokenId\x1a\x17.meshcore.admin.Applied\"\x00\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18meshcore/api/admin.proto\x12\x0emeshcore.admin\"\r\n\x0bStatusQuery\"\x16\n\x06Status\x12\x0c\n\x04json\x18\x01 \x01(\x0c\"7\n\x05Query\x12\r\n\x05kinds\x18\x01 \x03(\t\x12\x11\n\tnamespace\x18\x02 \x01(\t\x12\x0c\n\x04name\x18\x03 \x01(\t\"W\n\x07Listing\x12\x10\n\x08position\x18\x01 \x01(\t\x12&\n\x07\x65ntries\x18\x02 \x03(\x0b\x32\x15.meshcore.admin.Entry\x12\x12\n\nunreadable\x18\x03 \x03(\t\"a\n\x05\x45ntry\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\x0b\n\x03key\x18\x02 \x01(\t\x12\x10\n\x08revision\x18\x03 \x01(\x03\x12\r\n\x05lease\x18\x04 \x01(\x03\x12\x0c\n\x04json\x18\x05 \x01(\x0c\x12\x0e\n\x06source\x18\x06 \x01(\t\"Y\n\x06Values\x12&\n\x07\x65ntries\x18\x01 \x03(\x0b\x32\x15.meshcore.admin.Entry\x12\x12\n\nis_dry_run\x18\x02 \x01(\x08\x12\x13\n\x0bkeeps_lease\x18\x03 \x01(\x08\"0\n\x06Places\x12&\n\x07\x65ntries\x18\x01 \x03(\x0b\x32\x15.meshcore.admin.Entry\")\n\x07\x41pplied\x12\x10\n\x08position\x18\x01 \x01(\t\x12\x0c\n\x04\x64one\x18\x02 \x03(\t\"\'\n\x04Name\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x11\n\tnamespace\x18\x02 \x01(\t\"\x1b\n\x0b\x45xplanation\x12\x0c\n\x04json\x18\x01 \x01(\x0c\">\n\tTokenWish\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\x0f\n\x07\x61\x63\x63ount\x18\x02 \x01(\t\x12\r\n\x05ttl_s\x18\x03 \x01(\r\";\n\tTokenMade\x12\r\n\x05token\x18\x01 \x01(\t\x12\x10\n\x08identity\x18\x02 \x01(\t\x12\r\n\x05ttl_s\x18\x03 \x01(\r\"\x15\n\x07TokenId\x12\n\n\x02id\x18\x01 \x01(\t2\x8e\x04\n\x05\x41\x64min\x12?\n\x06Status\x12\x1b.meshcore.admin.StatusQuery\x1a\x16.meshcore.admin.Status\"\x00\x12\x37\n\x03Get\x12\x15.meshcore.admin.Query\x1a\x17.meshcore.admin.Listing\"\x00\x12:\n\x05\x41pply\x12\x16.meshcore.admin.Values\x1a\x17.meshcore.admin.Applied\"\x00\x12;\n\x06\x44\x65lete\x12\x16.meshcore.admin.Places\x1a\x17.meshcore.admin.Applied\"\x00\x12>\n\x07\x45xplain\x12\x14.meshcore.admin.Name\x1a\x1b.meshcore.admin.Explanation\"\x00\x12G\n\rMakeJoinToken\x12\x19.meshcore.admin.TokenWish\x1a\x19.meshcore.admin.TokenMade\"\x00\x12\x42\n\x0eListJoinTokens\x12\x15.meshcore.admin.Query\x1a\x17.meshcore.admin.Listing\"\x00\x12\x45\n\x0fRevokeJoinToken\x12\x17.meshcore.admin.TokenId\x1a\x17.meshcore.admin.Applied\"\x00\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -40,23 +40,23 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTING']._serialized_start=140
   _globals['_LISTING']._serialized_end=227
   _globals['_ENTRY']._serialized_start=229
-  _globals['_ENTRY']._serialized_end=310
-  _globals['_VALUES']._serialized_start=312
-  _globals['_VALUES']._serialized_end=401
-  _globals['_PLACES']._serialized_start=403
-  _globals['_PLACES']._serialized_end=451
-  _globals['_APPLIED']._serialized_start=453
-  _globals['_APPLIED']._serialized_end=494
-  _globals['_NAME']._serialized_start=496
-  _globals['_NAME']._serialized_end=535
-  _globals['_EXPLANATION']._serialized_start=537
-  _globals['_EXPLANATION']._serialized_end=564
-  _globals['_TOKENWISH']._serialized_start=566
-  _globals['_TOKENWISH']._serialized_end=628
-  _globals['_TOKENMADE']._serialized_start=630
-  _globals['_TOKENMADE']._serialized_end=689
-  _globals['_TOKENID']._serialized_start=691
-  _globals['_TOKENID']._serialized_end=712
-  _globals['_ADMIN']._serialized_start=715
-  _globals['_ADMIN']._serialized_end=1241
+  _globals['_ENTRY']._serialized_end=326
+  _globals['_VALUES']._serialized_start=328
+  _globals['_VALUES']._serialized_end=417
+  _globals['_PLACES']._serialized_start=419
+  _globals['_PLACES']._serialized_end=467
+  _globals['_APPLIED']._serialized_start=469
+  _globals['_APPLIED']._serialized_end=510
+  _globals['_NAME']._serialized_start=512
+  _globals['_NAME']._serialized_end=551
+  _globals['_EXPLANATION']._serialized_start=553
+  _globals['_EXPLANATION']._serialized_end=580
+  _globals['_TOKENWISH']._serialized_start=582
+  _globals['_TOKENWISH']._serialized_end=644
+  _globals['_TOKENMADE']._serialized_start=646
+  _globals['_TOKENMADE']._serialized_end=705
+  _globals['_TOKENID']._serialized_start=707
+  _globals['_TOKENID']._serialized_end=728
+  _globals['_ADMIN']._serialized_start=731
+  _globals['_ADMIN']._serialized_end=1257
 # @@protoc_insertion_point(module_scope)

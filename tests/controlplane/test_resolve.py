@@ -159,7 +159,7 @@ def test_watchers_in_step_late_and_fresh_ones_end_with_the_same_truth(seed):
             event = Snapshot(position, entries)
         else:
             event = Changes(position, (Change(revision, *place, None if is_gone else value),))
-        kept._take(kept.index.feed(event), position)
+        kept._take(kept.layers.from_store(event))
         for one in seeing:
             # Every second one reads at once, the others now and then: they are told differences over many states.
             if one.is_due and (seeing.index(one) % 2 == 0 or rng.random() < 0.1):
@@ -192,7 +192,7 @@ def test_messages_are_made_once_for_all_who_are_in_step():
         one.read()
     event = Changes(Position("0" * 16, 1), (Change(1, "endpoint", "shop/web/e", Endpoint(
         namespace="shop", service="web", name="e", address="192.0.2.1", port=1)),))  # fmt: skip
-    kept._take(kept.index.feed(event), event.position)
+    kept._take(kept.layers.from_store(event))
     assert len({id(one.subject.change(one.told)) for one in seeing}) == 1
     assert kept.refreshed == 1
 
@@ -202,7 +202,7 @@ def test_a_change_elsewhere_looks_at_nothing_here():
     Seeing(kept, Name("shop", "web", 80))
     other = Endpoint(namespace="shop", service="db", name="e", address="192.0.2.1", port=1)
     event = Changes(Position("0" * 16, 1), (Change(1, other.kind, other.key, other),))
-    kept._take(kept.index.feed(event), event.position)
+    kept._take(kept.layers.from_store(event))
     assert kept.refreshed == 0
 
 
@@ -212,7 +212,7 @@ def test_updates_are_those_of_linkerds_wire():
     event = Changes(Position("0" * 16, 1), tuple(
         Change(1, "endpoint", f"shop/web/e{n}", Endpoint(namespace="shop", service="web", name=f"e{n}", address=ip, port=80))
         for n, ip in enumerate(("192.0.2.1", "2001:db8::1"))))  # fmt: skip
-    kept._take(kept.index.feed(event), event.position)
+    kept._take(kept.layers.from_store(event))
     (added,) = seen.subject.updates(None)
     update = destination_pb2.Update.FromString(added)
     assert [address_text(one.addr) for one in update.add.addrs] == ["192.0.2.1:80", "[2001:db8::1]:80"]

@@ -87,7 +87,7 @@ BELOW = {
     "settings": {"errors", "spiffe", "model", "identity"}, "home": {"errors", "identity", "settings", "store"},
     "door": {"identity", "settings"}, "resolve": {"errors", "spiffe", "model", "catalogue"},
     "serving": {"errors", "spiffe", "audit", "model", "store", "identity", "catalogue", "settings", "resolve"},
-    "http": set(),
+    "http": set(), "discovery": {"errors", "spiffe", "model", "resolve"},
     "namerd": {"errors", "audit", "model", "store"},
 }
 # These two name the plane whose parts they put together or read, for its types alone.
