@@ -26,6 +26,8 @@ COMMANDS = {
     "routes": "routes",
     "workload": "workload",
     "join-token": "join_token",
+    "dtab": "dtab",
+    "namerd": "namerd",
     "login": "login",
     "completion": "completion",
     "version": "version",
