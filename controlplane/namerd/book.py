@@ -29,6 +29,8 @@ _log = logging.getLogger(__name__)
 JOURNAL = 256
 """Revisions of one namespace that are held for readers; one that is further behind gets the newest."""
 RETRY_S = (0.05, 0.2, 0.5, 1.0, 2.0)
+PROBE_S = 2.0
+"""Between two questions whether the store answers: a watch of one that is away may simply be silent."""
 
 
 class Revision(msgspec.Struct, frozen=True):
@@ -116,21 +118,19 @@ class Book:
         self._with_table: dict[str, Namespace] = {}
         self._all: weakref.WeakValueDictionary[str, Namespace] = weakref.WeakValueDictionary()
         self._ready = asyncio.Event()
-        self._following: asyncio.Task[None] | None = None
+        self._is_open = False
+        self._tasks: list[asyncio.Task[None]] = []
 
     async def open(self) -> None:
-        """Returns when the tables are known."""
-        await self.tables.open()
-        self._following = asyncio.create_task(self._follow(), name="tables")
-        ready = asyncio.create_task(self._ready.wait())
-        await asyncio.wait((ready, self._following), return_when=asyncio.FIRST_COMPLETED)
-        ready.cancel()
+        """Returns when the tables are known, however long the store takes: who answered before would deny names that exist."""
+        self._tasks.append(asyncio.create_task(self._follow(), name="tables"))
+        await self._ready.wait()
+        self._tasks.append(asyncio.create_task(self._probe(), name="probe of the tables"))
 
     async def close(self) -> None:
-        if self._following is not None:
-            self._following.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._following
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
         await self.tables.close()
 
     def namespace(self, name: str) -> Namespace:
@@ -158,13 +158,17 @@ class Book:
         failures = 0
         while True:
             try:
+                if not self._is_open:
+                    await self.tables.open()
+                    self._is_open = True
                 async with contextlib.aclosing(self.tables.watch()) as events:  # type: ignore[type-var]
                     async for event in events:
                         if isinstance(event, Whole):
                             await self._take_whole(event)
                         else:
                             self._take_step(event)
-                        failures, self.fault = 0, ""
+                        failures = 0
+                        self._mend()
                         self._ready.set()
                 why = "the watch ended"
             except MeshError as error:
@@ -172,11 +176,30 @@ class Book:
             except Exception as error:
                 _log.exception("following the tables broke in an unforeseen way")
                 why = f"{type(error).__name__}: {error}"
-            if not failures:
-                self.outages += 1
-                _log.warning("the tables cannot be followed: %s", why)
-            failures, self.fault = failures + 1, why
+            failures += 1
+            self._break(why)
             await asyncio.sleep(RETRY_S[min(failures, len(RETRY_S)) - 1] * random.uniform(0.5, 1.0))
+
+    async def _probe(self) -> None:
+        while True:
+            await asyncio.sleep(PROBE_S * random.uniform(0.8, 1.0))
+            try:
+                await self.tables.get("probe")
+            except MeshError as error:
+                self._break(str(error))
+            else:
+                self._mend()
+
+    def _break(self, why: str) -> None:
+        if not self.fault:
+            self.outages += 1
+            _log.warning("the store of the tables is away: %s", why)
+        self.fault = why
+
+    def _mend(self) -> None:
+        if self.fault:
+            _log.warning("the store of the tables is back")
+        self.fault = ""
 
     def _take_step(self, step: Step) -> None:
         if step.table is None:

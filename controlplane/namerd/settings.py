@@ -16,16 +16,19 @@ import msgspec
 from meshcore.config.suggest import hint
 from meshcore.config.yaml_source import locate, parse
 from meshcore.errors import ConfigError, Problem
-from meshcore.namers.configured import KINDS as NAMERS
 from meshcore.namers.configured import ZkHost, client_tls, hosts_of, namers_from
 from meshcore.namers.entries import BadKey, read_entry
 from meshcore.namers.namer import LiveNamers
 
 from .access import Access, is_loopback, read_tokens
 from .book import parsed
+from .registry import KIND as REGISTRY
+from .registry import RegistryEntry
 from .tables import Tables, check_namespace
 
 MAX_FILE_BYTES = 4_194_304
+NAMERS = {REGISTRY: RegistryEntry}
+"""Kinds of namers beside those that a static proxy has, too."""
 
 
 class ServerTls(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
@@ -231,7 +234,7 @@ class Settings(msgspec.Struct, kw_only=True):
     warnings: list[Problem] = []
 
     def live_namers(self) -> LiveNamers:
-        return namers_from(self.namers, self.source)
+        return namers_from(self.namers, self.source, more=NAMERS)
 
 
 class _Reading:
@@ -292,7 +295,8 @@ def read_settings(text: str, source: str = "namerd.yaml") -> Settings:
     interfaces = _interfaces(reading, root.get("interfaces"))
     namers = root.get("namers") or []
     try:
-        namers_from(namers if isinstance(namers, list) else [namers], source, warn=lambda one: reading.warn(one.message, *one.path))
+        entries = namers if isinstance(namers, list) else [namers]
+        namers_from(entries, source, warn=lambda one: reading.warn(one.message, *one.path), more=NAMERS)
     except ConfigError as error:
         reading.problems += [reading.placed(problem) for problem in error.problems]
     if reading.problems:
@@ -362,4 +366,4 @@ def load_settings(file: str | Path) -> Settings:
     return read_settings(data.decode(errors="replace"), source)
 
 
-__all__ = ["NAMERS", "Admin", "HttpController", "Mesh", "Settings", "load_settings", "read_settings"]
+__all__ = ["Admin", "HttpController", "Mesh", "Settings", "load_settings", "read_settings"]

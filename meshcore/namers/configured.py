@@ -21,7 +21,7 @@ from .source import SourceError
 from .states import Replicas
 
 
-class _Namer(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+class NamerEntry(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """What every kind has."""
 
     prefix: str = ""
@@ -32,7 +32,7 @@ class _Namer(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
         raise NotImplementedError
 
 
-class Files(_Namer, kw_only=True, forbid_unknown_fields=True):
+class Files(NamerEntry, kw_only=True, forbid_unknown_fields=True):
     rootDir: str
 
     def make(self, prefix: Path) -> LiveNamer:
@@ -41,7 +41,7 @@ class Files(_Namer, kw_only=True, forbid_unknown_fields=True):
         return FilesNamer(prefix, self.rootDir)
 
 
-class Statics(_Namer, kw_only=True, forbid_unknown_fields=True):
+class Statics(NamerEntry, kw_only=True, forbid_unknown_fields=True):
     names: dict[str, list[str]] = {}
     """`/web: ["10.0.0.1 8080", "10.0.0.2 8080 * 0.5"]`."""
 
@@ -58,7 +58,7 @@ class Statics(_Namer, kw_only=True, forbid_unknown_fields=True):
         )
 
 
-class Rewrite(_Namer, kw_only=True, forbid_unknown_fields=True):
+class Rewrite(NamerEntry, kw_only=True, forbid_unknown_fields=True):
     pattern: str
     name: str
 
@@ -66,7 +66,7 @@ class Rewrite(_Namer, kw_only=True, forbid_unknown_fields=True):
         return PureLiveNamer("io.l5d.rewrite", prefix, rewrites(self.pattern, self.name))
 
 
-class DnsSrv(_Namer, kw_only=True, forbid_unknown_fields=True):
+class DnsSrv(NamerEntry, kw_only=True, forbid_unknown_fields=True):
     refreshIntervalSeconds: float = 5.0
     """Here the longest wait: an answer whose time to live is shorter is asked for again when that is over."""
     dnsHosts: list[str] = []
@@ -78,7 +78,7 @@ class DnsSrv(_Namer, kw_only=True, forbid_unknown_fields=True):
         return dns_srv_namer(prefix, self.dnsHosts, self.refreshIntervalSeconds)
 
 
-class Consul(_Namer, kw_only=True, forbid_unknown_fields=True):
+class Consul(NamerEntry, kw_only=True, forbid_unknown_fields=True):
     host: str = "localhost"
     port: int = 8500
     includeTag: bool = False
@@ -121,7 +121,7 @@ class ZkHost(msgspec.Struct, forbid_unknown_fields=True):
     port: int = 2181
 
 
-class Serversets(_Namer, kw_only=True, forbid_unknown_fields=True):
+class Serversets(NamerEntry, kw_only=True, forbid_unknown_fields=True):
     zkAddrs: list[ZkHost]
 
     def make(self, prefix: Path) -> LiveNamer:
@@ -131,7 +131,7 @@ class Serversets(_Namer, kw_only=True, forbid_unknown_fields=True):
         return ServersetNamer(prefix, ZooKeeperClient(hosts_of(self.zkAddrs)))
 
 
-class Etcd(_Namer, kw_only=True, forbid_unknown_fields=True):
+class Etcd(NamerEntry, kw_only=True, forbid_unknown_fields=True):
     host: str = "localhost"
     port: int = 2379
     pathPrefix: str = "/discovery"
@@ -147,7 +147,7 @@ class Etcd(_Namer, kw_only=True, forbid_unknown_fields=True):
         return etcd_namer(prefix, client, self.pathPrefix, self.segments)
 
 
-class Kubernetes(_Namer, kw_only=True, forbid_unknown_fields=True):
+class Kubernetes(NamerEntry, kw_only=True, forbid_unknown_fields=True):
     host: str = ""
     """Left out, in a pod: the API server with the pod's account. Linkerd's default is a proxy at localhost:8001."""
     port: int = 8001
@@ -174,7 +174,7 @@ class KubernetesNamespace(Kubernetes, kw_only=True, forbid_unknown_fields=True):
         return kubernetes_namer(prefix, client, self.labelSelector, namespace)
 
 
-KINDS: dict[str, type[_Namer]] = {
+KINDS: dict[str, type[NamerEntry]] = {
     "io.l5d.fs": Files,
     "io.l5d.static": Statics,
     "io.l5d.rewrite": Rewrite,
@@ -242,8 +242,13 @@ def namers_from(
     *,
     warn: Callable[[Problem], None] = lambda problem: None,
     inet: InetNamer | None = None,
+    more: Mapping[str, type[NamerEntry]] | None = None,
 ) -> LiveNamers:
-    """The namers of a file, in its order: the lowest is asked first. ConfigError tells everything that is wrong."""
+    """The namers of a file, in its order: the lowest is asked first. ConfigError tells everything that is wrong.
+
+    `more` are kinds of who asks, beside those of this package.
+    """
+    kinds = {**KINDS, **(more or {})}
     problems: list[Problem] = []
     made: list[LiveNamer] = []
     for index, config in enumerate(configs):
@@ -256,9 +261,9 @@ def namers_from(
             wrong(f"a namer: got {type(config).__name__}", expected="a mapping with a kind")
             continue
         kind = config.get("kind")
-        if kind not in KINDS:
+        if kind not in kinds:
             said = "is not supported" if kind in GONE else "is unknown"
-            wrong(f"namer kind {kind!r} {said}", "kind", hint=hint(str(kind), KINDS, "kinds"))
+            wrong(f"namer kind {kind!r} {said}", "kind", hint=hint(str(kind), kinds, "kinds"))
             continue
         keys = {key: value for key, value in config.items() if key != "kind"}
         for key in keys:
@@ -266,7 +271,7 @@ def namers_from(
             if told is not None:
                 warn(Problem(message=f"'{key}' of {kind} has no meaning: {told}", path=(*at, key), source=source, at_key=True))
         try:
-            entry = read_entry(KINDS[kind], keys)
+            entry = read_entry(kinds[kind], keys)
             made.append(entry.make(_prefix(entry.prefix or f"/{kind}")))
         except BadKey as bad:
             wrong(f"{kind}: {bad}", *bad.path, hint=bad.hint, at_key=bad.at_key)
