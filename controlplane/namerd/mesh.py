@@ -13,6 +13,7 @@ import grpc
 
 from meshcore.api import mesh_pb2 as pb
 from meshcore.api import mesh_pb2_grpc as services
+from meshcore.binder.dtab_message import dtab_message
 from meshcore.errors import MeshError
 from meshcore.namers import Live, Resolution, State
 from meshcore.naming import (
@@ -33,7 +34,6 @@ from .book import Book, Revision
 from .messages import (
     bound_message,
     delegation_message,
-    dtab_message,
     dtab_of,
     path_message,
     path_of,

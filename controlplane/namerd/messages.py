@@ -6,6 +6,7 @@ import ipaddress
 from typing import Any
 
 from meshcore.api import mesh_pb2 as pb
+from meshcore.binder.dtab_message import dtab_message
 from meshcore.namers import Replicas, State
 from meshcore.naming import (
     ANY,
@@ -56,20 +57,6 @@ def tree_of(message: pb.PathNameTree, depth: int = 0) -> NameTree[Path]:
     return Neg()
 
 
-def tree_message(tree: NameTree[Path]) -> pb.PathNameTree:
-    if isinstance(tree, Leaf):
-        return pb.PathNameTree(leaf=pb.PathNameTree.Leaf(id=path_message(tree.value)))
-    if isinstance(tree, Alt):
-        return pb.PathNameTree(alt=pb.PathNameTree.Alt(trees=map(tree_message, tree.trees)))
-    if isinstance(tree, Union):
-        weighted = [
-            pb.PathNameTree.Union.Weighted(weight=one.weight, tree=tree_message(one.tree)) for one in tree.branches
-        ]
-        return pb.PathNameTree(union=pb.PathNameTree.Union(trees=weighted))
-    nop = pb.PathNameTree.FAIL if isinstance(tree, Fail) else pb.PathNameTree.EMPTY if isinstance(tree, Empty) else pb.PathNameTree.NEG
-    return pb.PathNameTree(nop=nop)
-
-
 def dtab_of(message: pb.Dtab) -> Dtab:
     return Dtab(tuple(Dentry(_prefix_of(one.prefix), tree_of(one.dst)) for one in message.dentries))
 
@@ -78,14 +65,8 @@ def _prefix_of(message: pb.Dtab.Dentry.Prefix) -> Prefix:
     return Prefix(tuple(ANY if one.WhichOneof("value") == "wildcard" else one.label for one in message.elems))
 
 
-def dtab_message(dtab: Dtab) -> pb.Dtab:
-    return pb.Dtab(dentries=map(dentry_message, dtab.entries))
-
-
 def dentry_message(dentry: Dentry) -> pb.Dtab.Dentry:
-    elem = pb.Dtab.Dentry.Prefix.Elem
-    elems = [elem(wildcard=elem.Wildcard()) if one is ANY else elem(label=one) for one in dentry.prefix.elems]
-    return pb.Dtab.Dentry(prefix=pb.Dtab.Dentry.Prefix(elems=elems), dst=tree_message(dentry.dst))
+    return dtab_message(Dtab((dentry,))).dentries[0]
 
 
 def bound_message(tree: BoundTree) -> pb.BoundNameTree:
