@@ -4,6 +4,7 @@
 import os as _os
 
 include "door/parser.pxi"
+include "door/first_octets.pxi"
 include "door/http2.pxi"
 include "door/policy.pxi"
 include "door/mechanism.pxi"

@@ -6,8 +6,6 @@ from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset
 
-from meshcore.engine.client_hello cimport HELLO_WHOLE, Hello, hello_read
-from meshcore.engine.detect cimport detect_read
 from meshcore.engine.authority cimport AUTHORITY_IPV6, Authority, authority_parse
 from meshcore.engine.fields cimport FIELD_DROP, FIELD_MESH, field_alias, field_hash, field_id
 from meshcore.engine.fields cimport field_len, field_text_at
@@ -551,18 +549,6 @@ def time_edit(bytes data, uint32_t repeat, bint is_response=False):
         return start / repeat
     finally:
         arena_free(&arena)
-
-
-def detect_protocol(bytes data) -> str:
-    """What a connection that begins with these octets speaks: more, http1, http2, tls or other."""
-    return ("more", "http1", "http2", "tls", "other")[detect_read(PyBytes_AS_STRING(data), <uint32_t>len(data))]
-
-
-def client_hello(bytes data):
-    """("more" | "whole" | "none", the name a TLS client asks for or b"")."""
-    cdef Hello hello
-    code = hello_read(PyBytes_AS_STRING(data), <uint32_t>len(data), &hello)
-    return ("more", "whole", "none")[code], hello.name[:hello.name_len] if code == HELLO_WHOLE else b""
 
 
 def time_chunks(bytes data, uint32_t repeat):
