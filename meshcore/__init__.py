@@ -14,6 +14,7 @@ except ImportError as error:  # pragma: no cover - only in a checkout that was n
         " or `python setup.py build_ext --inplace` in a checkout"
     ) from error
 
+from meshcore.bindings import Binding, BoundCluster, BoundEndpoint, BoundName, First, Lookup, Negative, Share
 from meshcore.config import Config, Diff, load, loads
 from meshcore.errors import (
     ConfigError,
@@ -30,19 +31,27 @@ from meshcore.stats import Stats
 from meshcore.taps import TapEvent, TapFilter, TapSession, tap_filter
 
 __all__ = [
+    "Binding",
+    "BoundCluster",
+    "BoundEndpoint",
+    "BoundName",
     "Config",
     "ConfigError",
     "DeadlineExceeded",
     "Diff",
     "DownstreamError",
     "EngineError",
+    "First",
     "Headers",
+    "Lookup",
     "MeshError",
+    "Negative",
     "ProtocolError",
     "Proxy",
     "Request",
     "Response",
     "ResponseHead",
+    "Share",
     "Stats",
     "TapEvent",
     "TapFilter",

@@ -27,15 +27,18 @@ class Engine:
     def set_unhealthy(self, cluster: str, address: str, unhealthy: bool) -> None: ...
     def stats(self) -> dict[str, Any]: ...
 
-class SnapshotHandle:
-    """Made by Engine.apply alone."""
-
+class _SlotHolder:
     held: list[tuple[Any, Any]]
     fresh: list[tuple[str, int]]
-    listeners: list[tuple[str, str, int]]
     routes: list[tuple[str, int]]
-    clusters: list[tuple[str, int, list[tuple[str, int, int]]]]
+    clusters: list[tuple[str, int, list[tuple[str, int, int, Any]]]]
     endpoint_slots: dict[tuple[str, str], int]
+
+class SnapshotHandle(_SlotHolder):
+    """Made by Engine.apply alone."""
+
+    listeners: list[tuple[str, str, int]]
+    lookups: dict[str, tuple[int, int]]
     version: int
 
 class TapHub:
@@ -138,6 +141,30 @@ class FilterLoop:
     def batches(self) -> int: ...
     @property
     def calls(self) -> int: ...
+
+class Names:
+    def __init__(self, engine: Engine, make_ask: Callable[..., Any], failed: dict[str, Any]) -> None: ...
+    def configure(
+        self,
+        *,
+        on_lookup: Callable[[list[Any]], Any] | None = None,
+        on_idle: Callable[[list[tuple[str, str, str]]], Any] | None = None,
+        most: int,
+        idle_ns: int,
+    ) -> None: ...
+    def stop(self) -> None: ...
+    def bind(self, answers: list[tuple[tuple[str, str, str], dict[str, Any], Any, int]]) -> None: ...
+    def unbind(self, keys: list[tuple[str, str, str]]) -> None: ...
+    def rows(self) -> list[tuple[tuple[str, str, str], Any, int, int, int]]: ...
+    def set_context(self, name: str, context: TlsContext) -> None: ...
+    @property
+    def on_lookup(self) -> Callable[[list[Any]], Any] | None: ...
+    @property
+    def on_idle(self) -> Callable[[list[tuple[str, str, str]]], Any] | None: ...
+    @property
+    def lookups(self) -> int: ...
+    @property
+    def evicted(self) -> int: ...
 
 # --- policy: one class per room, for tests and benches -------------------------------------------------------------
 
@@ -383,7 +410,6 @@ def edit_request(
     secure: bool = False,
     trust_mesh_headers: bool = False,
     allow_upgrade: bool = False,
-    mesh_hop: bool = False,
     tells_empty: bool = False,
     wall_ms: int = 1700000000000,
     seed: int = 1,

@@ -134,6 +134,29 @@ class Certificates:
         return tls_client(plan) if owner[0] == "cluster" else tls_server(plan, before)
 
 
+def shared_context(
+    name: str, *, ca: bytes, cert: bytes | None, key: bytes | bytearray | None, crl: bytes | None
+) -> TlsContext:
+    """A client's context that many endpoints share: each of them says itself who it must be. Raises ConfigError."""
+    plan: dict[str, Any] = {
+        "only_13": False,
+        "alpn": [],  # each connection says what it wants by itself
+        "peers": [],
+        "server_name": None,
+        "certificates": [] if cert is None or key is None else [(bytes(cert), bytearray(key))],
+        "roots": bytes(ca),
+        "crl": None if crl is None else bytes(crl),
+    }
+    try:
+        plan["digest"] = _digest(plan)
+        return tls_client(plan)
+    except TlsError as error:
+        raise ConfigError(f"TLS context '{name}': {error}") from None
+    finally:
+        for _, secret in plan["certificates"]:
+            wipe(secret)
+
+
 def paths_of(config: Config) -> tuple[str, ...]:
     """Every file that the TLS sections name."""
     found: list[str | None] = []

@@ -13,13 +13,14 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import msgspec
 
-from meshcore._fastpath import Engine, FilterLoop, TapHub
-from meshcore.certificates import Certificates, Owner
+from meshcore._fastpath import Engine, FilterLoop, Names, TapHub, TlsContext
+from meshcore.bindings import Binding, BoundName, Key, Lookup, Negative, binding_plan, bound_names, key_of, lifetime_ns
+from meshcore.certificates import Certificates, Owner, shared_context
 from meshcore.config import Config, Diff, Duration, compile_plan, diff, read
 from meshcore.config.plan import INTERCEPTION
 from meshcore.errors import ConfigError, EngineError
@@ -32,6 +33,8 @@ from meshcore.taps import TapFilter, TapSession, tap_filter
 
 _DRAIN_POLL_S = 0.01
 
+OnLookup = Callable[[list[Lookup]], None]
+OnIdle = Callable[[list[Key]], None]
 ConfigLike = Config | Mapping[str, Any] | str | os.PathLike[str]
 
 
@@ -51,6 +54,10 @@ class Proxy:
         self._engine: Engine | None = None
         self._filter_loop: FilterLoop | None = None
         self._hub: TapHub | None = None
+        self._names: Names | None = None
+        self._on_lookup: OnLookup | None = None
+        self._on_idle: OnIdle | None = None
+        self._shared_contexts: dict[str, TlsContext] = {}
         self._health: HealthChecks | None = None
         self._bound: dict[tuple[str, str], tuple[str, int]] = {}
         self._lock = threading.RLock()
@@ -70,10 +77,13 @@ class Proxy:
             self._engine = engine
             self._filter_loop = FilterLoop(engine)
             self._hub = TapHub(engine)
+            self._names = Names(engine, Lookup, binding_plan(Negative(reason="lookup_failed")))
             self._health = HealthChecks(engine.set_unhealthy)
             self._started_ns = time.monotonic_ns()
             try:
                 self._apply(self._config, plan)
+                for name, context in self._shared_contexts.items():
+                    self._names.set_context(name, context)
             except BaseException:
                 self._engine = None
                 raise
@@ -108,6 +118,8 @@ class Proxy:
                     self._health.stop()
                 # Before the workers: it reads heads that lie in their buffers.
                 self._filter_loop.stop()
+                if self._names is not None:
+                    self._names.stop()
                 self._engine.stop()
             self._certificates.forget()
             self._stopped.set()
@@ -205,6 +217,7 @@ class Proxy:
                     os.close(fd)
             raise
         self._bound = bound
+        self._configure_names(plan)
         changed = self._certificates.commit(contexts)
         self._health.apply(targets_of(config, plan, self._certificates.checks))
         return changed
@@ -284,6 +297,92 @@ class Proxy:
                 # Added to, never taken from: exchanges of routes that left may still be on their way.
                 self._filter_functions[route["name"]] = self._filters.of(route["name"])
         self._filter_loop.configure(self._filter_functions)
+
+    # --- names ---
+
+    def on_lookup(self, function: OnLookup) -> OnLookup:
+        """Decorator: call a function with the names that requests need and nobody bound (see `lookup` of a route).
+
+        It is called on a thread of the proxy's own with all names at hand, once per name while it is unknown. It must not
+        block and answers by `bind`, there or later. When it raises, its names answer `lookup_failed` for a second.
+        """
+        with self._lock:
+            self._on_lookup = function
+            self._reconfigure_names()
+        return function
+
+    def on_idle(self, function: OnIdle) -> OnIdle:
+        """Decorator: call a function with the keys of names that are bound no longer: unused, expired, or for want of room."""
+        with self._lock:
+            self._on_idle = function
+            self._reconfigure_names()
+        return function
+
+    def bind(
+        self, route: str, name: str, bound: Binding | Negative, *, overrides: str = "", ttl_s: float | None = None
+    ) -> None:
+        """Say what a name means, from now on, whether somebody asked or not. Requests that wait for it go on.
+
+        ttl_s: after so long it is unknown again; None: until it is replaced, of a Negative 5 seconds. Exchanges under way
+        keep what they began with. Raises ConfigError with nothing changed.
+        """
+        self.bind_many([(route, name, overrides, bound, ttl_s)])
+
+    def bind_many(self, answers: Iterable[tuple[str, str, str, Binding | Negative, float | None]]) -> None:
+        """(route, name, overrides, bound, ttl_s) for many names, in one hand-over."""
+        names = self._running_names()
+        try:
+            names.bind(
+                [
+                    (key_of(route, name, overrides), binding_plan(bound), bound, lifetime_ns(bound, ttl_s))
+                    for route, name, overrides, bound, ttl_s in answers
+                ]
+            )
+        except LookupError as error:
+            raise ConfigError(str(error.args[0])) from None
+
+    def unbind(self, route: str, name: str, *, overrides: str = "") -> None:
+        """The name means nothing any more: the next request asks again."""
+        self._running_names().unbind([key_of(route, name, overrides)])
+
+    def bindings(self) -> list[BoundName]:
+        """Every name that is bound now."""
+        return [] if self._names is None else bound_names(self._names.rows())
+
+    def set_tls_context(
+        self, name: str, *, ca: bytes, cert: bytes | None = None, key: bytes | bytearray | None = None, crl: bytes | None = None
+    ) -> None:
+        """A certificate of ours (PEM) and the roots that endpoints of bindings must lead to, under a name that they say as `tls`.
+
+        Once more: from the next handshake on. With other roots, idle connections under the old ones are closed. Every
+        endpoint still has to prove the identity that its binding names. Raises ConfigError with nothing changed.
+        """
+        if (cert is None) != (key is None):
+            raise ConfigError("cert and key go together: give both, or none")
+        context = shared_context(name, ca=ca, cert=cert, key=key, crl=crl)
+        with self._lock:
+            if self._names is not None and self._engine is not None and self._engine.running:
+                self._names.set_context(name, context)
+            self._shared_contexts[name] = context
+
+    def _running_names(self) -> Names:
+        if self._names is None or self._engine is None or not self._engine.running:
+            raise EngineError("the proxy is not running: nothing can be bound")
+        return self._names
+
+    def _reconfigure_names(self) -> None:
+        if self._engine is not None and self._engine.running:
+            self._configure_names(compile_plan(self._config))
+
+    def _configure_names(self, plan: dict[str, Any]) -> None:
+        assert self._names is not None
+        limits = plan["limits"]
+        self._names.configure(
+            on_lookup=self._on_lookup,
+            on_idle=self._on_idle,
+            most=limits["max_bound_names"],
+            idle_ns=limits["bound_name_idle_ns"],
+        )
 
     # --- looking at traffic ---
 

@@ -150,6 +150,8 @@ class WorkerStats(msgspec.Struct, frozen=True, kw_only=True):
     batched_calls: int = 0
     in_flight: int = 0
     filters_waiting: int = 0
+    lookups_waiting: int = 0
+    names: int = 0
     buffers_bytes: int = 0
     memory_bytes: int = 0
     tap_dropped: int = 0
@@ -400,7 +402,7 @@ def snapshot(raw: dict[str, Any], *, started_ns: int | None = None, taken_ns: in
 # What is true now, not counted: a difference of two of them means nothing.
 _GAUGES = frozenset(
     "index name cluster address weight destinations active idle open_connections ejected checked healthy check_error ewma_ms"
-    " in_flight queue_len connections upstream_connections tls_handshaking filters_waiting buffers_bytes memory_bytes seconds endpoints".split()
+    " in_flight queue_len connections upstream_connections tls_handshaking filters_waiting lookups_waiting names buffers_bytes memory_bytes seconds endpoints".split()
 )
 
 

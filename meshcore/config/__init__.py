@@ -12,6 +12,7 @@ from .effective import Leaf, effective, render
 from .health_checks import HealthCheck
 from .listeners import Listener
 from .loader import check, from_dict, load, loads, origin_of, read
+from .lookup import RouteLookup
 from .plan import compile_plan
 from .routes import HeaderEdits, Match, Respond, Retries, Rewrite, Route, Split
 from .targets import for_targets
@@ -45,6 +46,7 @@ __all__ = [
     "RetryBudget",
     "Rewrite",
     "Route",
+    "RouteLookup",
     "Split",
     "Timeouts",
     "check",

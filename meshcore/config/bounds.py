@@ -123,6 +123,30 @@ class Limits(Section, frozen=True, kw_only=True):
             "1024: about 0.6 KiB each; few services speak to as many.",
         ),
     ] = 1024
+    max_bound_names: Annotated[
+        int,
+        Key(
+            IntKind(1, 262_144),
+            "Names that routes with `lookup` keep bound, all workers together. Those longest unused make room.",
+            "16384: a name costs about as much as a route; more services than a proxy speaks to.",
+        ),
+    ] = 16_384
+    max_lookups_waiting: Annotated[
+        int,
+        Key(
+            IntKind(1, 1_000_000),
+            "Requests per worker that may wait for names that are not known yet; more answer 503.",
+            "4096: as for filters; a slow answer must not fill the memory.",
+        ),
+    ] = 4096
+    name_size: Annotated[
+        SizeLike,
+        Key(
+            SizeKind("64B", "16KiB"),
+            "A name with its overrides; a request with a longer one has none.",
+            "1KiB: four host names, or a table of a dozen entries.",
+        ),
+    ] = 1_024
     max_tls_handshakes: Annotated[
         int,
         Key(
@@ -202,6 +226,14 @@ class Timeouts(Section, frozen=True, kw_only=True):
             "5s: a filter that waits longer for something has lost it.",
         ),
     ] = Duration("5s")
+    bound_name_idle: Annotated[
+        DurationLike,
+        Key(
+            DurationKind("100ms", "1d"),
+            "A bound name that no request uses is let go of after this.",
+            "10m: what Linkerd keeps a binding for.",
+        ),
+    ] = Duration("10m")
     drain: Annotated[
         DurationLike,
         Key(

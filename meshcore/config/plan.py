@@ -16,6 +16,8 @@ from ..errors import ConfigError, Problem
 from .addresses import join_address, split_address
 from .listeners import OPAQUE_PORTS, Listener
 from .loader import origin_of
+from .lookup import NAME_KINDS as NAME_KIND_WORDS
+from .lookup import RouteLookup
 from .references import route_names_of
 from .routes import HeaderEdits, Route
 from .types import Config
@@ -29,6 +31,7 @@ RETRY_ON = {
 X_FORWARDED = {"off": 0, "append": 1, "replace": 2}  # snapshot.Forwarding.x_forwarded
 PROXY_VERSIONS = {"off": 0, "v1": 1, "v2": 2, "any": 3}  # proxy_protocol: bits of the versions
 UPSTREAM_PROTOCOLS = {"http1": 0, "http2": 1, "same": 2, "mesh_hop": 3}  # snapshot.UpstreamProtocol
+NAME_KINDS = {word: number for number, word in enumerate(NAME_KIND_WORDS)}  # snapshot.NameKind
 INTERCEPTION = {"off": 0, "redirect": 1, "tproxy": 2}  # snapshot.Interception
 HEADER_SET, HEADER_ADD, HEADER_REMOVE = 0, 1, 2  # snapshot.HeaderOpKind
 MATCH_ANY, MATCH_EXACT, MATCH_PATTERN = 0, 1, 2  # routes.RouteMatch: any, exact, wildcard or prefix
@@ -88,6 +91,10 @@ def compile_plan(config: Config, version: int = 1, resolve: Resolver = system_re
             "max_original_destinations": limits.max_original_destinations,
             "tls_handshake_timeout_ns": int(timeouts.tls_handshake),  # type: ignore[arg-type]
             "max_tls_handshakes": limits.max_tls_handshakes,
+            "max_bound_names": limits.max_bound_names,
+            "max_lookups_waiting": limits.max_lookups_waiting,
+            "name_size_bytes": limits.name_size,
+            "bound_name_idle_ns": int(timeouts.bound_name_idle),  # type: ignore[arg-type]
         },
         "forwarding": {
             "via": config.forwarding.via or None,
@@ -95,8 +102,10 @@ def compile_plan(config: Config, version: int = 1, resolve: Resolver = system_re
             "request_id": config.forwarding.request_id,
             "traceparent": config.forwarding.traceparent,
         },
-        "clusters": [_cluster(cluster, addresses) for cluster in config.clusters],
-        "routes": [_route(route) for route in config.routes],
+        "clusters": [
+            {**cluster_plan(cluster), "endpoints": _endpoints(cluster, addresses)} for cluster in config.clusters
+        ],
+        "routes": [route_plan(route) for route in config.routes],
         "listeners": [_listener(config, listener, addresses) for listener in config.listeners],
     }
 
@@ -119,8 +128,7 @@ def _or_never(idle: Any) -> int:
     return int(idle) or MAX_DURATION_NS
 
 
-def _cluster(cluster: Any, addresses: Mapping[str, list[str]]) -> dict[str, Any]:
-    breaker, budget, pool = cluster.breaker, cluster.retry_budget, cluster.pool
+def _endpoints(cluster: Any, addresses: Mapping[str, list[str]]) -> list[dict[str, Any]]:
     endpoints: list[dict[str, Any]] = []
     seen: set[str] = set()
     for endpoint in cluster.endpoints:
@@ -129,6 +137,12 @@ def _cluster(cluster: Any, addresses: Mapping[str, list[str]]) -> dict[str, Any]
             if one["address"] not in seen:
                 seen.add(one["address"])
                 endpoints.append({**one, "weight": endpoint.weight})
+    return endpoints
+
+
+def cluster_plan(cluster: Any) -> dict[str, Any]:
+    """The settings of a cluster, without its endpoints."""
+    breaker, budget, pool = cluster.breaker, cluster.retry_budget, cluster.pool
     return {
         "name": cluster.name,
         "balancer": BALANCERS[cluster.balancer],
@@ -147,7 +161,6 @@ def _cluster(cluster: Any, addresses: Mapping[str, list[str]]) -> dict[str, Any]
         "is_to_loopback": cluster.to == "loopback",
         "to_port": cluster.port,
         "tls": None,
-        "endpoints": endpoints,
         "breaker": {
             "consecutive_failures": breaker.consecutive_failures,
             "backoff_ns": int(breaker.backoff),
@@ -186,7 +199,8 @@ def _socket_addresses(address: str, resolved: Mapping[str, list[str]]) -> Iterab
     ]
 
 
-def _route(route: Route) -> dict[str, Any]:
+def route_plan(route: Route) -> dict[str, Any]:
+    """One route; its targets by the names of clusters."""
     match = route.match
     if match.path is not None:
         path, path_kind = match.path, MATCH_EXACT
@@ -205,7 +219,7 @@ def _route(route: Route) -> dict[str, Any]:
         if body and "content-type" not in route.respond.headers:
             headers.append(("content-type", "text/plain; charset=utf-8"))
         direct = {"status": route.respond.status, "headers": headers, "body": body}
-    targets = [(route.to, 1)] if route.to is not None else [(share.cluster, share.weight) for share in route.split]
+    targets: list[tuple[str, int]] = [(route.to, 1)] if route.to is not None else [(share.cluster, share.weight) for share in route.split]
     return {
         "name": route.name,
         "match": {
@@ -217,6 +231,7 @@ def _route(route: Route) -> dict[str, Any]:
         },
         "sni": match.sni,
         "targets": targets,
+        "lookup": None if route.lookup is None else _lookup(route.lookup),
         "direct": direct,
         "prefix_rewrite": route.rewrite.prefix,
         "host_rewrite": route.rewrite.host,
@@ -233,6 +248,18 @@ def _route(route: Route) -> dict[str, Any]:
         "allow_upgrade": route.upgrade,
         "allow_connect": route.connect,
         "grpc_web": route.grpc_web,
+    }
+
+
+def _lookup(lookup: RouteLookup) -> dict[str, Any]:
+    return {
+        "by": NAME_KINDS[lookup.by],
+        "prefix": lookup.put_in_front,
+        "segments": lookup.segments,
+        "field": lookup.field,
+        "name": lookup.name or "",
+        "overrides": lookup.overrides,
+        "timeout_ns": int(lookup.timeout),  # type: ignore[arg-type]
     }
 
 

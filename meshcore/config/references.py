@@ -11,6 +11,7 @@ from typing import Any
 
 from ..errors import Problem
 from .addresses import split_address
+from .lookup import TCP_NAME_KINDS
 from .routes import Route
 from .suggest import nearest
 
@@ -74,6 +75,7 @@ def problems_between(
                 unknown("route", f"listener '{listener.name}'", name, route_names, path)
     _tcp_routes(listeners, routes, problems)
     _tls_routes(listeners, routes, problems)
+    _names(listeners, routes, problems)
     _proxy_headers(listeners, routes, clusters, problems)
     _original_destinations(listeners, routes, clusters, problems)
     _addresses(listeners, admin, problems)
@@ -172,6 +174,35 @@ def _tls_routes(listeners: Sequence[Any], routes: Sequence[Any], problems: list[
                 message = f"routes '{first[sni]}' and '{name}' match the same sni"
                 problems.append(Problem(message=message, hint="keep one of them", path=path))
             first.setdefault(sni, name)
+
+
+def _names(listeners: Sequence[Any], routes: Sequence[Any], problems: list[Problem]) -> None:
+    """What a name is made of must be there: a connection that is not HTTP has no head, one that came directly no destination."""
+    tcp = tcp_route_names(listeners)
+    for index, route in enumerate(routes):
+        if route is None or route.lookup is None:
+            continue
+        path: Paths = ("routes", index, "lookup", "by")
+        if route.name in tcp and route.lookup.by not in TCP_NAME_KINDS:
+            problems.append(
+                Problem(
+                    message=f"route '{route.name}' is a tcp_route: there is no request to make a name of by "
+                    f"{route.lookup.by}",
+                    hint=f"one of {', '.join(TCP_NAME_KINDS)}",
+                    path=path,
+                )
+            )
+        needs = route.lookup.by == "destination" or (route.lookup.by == "authority" and route.name in tcp)
+        for listener in listeners:
+            if needs and listener is not None and listener.original_destination == "off" and _serves(listener, route.name, tcp):
+                problems.append(
+                    Problem(
+                        message=f"route '{route.name}' looks up where connections were going, but listener "
+                        f"'{listener.name}' intercepts none",
+                        hint="set original_destination: redirect on the listener, or another lookup.by",
+                        path=path,
+                    )
+                )
 
 
 def _proxy_headers(

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, ClassVar
 
 from .http_parts import HeaderNameKind, HeaderValueKind, HostKind, MethodKind, PathKind
+from .lookup import RouteLookup
 from .section import Section, SectionKind
 from .units import Duration, DurationKind, DurationLike, SizeKind, SizeLike
 from .values import NAME, Bad, BoolKind, IntKind, Key, ListKind, MapKind, TextKind, WordKind
@@ -155,7 +156,8 @@ class Retries(Section, frozen=True, kw_only=True):
 
 
 class Route(Section, frozen=True, kw_only=True):
-    """Requests of one kind and what happens to them. Exactly one of `to`, `split`, `respond`."""
+    """Requests of one kind and what happens to them. Exactly one of `to`, `split`, `respond`; with `lookup`, at most one of
+    `to` and `split`."""
 
     noun: ClassVar[str] = "route"
 
@@ -167,6 +169,14 @@ class Route(Section, frozen=True, kw_only=True):
         Key(ListKind(SectionKind(Split), least=1, most=100), "Several clusters by weight."),
     ] = ()
     respond: Annotated[Respond | None, Key(SectionKind(Respond), "Answer here, without a cluster.")] = None
+    lookup: Annotated[
+        RouteLookup | None,
+        Key(
+            SectionKind(RouteLookup),
+            "Ask by name, at run time, where requests go. `to` or `split` beside it take those without a name, and names that "
+            "are bound to fall back; the other keys of this route count for these alone.",
+        ),
+    ] = None
     rewrite: Annotated[Rewrite, Key(SectionKind(Rewrite), "Changes of the request target.")] = Rewrite()
     request_headers: Annotated[HeaderEdits, Key(SectionKind(HeaderEdits), "Edits of the request head.")] = HeaderEdits()
     response_headers: Annotated[HeaderEdits, Key(SectionKind(HeaderEdits), "Edits of the response head.")] = (
@@ -238,8 +248,10 @@ class Route(Section, frozen=True, kw_only=True):
     def rules(self) -> Iterator[Bad]:
         ways = {"to": self.to is not None, "split": bool(self.split), "respond": self.respond is not None}
         chosen = [key for key, is_set in ways.items() if is_set]
-        if not chosen:
-            yield Bad("nothing says where requests go", "set one of to, split, respond")
+        if not chosen and self.lookup is None:
+            yield Bad("nothing says where requests go", "set one of to, split, respond, lookup")
+        elif self.lookup is not None and self.respond is not None:
+            yield Bad("'lookup' and 'respond' exclude each other", "keep one of them", path=("respond",))
         elif len(chosen) > 1:
             yield Bad(f"'{chosen[0]}' and '{chosen[1]}' exclude each other", "keep one of them", path=(chosen[1],))
         if self.split and not any(share.weight for share in self.split):

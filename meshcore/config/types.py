@@ -17,6 +17,7 @@ from .bounds import Limits, Timeouts
 from .clusters import Breaker, Cluster, Endpoint, Pool, RetryBudget
 from .health_checks import HealthCheck
 from .listeners import Listener
+from .lookup import RouteLookup
 from .routes import HeaderEdits, Match, Respond, Retries, Rewrite, Route, Split
 from .section import HOMES, Section, SectionKind, specs
 from .tls import Certificate, ClusterTls, ListenerTls
@@ -142,13 +143,14 @@ def _named(items: Iterable[Any], noun: str) -> tuple[Any, ...]:
 
 
 SECTIONS: tuple[type[Section], ...] = (
-    Config, Listener, Route, Match, Split, Respond, Rewrite, HeaderEdits, Retries, Cluster, Endpoint, Pool, Breaker,
+    Config, Listener, Route, Match, Split, Respond, RouteLookup, Rewrite, HeaderEdits, Retries, Cluster, Endpoint, Pool, Breaker,
     RetryBudget, HealthCheck, Certificate, ListenerTls, ClusterTls, Limits, Timeouts, Forwarding, Admin,
 )  # fmt: skip
 
 _PLACES: dict[type[Section], str] = {
     Config: "the top level", Listener: "a listener", Route: "a route", Match: "match of a route",
     Respond: "respond of a route", Rewrite: "rewrite of a route", Retries: "retries of a route",
+    RouteLookup: "lookup of a route",
     Cluster: "a cluster", Pool: "pool of a cluster", Breaker: "breaker of a cluster",
     RetryBudget: "retry_budget of a cluster", HealthCheck: "health_check of a cluster",
     Limits: "limits", Timeouts: "timeouts", Forwarding: "forwarding",

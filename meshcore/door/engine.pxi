@@ -11,6 +11,7 @@ from libc.string cimport memcpy, memset
 
 from meshcore.engine.batch cimport BATCH_MEMORY_BYTES, batch_free, batch_init
 from meshcore.engine.buffer cimport buffer_pool_free
+from meshcore.engine.binding cimport binding_table_free, binding_table_init
 from meshcore.engine.destination cimport destination_sum
 from meshcore.engine.endpoint cimport Destination
 from meshcore.engine.loop cimport loop_run
@@ -25,7 +26,7 @@ from meshcore.engine.slab cimport SLAB_NONE, slab_at, slab_free, slab_init
 from meshcore.engine.snapshot cimport Limits
 from meshcore.engine.stack cimport Stack, StackNode, stack_push, stack_take
 from meshcore.engine.state cimport (
-    DESTINATION_BUCKETS, MAX_DESTINATIONS, MAX_TAPS, READ_BYTES, READ_LARGE_BYTES, SCRATCH_BYTES, Conn, Exchange, Hook,
+    DESTINATION_BUCKETS, MAX_DESTINATIONS, MAX_TAPS, MAX_TLS_CONTEXTS, READ_BYTES, READ_LARGE_BYTES, SCRATCH_BYTES, Conn, Exchange, Hook,
     ListenerState, RouteState, Stream, TapSession, Worker,
 )
 from meshcore.engine.sys cimport (
@@ -39,6 +40,7 @@ cdef enum:
     READ_MARGIN = 64                    # before and behind the read buffer: room for chunk framing in place
     MAX_WORKERS = 256
     MAX_CONNS = 1048576
+    MAX_LABELS = 1048576
 
 
 def reasons() -> list[tuple[str, int, str, str]]:
@@ -54,6 +56,8 @@ cdef class Engine:
     cdef readonly uint32_t n_workers
     cdef Stack filter_stack
     cdef int filter_fd
+    cdef Stack lookup_stack
+    cdef int lookup_fd
     cdef bint has_filters               # their thread may be reading filter_fd
     cdef dict slots
     cdef list handles                   # live snapshots, the current one last
@@ -69,14 +73,17 @@ cdef class Engine:
             raise ValueError(f"workers must be 1..{MAX_WORKERS}, got {workers}")
         self.filter_stack.head = NULL
         self.filter_fd = eventfd(0, EFD_CLOEXEC)
+        self.lookup_stack.head = NULL
+        self.lookup_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)
+        self.seed = int.from_bytes(_os.urandom(8), "little")
         self.workers = <Worker**>calloc(workers, sizeof(Worker*))
         self.n_workers = workers
         self.slots = {"endpoints": _Slots("endpoints", MAX_ENDPOINTS), "clusters": _Slots("clusters", MAX_CLUSTERS),
-                      "routes": _Slots("routes", MAX_ROUTES), "listeners": _Slots("listeners", MAX_LISTENERS)}
+                      "routes": _Slots("routes", MAX_ROUTES), "listeners": _Slots("listeners", MAX_LISTENERS),
+                      "labels": _Slots("sets of labels", MAX_LABELS)}
         self.handles = []
         self.threads = []
         self.lock = _threading.RLock()
-        self.seed = int.from_bytes(_os.urandom(8), "little")
         for i in range(workers):
             self.workers[i] = self._new_worker(i)
             self.workers[i].batch.is_ring_wanted = io_uring
@@ -113,13 +120,16 @@ cdef class Engine:
         worker.downstream_head = SLAB_NONE
         worker.filter_stack = &self.filter_stack
         worker.filter_fd = self.filter_fd
+        worker.lookup_stack = &self.lookup_stack
+        worker.lookup_fd = self.lookup_fd
         if not slab_init(&worker.conns, sizeof(Conn), MAX_CONNS) \
                 or not slab_init(&worker.exchanges, sizeof(Exchange), MAX_CONNS) \
                 or not slab_init(&worker.streams, sizeof(Stream), MAX_CONNS) or not session_worker_init(worker) \
                 or worker.parser == NULL or worker.head == NULL or worker.read_buffer == NULL \
                 or worker.scratch == NULL or worker.endpoints == NULL or worker.clusters == NULL \
                 or worker.routes == NULL or worker.listeners == NULL or worker.destinations.entries == NULL \
-                or worker.destinations.buckets == NULL or not batch_init(&worker.batch):
+                or worker.destinations.buckets == NULL or not batch_init(&worker.batch) \
+                or not binding_table_init(&worker.bindings, self.seed):
             raise MemoryError
         worker.read_buffer += READ_MARGIN
         worker.tls_in = <char*>malloc(READ_BYTES)
@@ -139,6 +149,9 @@ cdef class Engine:
             free(self.workers)
         if self.filter_fd >= 0:
             sys_close(self.filter_fd)
+        if self.lookup_fd >= 0:
+            sys_close(self.lookup_fd)
+        _free_asks(stack_take(&self.lookup_stack))
 
     # --- life ---------------------------------------------------------------------------------------------------
 
@@ -238,6 +251,8 @@ cdef class Engine:
         if not self.has_filters:
             sys_close(self.filter_fd)
             self.filter_fd = -1
+        sys_close(self.lookup_fd)
+        self.lookup_fd = -1
 
     def slots_of(self, str kind) -> dict:
         """Key -> slot of everything a live snapshot names: 'routes' and 'clusters' by name."""
@@ -259,6 +274,9 @@ cdef class Engine:
                 for i in range(self.n_workers):
                     # Safety: one byte, which workers only read; under the lock a live snapshot's slots have their states.
                     self.workers[i].endpoints[slot].unhealthy = unhealthy
+
+    cdef SnapshotHandle _current(self):
+        return self.handles[len(self.handles) - 1]
 
     cdef _reap(self):
         # A snapshot no worker holds any more gives back its memory and its slots. The current one is the last.
@@ -282,7 +300,7 @@ cdef class Engine:
                         return True
         return False
 
-    cdef bint _has_sessions(self, SnapshotHandle handle):
+    cdef bint _has_sessions(self, _SlotHolder handle):
         # An HTTP/2 connection outlives its last exchange by a goodbye, and points at the state of its endpoint.
         cdef uint32_t i
         for kind, key in handle.held:
@@ -343,7 +361,8 @@ cdef class Engine:
             "accepted": worker.accepted, "refused_connections": worker.refused_connections,
             "requests": worker.requests, "wakeups": worker.wakeups, "batched_calls": worker.batch.calls,
             "in_flight": worker.exchanges.in_use, "tls_handshaking": worker.tls_handshakes,
-            "filters_waiting": worker.filters_waiting, "buffers_bytes": worker.buffers.in_use_bytes,
+            "filters_waiting": worker.filters_waiting, "lookups_waiting": worker.lookups_waiting,
+            "names": worker.bindings.n_names, "buffers_bytes": worker.buffers.in_use_bytes,
             "memory_bytes": worker.buffers.in_use_bytes + worker.conns.n_chunks * 256 * sizeof(Conn)
             + worker.exchanges.n_chunks * 256 * sizeof(Exchange) + worker.streams.n_chunks * 256 * sizeof(Stream)
             + sizeof(Worker) + READ_LARGE_BYTES + SCRATCH_BYTES
@@ -415,7 +434,7 @@ cdef class Engine:
                 histogram_merge_into(total, state.latency)
         out["status_class"] = classes
         out["latency"] = _histogram_bytes(total)
-        out["endpoints"] = [self._endpoint_stats(address, weight, endpoint) for address, weight, endpoint in rows]
+        out["endpoints"] = [self._endpoint_stats(address, weight, endpoint) for address, weight, endpoint, _ in rows]
         return out
 
     cdef dict _endpoint_stats(self, address, weight, uint32_t slot):
@@ -490,9 +509,11 @@ cdef void _free_worker(Worker* worker):
             free(worker.endpoints[i].latency)
             SSL_SESSION_free(<SSL_SESSION*>worker.endpoints[i].tls_session)
             free(worker.endpoints[i])
+    for i in range(<uint32_t>MAX_CLUSTERS):
         if worker.clusters != NULL and worker.clusters[i] != NULL:
             free(worker.clusters[i].latency)
             free(worker.clusters[i])
+    for i in range(<uint32_t>MAX_ROUTES):
         if worker.routes != NULL and worker.routes[i] != NULL:
             free(worker.routes[i].latency)
             free(worker.routes[i])
@@ -511,6 +532,9 @@ cdef void _free_worker(Worker* worker):
         free(worker.destinations.entries[i])
     free(worker.destinations.entries)
     free(worker.destinations.buckets)
+    binding_table_free(&worker.bindings)
+    for i in range(<uint32_t>MAX_TLS_CONTEXTS):
+        SSL_CTX_free(worker.tls_contexts[i])
     ring_free(&worker.tap_ring)
     batch_free(&worker.batch)
     slab_free(&worker.conns)

@@ -398,7 +398,7 @@ cdef class FilterLoop:
     cdef tuple _entry(self, Hook* hook):
         """(name as octets, name, filters) of the route. A slot may change hands: the octets tell."""
         # Safety: a parked exchange holds its snapshot and keeps its route.
-        cdef RouteConf* route = hook.exchange.route
+        cdef RouteConf* route = hook.exchange.listed_route
         cdef dict entries = self.entries            # before by_route: configure() replaces them in the other order
         cdef tuple entry = entries.get(route.slot)
         cdef bytes octets

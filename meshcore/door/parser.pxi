@@ -400,7 +400,7 @@ cdef int forwarding_into(Arena* arena, Forwarding* forwarding, dict given) excep
 
 
 def edit_request(bytes data, dict route=None, dict forwarding=None, bytes client=b"192.0.2.7", bint secure=False,
-                 bint trust_mesh_headers=False, bint allow_upgrade=False, bint mesh_hop=False, bint tells_empty=False,
+                 bint trust_mesh_headers=False, bint allow_upgrade=False, bint tells_empty=False,
                  uint64_t wall_ms=1700000000000, uint64_t seed=1, uint32_t room=65536):
     """The request head that would go upstream for the head at the start of `data`, or None when `room` is too small."""
     cdef _HeadReading reading = _HeadReading()
@@ -426,7 +426,6 @@ def edit_request(bytes data, dict route=None, dict forwarding=None, bytes client
         info.secure = secure
         info.trust_mesh_headers = trust_mesh_headers
         info.allow_upgrade = allow_upgrade
-        info.mesh_hop = mesh_hop
         info.tells_empty = tells_empty
         info.wall_ms = wall_ms
         info.rng = &rng

@@ -9,9 +9,10 @@ from meshcore.engine.head cimport (
     METHOD_CONNECT, METHOD_DELETE, METHOD_EXTENSION, METHOD_GET, METHOD_HEAD, METHOD_OPTIONS, METHOD_PATCH,
     METHOD_POST, METHOD_PUT, METHOD_TRACE,
 )
+from meshcore.engine.reasons cimport REASON_DIRECT_RESPONSE
 from meshcore.engine.routes cimport ROUTE_HOST_ANY, ROUTE_HOST_EXACT, ROUTE_HOST_WILDCARD
 from meshcore.engine.snapshot cimport (
-    Address, DirectResponse, HeaderOp, HeaderOps, ListenerConf, RouteTarget, Snapshot, Text,
+    UPSTREAM_MIXED, Address, DirectResponse, HeaderOp, HeaderOps, ListenerConf, LookupConf, RouteTarget, Snapshot, Text,
 )
 from meshcore.engine.respond cimport respond_status_line
 from meshcore.engine.state cimport MAX_CLUSTERS, MAX_ENDPOINTS, MAX_LISTENERS, MAX_ROUTES, SnapshotRef
@@ -65,30 +66,43 @@ class EngineLimitError(RuntimeError):
     """A fixed capacity of the engine is exhausted."""
 
 
-cdef class SnapshotHandle:
+cdef class _SlotHolder:
+    """The slots that something compiled holds, and the names behind them."""
+    cdef public list held               # (slots, key) to release when it is freed
+    cdef public list fresh              # (kind, slot) whose state has to be made
+    cdef public list routes             # (name, slot)
+    cdef public list clusters           # (name, slot, [(address, weight, slot, labels)])
+    cdef public dict endpoint_slots     # (cluster, address) -> slot of the first so named
+    cdef list contexts                  # of TLS, held as long as somebody points at them
+
+    def __cinit__(self):
+        self.held = []
+        self.fresh = []
+        self.routes = []
+        self.clusters = []
+        self.endpoint_slots = {}
+        self.contexts = []
+
+    cdef void release(self):
+        for slots, key in self.held:
+            slots.release(key)
+        self.held = []
+
+
+cdef class SnapshotHandle(_SlotHolder):
     """One snapshot, each worker's hold on it, and the names behind its slots."""
     cdef Snapshot* snapshot
     cdef SnapshotRef* refs
     cdef uint32_t workers_left
-    cdef public list held               # (slots, key) to release when it is freed
-    cdef public list fresh              # (kind, slot) whose state has to be made
     cdef public list listeners          # (name, address, slot)
-    cdef public list routes             # (name, slot)
-    cdef public list clusters           # (name, slot, [(address, weight, slot)])
-    cdef public dict endpoint_slots     # (cluster, address) -> slot of the first so named
-    cdef list contexts                  # of TLS, held as long as the snapshot points at them
+    cdef public dict lookups            # name of a route with a lookup -> (slot, timeout_ns)
     cdef public uint64_t version
 
     def __cinit__(self):
         self.snapshot = NULL
         self.refs = NULL
-        self.held = []
-        self.fresh = []
         self.listeners = []
-        self.routes = []
-        self.clusters = []
-        self.endpoint_slots = {}
-        self.contexts = []
+        self.lookups = {}
 
     def __dealloc__(self):
         if self.snapshot != NULL:
@@ -97,11 +111,6 @@ cdef class SnapshotHandle:
 
     cdef bint is_unused(self):
         return atomic_load_u32(&self.workers_left) == 0
-
-    cdef void release(self):
-        for slots, key in self.held:
-            slots.release(key)
-        self.held = []
 
 
 cdef void* _alloc(Arena* arena, size_t size_bytes) except NULL:
@@ -137,7 +146,8 @@ cdef int _fill_address(Arena* arena, Address* out, family, sockaddr, address) ex
     out.text = _text(arena, address)
 
 
-cdef int _fill_cluster(Arena* arena, ClusterConf* out, dict plan, SnapshotHandle handle, dict slots) except -1:
+cdef int _fill_cluster(Arena* arena, ClusterConf* out, dict plan, _SlotHolder handle, dict slots) except -1:
+    """`plan["key"]`: what its state is found by, where that is not its name; of a binding's cluster."""
     cdef uint32_t total = 0
     cdef uint32_t i = 0
     cdef list endpoints = plan["endpoints"]
@@ -149,13 +159,15 @@ cdef int _fill_cluster(Arena* arena, ClusterConf* out, dict plan, SnapshotHandle
         out.is_to_loopback = plan["is_to_loopback"]
         out.to_port = plan["to_port"]
     cdef EndpointConf* endpoint
-    slot = _hold(handle, slots, "clusters", plan["name"])
+    cdef object cluster_key = plan.get("key", plan["name"])
+    slot = _hold(handle, slots, "clusters", cluster_key)
     out.slot = slot
     out.name = _text(arena, plan["name"])
     out.n_endpoints = len(endpoints)
     out.endpoints = <EndpointConf*>_alloc(arena, sizeof(EndpointConf) * out.n_endpoints)
     out.cumulative_weights = <uint32_t*>_alloc(arena, sizeof(uint32_t) * out.n_endpoints)
     out.weights_equal = 1
+    out.speaks = endpoints[0].get("speaks", plan["speaks"]) if endpoints else plan["speaks"]
     held = plan.get("tls")
     trust = None if held is None else held.trust
     seen = {}
@@ -164,15 +176,21 @@ cdef int _fill_cluster(Arena* arena, ClusterConf* out, dict plan, SnapshotHandle
         # The same address twice in a cluster is two endpoints with a state each. Under another trust it is another endpoint:
         # a connection that was good for the old one must carry nothing for the new.
         nth = seen[row["address"]] = seen.get(row["address"], -1) + 1
-        endpoint.slot = _hold(handle, slots, "endpoints", (plan["name"], row["address"], nth, trust))
+        endpoint.slot = _hold(handle, slots, "endpoints", (cluster_key, row["address"], nth, row.get("trust", trust)))
         handle.endpoint_slots.setdefault((plan["name"], row["address"]), endpoint.slot)
         endpoint.weight = row["weight"]
+        endpoint.speaks = row.get("speaks", plan["speaks"])
+        if endpoint.speaks != out.speaks:
+            out.speaks = UPSTREAM_MIXED
+        endpoint.tls = NULL if held is None else (<TlsContext>held).context
+        if "labels" in row:
+            _fill_bound_endpoint(arena, endpoint, row, handle, slots)
         _fill_address(arena, &endpoint.address, row["family"], row["sockaddr"], row["address"])
         total += endpoint.weight
         out.cumulative_weights[i] = total
         if endpoint.weight == 0 or endpoint.weight != out.endpoints[0].weight:
             out.weights_equal = 0
-        rows.append((row["address"], row["weight"], endpoint.slot))
+        rows.append((row["address"], row["weight"], endpoint.slot, row.get("labels")))
         i += 1
     out.total_weight = total
     handle.clusters.append((plan["name"], slot, rows))
@@ -187,8 +205,7 @@ cdef int _fill_cluster(Arena* arena, ClusterConf* out, dict plan, SnapshotHandle
     out.idle_timeout_ns = plan["idle_timeout_ns"]
     out.max_requests_per_connection = plan["max_requests_per_connection"]
     out.proxy_version = plan["proxy_version"]
-    out.speaks = plan["speaks"]
-    out.tls = _context(handle, plan.get("tls"))
+    _context(handle, held)
     breaker = plan["breaker"]
     out.breaker.consecutive_failures = breaker["consecutive_failures"]
     out.breaker.backoff_ns = breaker["backoff_ns"]
@@ -201,17 +218,30 @@ cdef int _fill_cluster(Arena* arena, ClusterConf* out, dict plan, SnapshotHandle
     out.budget.ttl_ms = budget["ttl_ms"]
 
 
-cdef SSL_CTX* _context(SnapshotHandle handle, TlsContext held) noexcept:
+cdef int _fill_bound_endpoint(Arena* arena, EndpointConf* out, dict row, _SlotHolder handle, dict slots) except -1:
+    """What only an endpoint of a binding has: a shared context, who it must be there, what is said of it."""
+    out.context = row["context"]
+    if row["identity"] is not None:
+        kind, text = _identity_of(row["identity"])
+        out.identity_kind = kind
+        out.identity = _text(arena, text)
+    if row["sni"] is not None:
+        out.sni = _text(arena, row["sni"])
+    if row["labels"]:
+        out.labels = 1 + _hold(handle, slots, "labels", row["labels"])
+
+
+cdef SSL_CTX* _context(_SlotHolder handle, TlsContext held) noexcept:
     if held is None:
         return NULL
     handle.contexts.append(held)
     return held.context
 
 
-cdef int _hold(SnapshotHandle handle, dict slots, kind, key) except -1:
+cdef int _hold(_SlotHolder handle, dict slots, kind, key) except -1:
     slot, fresh = slots[kind].hold(key)
     handle.held.append((slots[kind], key))
-    if fresh:
+    if fresh and kind != "labels":
         handle.fresh.append((kind, slot))
     return slot
 
@@ -231,13 +261,15 @@ cdef int _fill_header_ops(Arena* arena, HeaderOps* out, list ops) except -1:
         i += 1
 
 
-cdef int _fill_route(Arena* arena, RouteConf* out, dict plan, uint32_t order, dict clusters, SnapshotHandle handle,
+cdef int _fill_route(Arena* arena, RouteConf* out, dict plan, uint32_t order, dict clusters, _SlotHolder handle,
                       dict slots) except -1:
+    """`plan["key"]`: what its state is found by, where that is not its name; of a binding's route."""
     cdef uint32_t total = 0
     cdef uint32_t i = 0
     match = plan["match"]
-    out.slot = _hold(handle, slots, "routes", plan["name"])
-    handle.routes.append((plan["name"], out.slot))
+    out.slot = _hold(handle, slots, "routes", plan.get("key", plan["name"]))
+    if plan["name"]:
+        handle.routes.append((plan["name"], out.slot))
     out.name = _text(arena, plan["name"])
     out.order = order
     for method in match["methods"]:
@@ -250,9 +282,12 @@ cdef int _fill_route(Arena* arena, RouteConf* out, dict plan, uint32_t order, di
         out.targets[i].cumulative_weight = total
         i += 1
     out.total_weight = total
+    if plan["lookup"] is not None:
+        out.lookup = <LookupConf*>_alloc(arena, sizeof(LookupConf))
+        _fill_lookup(arena, out.lookup, plan["lookup"])
     if plan["direct"] is not None:
         out.direct = <DirectResponse*>_alloc(arena, sizeof(DirectResponse))
-        _fill_direct(arena, out.direct, plan["direct"])
+        _fill_direct(arena, out.direct, plan["direct"], REASON_DIRECT_RESPONSE)
     if plan["prefix_rewrite"] is not None:
         out.prefix = _text(arena, (match["path"] or "/").rstrip("/"))
         out.prefix_rewrite = _text(arena, plan["prefix_rewrite"])
@@ -273,12 +308,22 @@ cdef int _fill_route(Arena* arena, RouteConf* out, dict plan, uint32_t order, di
     out.grpc_web = plan.get("grpc_web", False)
 
 
-cdef int _fill_direct(Arena* arena, DirectResponse* out, dict plan) except -1:
+cdef int _fill_lookup(Arena* arena, LookupConf* out, dict plan) except -1:
+    out.by = plan["by"]
+    out.overrides = plan["overrides"]
+    out.segments = plan["segments"]
+    out.prefix = _text(arena, plan["prefix"])
+    out.field = _text(arena, plan["field"])
+    out.name = _text(arena, plan["name"])
+    out.timeout_ns = plan["timeout_ns"]
+
+
+cdef int _fill_direct(Arena* arena, DirectResponse* out, dict plan, uint8_t reason) except -1:
     cdef char line[128]
     body = plan["body"] or b""
     status = plan["status"]
     head = bytearray(line[:respond_status_line(line, status)])
-    head += b"x-mesh-reason: direct_response\r\n"
+    head += b"x-mesh-reason: " + reason_name[reason].lower() + b"\r\n"
     for name, value in plan["headers"]:
         head += f"{name}: {value}\r\n".encode("latin-1")
     if status == 204 or status == 304 or status < 200:
@@ -286,6 +331,7 @@ cdef int _fill_direct(Arena* arena, DirectResponse* out, dict plan) except -1:
     else:
         head += b"content-length: %d\r\n" % len(body)
     out.status = status
+    out.reason = reason
     out.head = _text(arena, bytes(head))
     out.body = _text(arena, body)
 
@@ -293,11 +339,8 @@ cdef int _fill_direct(Arena* arena, DirectResponse* out, dict plan) except -1:
 cdef SnapshotHandle _build_snapshot(dict plan, dict slots, uint64_t seed, uint32_t n_workers):
     cdef Arena arena
     cdef Snapshot* snapshot
-    cdef RouteMatch* matches
-    cdef RouteTable* table
     cdef SnapshotHandle handle = SnapshotHandle()
     cdef uint32_t i
-    cdef uint32_t n
     cdef dict clusters = {}
     cdef dict routes = {}
     cdef dict tables = {}
@@ -323,24 +366,14 @@ cdef SnapshotHandle _build_snapshot(dict plan, dict slots, uint64_t seed, uint32
         for i, row in enumerate(plan["routes"]):
             _fill_route(&arena, &snapshot.routes[i], row, i, clusters, handle, slots)
             routes[row["name"]] = (i, row["match"], row["sni"])
+            if row["lookup"] is not None:
+                handle.lookups[row["name"]] = (snapshot.routes[i].slot, row["lookup"]["timeout_ns"])
         snapshot.n_listeners = len(plan["listeners"])
         snapshot.listeners = <ListenerConf*>_alloc(&arena, sizeof(ListenerConf) * snapshot.n_listeners)
         for i, row in enumerate(plan["listeners"]):
             key = tuple(row["routes"])
             if key not in tables:
-                n = len(key)
-                matches = <RouteMatch*>_alloc(&arena, sizeof(RouteMatch) * n)
-                for j, name in enumerate(key):
-                    index, match, _ = routes[name]
-                    matches[j].host = _text(&arena, match["host"] or "")
-                    matches[j].host_kind = match["host_kind"]
-                    matches[j].path = _text(&arena, match["path"] or "")
-                    matches[j].path_kind = match["path_kind"]
-                    matches[j].route = &snapshot.routes[<uint32_t>index]
-                table = routes_build(&arena, matches, n, seed)
-                if table == NULL:
-                    raise MemoryError
-                tables[key] = <size_t>table
+                tables[key] = <size_t>_build_table(&arena, snapshot.routes, [routes[name][:2] for name in key], seed)
             snapshot.listeners[i].slot = _hold(handle, slots, "listeners", (row["name"], row["address"]))
             snapshot.listeners[i].name = _text(&arena, row["name"])
             snapshot.listeners[i].routes = <void*><size_t>tables[key]
@@ -392,6 +425,24 @@ cdef RouteTable* _name_table(Arena* arena, list names, dict routes, RouteConf* c
     return table
 
 
+cdef RouteTable* _build_table(Arena* arena, RouteConf* confs, list rows, uint64_t seed) except NULL:
+    """rows: (index into confs, match) in their order."""
+    cdef uint32_t n = <uint32_t>len(rows)
+    cdef RouteMatch* matches = <RouteMatch*>_alloc(arena, sizeof(RouteMatch) * n)
+    cdef RouteTable* table
+    cdef uint32_t j
+    for j, (index, match) in enumerate(rows):
+        matches[j].host = _text(arena, match["host"] or "")
+        matches[j].host_kind = match["host_kind"]
+        matches[j].path = _text(arena, match["path"] or "")
+        matches[j].path_kind = match["path_kind"]
+        matches[j].route = &confs[<uint32_t>index]
+    table = routes_build(arena, matches, n, seed)
+    if table == NULL:
+        raise MemoryError
+    return table
+
+
 cdef uint32_t* _port_bits(Arena* arena, list ports) except NULL:
     cdef uint32_t* bits = <uint32_t*>_alloc(arena, 65536 // 8)
     cdef uint16_t port
@@ -426,6 +477,8 @@ cdef int _fill_limits(Limits* out, dict limits) except -1:
     out.http2_max_streams = limits.get("http2_max_streams", 100)
     out.http2_stream_window_bytes = limits.get("http2_stream_window_bytes", 65536)
     out.http2_max_resets = limits.get("http2_max_resets", 200)
+    out.max_lookups_waiting = limits.get("max_lookups_waiting", 4096)
+    out.name_size_bytes = limits.get("name_size_bytes", 1024)
     out.max_original_destinations = limits.get("max_original_destinations", 1024)
 
 

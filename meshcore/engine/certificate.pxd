@@ -223,16 +223,21 @@ cdef inline int certificate_is_svid_leaf(X509* leaf, int is_client) noexcept nog
 cdef inline const char* certificate_meant(const Peer* peer, const GENERAL_NAMES* names, const char* id,
                                           uint32_t id_len, uint32_t* n) noexcept nogil:
     """The name by which one of the rules means this peer, or NULL. Without rules: an empty name."""
+    cdef const Identity* rules = peer.rules.peers
     cdef const Identity* rule
     cdef const char* at
+    cdef uint32_t n_rules = peer.rules.n_peers
     cdef uint32_t len = 0
     cdef uint32_t r
     cdef int i
     n[0] = 0
-    if peer.rules.n_peers == 0:
+    if peer.expected.len:
+        rules = &peer.expected
+        n_rules = 1
+    if n_rules == 0:
         return b""
-    for r in range(peer.rules.n_peers):
-        rule = &peer.rules.peers[r]
+    for r in range(n_rules):
+        rule = &rules[r]
         if rule.kind != IDENTITY_DNS:
             if id != NULL and identity_means_id(rule, id, id_len):
                 n[0] = id_len

@@ -19,7 +19,7 @@ from meshcore.engine.destination cimport destination_find
 from meshcore.engine.endpoint cimport ClusterState, Destination, EndpointState
 from meshcore.engine.exchange cimport (
     ATTEMPT_ABANDONED, ATTEMPT_FAILED, exchange_earlier, exchange_idle_deadline, exchange_note_attempt,
-    exchange_release_upstream, exchange_speaks_http2,
+    exchange_release_upstream,
 )
 from meshcore.engine.flow cimport (
     FLOW_AWAIT_INPUT, FLOW_AWAIT_OUTPUT, FLOW_FINISHED, FLOW_MALFORMED, FLOW_RECEIVER_FAILED, FLOW_SENDER_CLOSED,
@@ -31,12 +31,13 @@ from meshcore.engine.reasons cimport (
     REASON_NO_ENDPOINT, REASON_OUT_OF_MEMORY, REASON_QUEUE_FULL, REASON_UPSTREAM_CONNECT_FAILED,
     REASON_UPSTREAM_CONNECT_TIMEOUT, REASON_UPSTREAM_NO_WEBSOCKET, REASON_UPSTREAM_RESET,
 )
+from meshcore.engine.reframe cimport reframe
 from meshcore.engine.respond cimport respond_gone, respond_reason
 from meshcore.engine.session cimport (
     session_adopt, session_is_refusing, session_lease, session_open, session_request, session_takes_websockets,
 )
 from meshcore.engine.slab cimport SLAB_NONE, slab_at
-from meshcore.engine.snapshot cimport RETRY_CONNECT_FAILURE, RETRY_RESET, ClusterConf, Limits
+from meshcore.engine.snapshot cimport RETRY_CONNECT_FAILURE, RETRY_RESET, ClusterConf, Limits, TargetNode
 from meshcore.engine.state cimport (
     CONN_AWAIT_CONNECT, CONN_CLOSE_AFTER, CONN_IN_EXCHANGE, CONN_REUSED, CONN_UPSTREAM, EXCHANGE_ACTIVE,
     EXCHANGE_AWAIT_CONNECT, EXCHANGE_AWAIT_CONNECTION, EXCHANGE_AWAIT_RESPONSE, EXCHANGE_BODY_ABORTED,
@@ -48,7 +49,8 @@ from meshcore.engine.state cimport (
 from meshcore.engine.stream cimport stream_take
 from meshcore.engine.sys cimport EAGAIN, EINTR, sys_connect
 from meshcore.engine.tap cimport tap_request
-from meshcore.engine.tls cimport tls_offer_http2, tls_open
+from meshcore.engine.target_tree cimport TREE_MAX_LEAVES, tree_choose, tree_cluster_is_alive
+from meshcore.engine.upstream cimport upstream_is_secure, upstream_open_tls, upstream_speaks_http2
 
 
 cdef enum:
@@ -70,15 +72,22 @@ cdef inline void dispatch(Worker* worker, Exchange* exchange) noexcept nogil:
 
 
 cdef inline void dispatch_attempt(Worker* worker, Exchange* exchange) noexcept nogil:
-    cdef const ClusterConf* cluster = exchange.cluster
+    cdef const ClusterConf* cluster
     cdef EndpointState* endpoint
     cdef Conn* up
     cdef int fd
     cdef int is_http2
     cdef uint8_t reason = dispatch_pick(worker, exchange)
+    while reason and dispatch_turn(worker, exchange):
+        reason = dispatch_pick(worker, exchange)
     if reason:
         respond_reason(worker, exchange, reason)
         return
+    is_http2 = upstream_speaks_http2(exchange)
+    if not reframe(worker, exchange, is_http2):
+        respond_reason(worker, exchange, REASON_OUT_OF_MEMORY)
+        return
+    cluster = exchange.cluster
     endpoint = exchange.endpoint
     exchange.flags |= EXCHANGE_ACTIVE
     if endpoint.breaker.state == BREAKER_HALF_OPEN:
@@ -88,7 +97,6 @@ cdef inline void dispatch_attempt(Worker* worker, Exchange* exchange) noexcept n
     exchange.attempt_ns = worker.now_ns
     endpoint.active += 1
     up = NULL
-    is_http2 = exchange_speaks_http2(exchange)
     if is_http2:
         up = session_lease(worker, endpoint)
     elif not exchange.flags & EXCHANGE_FRESH_CONNECTION:
@@ -141,18 +149,17 @@ cdef inline Conn* dispatch_open_session(Worker* worker, Exchange* exchange, Conn
     """Make a connection under way a session, and the exchange's its first stream. NULL without memory."""
     cdef const ClusterConf* cluster = exchange.cluster
     cdef Session* session = NULL
-    if cluster.tls == NULL or tls_open(worker, conn, cluster.tls, exchange.endpoint):
+    cdef int is_secure = upstream_is_secure(exchange)
+    if not is_secure or upstream_open_tls(worker, conn, exchange, 1):
         session = session_open(worker, conn, 1)
     if session == NULL:
         pool_discard(worker, exchange.endpoint, conn)
         return NULL
-    if cluster.tls != NULL:
-        tls_offer_http2(conn)
     session_adopt(session, exchange.endpoint)
     session.idle_timeout_ns = cluster.idle_timeout_ns
     session.max_requests = cluster.max_requests_per_connection
     conn_deadline(worker, conn, worker.now_ns + cluster.connect_timeout_ns + (
-        exchange.snapshot.snapshot.limits.tls_handshake_timeout_ns if cluster.tls != NULL else 0))
+        exchange.snapshot.snapshot.limits.tls_handshake_timeout_ns if is_secure else 0))
     return session_request(worker, session)
 
 
@@ -423,7 +430,30 @@ cdef inline void dispatch_again(Worker* worker, Exchange* exchange, int outcome)
     if exchange.endpoint_index < 64:
         exchange.excluded |= <uint64_t>1 << exchange.endpoint_index
     exchange_release_upstream(worker, exchange, 0)
+    if exchange.route.tree != NULL \
+            and not tree_cluster_is_alive(exchange.cluster, worker.endpoints, worker.now_ns, exchange.excluded):
+        dispatch_turn(worker, exchange)
     dispatch_attempt(worker, exchange)
+
+
+cdef inline int dispatch_turn(Worker* worker, Exchange* exchange) noexcept nogil:
+    """This cluster has nobody left for this exchange: go over to another of its route's tree. 1; 0: there is none."""
+    cdef ClusterState* state = exchange.cluster_state
+    cdef const TargetNode* node
+    if exchange.route.tree == NULL or exchange.leaf >= TREE_MAX_LEAVES:
+        return 0
+    exchange.spent |= <uint64_t>1 << exchange.leaf
+    node = tree_choose(exchange.route.tree, worker.endpoints, &worker.rng, worker.now_ns, exchange.spent)
+    if node.leaf >= TREE_MAX_LEAVES or exchange.spent >> node.leaf & 1 \
+            or worker.clusters[node.cluster.slot].in_flight >= node.cluster.max_requests:
+        return 0
+    state.in_flight -= 1
+    exchange.leaf = node.leaf
+    exchange.cluster = node.cluster
+    exchange.cluster_state = worker.clusters[node.cluster.slot]
+    exchange.cluster_state.in_flight += 1
+    exchange.excluded = 0
+    return 1
 
 
 # --- the queue of exchanges waiting for a connection ----------------------------------------------------------------
@@ -443,6 +473,7 @@ cdef inline void dispatch_queue(Worker* worker, Exchange* exchange) noexcept nog
     exchange.queue_prev = NULL
     if state.queue_len == 0:
         state.queue_head = exchange.item.index
+        dispatch_list_queue(worker, state)
     else:
         last = <Exchange*>slab_at(&worker.exchanges, state.queue_tail)
         last.queue_next = exchange
@@ -452,6 +483,24 @@ cdef inline void dispatch_queue(Worker* worker, Exchange* exchange) noexcept nog
     worker.queued_exchanges += 1
     conn_deadline(worker, exchange.down, exchange_earlier(worker.now_ns + exchange.cluster.queue_timeout_ns,
                                                           exchange.total_deadline_ns))
+
+
+cdef inline void dispatch_list_queue(Worker* worker, ClusterState* state) noexcept nogil:
+    state.queued_prev = NULL
+    state.queued_next = worker.queued_clusters
+    if state.queued_next != NULL:
+        state.queued_next.queued_prev = state
+    worker.queued_clusters = state
+
+
+cdef inline void dispatch_unlist_queue(Worker* worker, ClusterState* state) noexcept nogil:
+    if state.queued_prev != NULL:
+        state.queued_prev.queued_next = state.queued_next
+    else:
+        worker.queued_clusters = state.queued_next
+    if state.queued_next != NULL:
+        state.queued_next.queued_prev = state.queued_prev
+    state.queued_next = state.queued_prev = NULL
 
 
 cdef inline void dispatch_unqueue(Worker* worker, Exchange* exchange) noexcept nogil:
@@ -468,6 +517,8 @@ cdef inline void dispatch_unqueue(Worker* worker, Exchange* exchange) noexcept n
     exchange.queue_next = exchange.queue_prev = NULL
     state.queue_len -= 1
     worker.queued_exchanges -= 1
+    if state.queue_len == 0:
+        dispatch_unlist_queue(worker, state)
 
 
 cdef inline void dispatch_serve(Worker* worker, ClusterState* state) noexcept nogil:

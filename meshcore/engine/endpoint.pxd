@@ -41,6 +41,7 @@ cdef struct EndpointState:
     uint64_t bytes_out
     Histogram* latency
     uint64_t slot_version               # snapshot version that last named this slot
+    uint32_t bindings                   # current ones of this worker that name it
     void* tls_session                   # SSL_SESSION* to resume, one reference; NULL: none
     uint64_t tls_trust                  # what the trust in it rests on (TlsRules.trust)
     uint64_t tls_handshakes             # completed
@@ -83,6 +84,8 @@ cdef struct ClusterState:
     uint32_t queue_len
     uint32_t queue_head
     uint32_t queue_tail
+    ClusterState* queued_next           # Worker.queued_clusters
+    ClusterState* queued_prev
     uint32_t panic                      # balance's cached verdict for large clusters
     uint64_t panic_until_ns             # how long it stands
     Budget budget

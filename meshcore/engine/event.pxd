@@ -1,11 +1,9 @@
-# What an epoll event, a deadline, a turn in the run list or a send that failed late means for a connection in its
-# state. Decides who acts; acts itself only by calling request, dispatch, response and downstream.
+# What an epoll event, a turn in the run list or a send that failed late means for a connection in its state. Decides who acts; acts itself only by calling request, dispatch, response and downstream.
 
 from libc.stdint cimport int32_t, uint8_t, uint32_t, uint64_t
 
 from meshcore.engine.batch cimport batch_clear, batch_end, batch_withdraw
 from meshcore.engine.begin cimport begin_after_header, begin_by_name, begin_detected, begin_plain
-from meshcore.engine.certificate cimport TLS_LATE
 from meshcore.engine.conn cimport (
     conn_close, conn_deadline, conn_flush, conn_has_input, conn_is_disturbed, conn_is_plain, conn_is_stream,
     conn_recv_anywhere, conn_run_later, conn_settle, conn_token,
@@ -22,20 +20,16 @@ from meshcore.engine.exchange cimport ATTEMPT_SUCCEEDED, exchange_end, exchange_
 from meshcore.engine.hook cimport hook_abandon
 from meshcore.engine.http2_control cimport control_mark
 from meshcore.engine.listener cimport listener_accept
+from meshcore.engine.lookup cimport lookup_leave
 from meshcore.engine.pool cimport pool_discard, pool_remove
-from meshcore.engine.preface cimport preface_detect, preface_note_silence, preface_read
+from meshcore.engine.preface cimport preface_detect, preface_read
 from meshcore.engine.reasons cimport (
-    REASON_BODY_TIMEOUT, REASON_DEADLINE_EXCEEDED, REASON_DOWNSTREAM_CLOSED, REASON_DOWNSTREAM_STALLED,
-    REASON_FILTER_TIMEOUT, REASON_HEAD_TIMEOUT, REASON_QUEUE_TIMEOUT, REASON_TOTAL_TIMEOUT, REASON_TUNNEL_TIMEOUT,
-    REASON_UPSTREAM_CONNECT_FAILED, REASON_UPSTREAM_CONNECT_TIMEOUT, REASON_UPSTREAM_IDLE_TIMEOUT,
-    REASON_UPSTREAM_RESET, REASON_UPSTREAM_RESPONSE_TIMEOUT, REASON_UPSTREAM_TRUNCATED, tls_reason,
+    REASON_DOWNSTREAM_CLOSED, REASON_UPSTREAM_CONNECT_FAILED, REASON_UPSTREAM_RESET, REASON_UPSTREAM_TRUNCATED,
 )
 from meshcore.engine.request cimport request_read
 from meshcore.engine.respond cimport respond_gone, respond_reason, respond_unparsed
 from meshcore.engine.response cimport response_cut, response_pump, response_read, response_tunnel_pump
-from meshcore.engine.secure cimport (
-    secure_accept, secure_accept_late, secure_connect, secure_give_up, secure_go_on, secure_session,
-)
+from meshcore.engine.secure cimport secure_accept, secure_connect, secure_go_on, secure_session
 from meshcore.engine.session cimport (
     session_end, session_feed, session_flush, session_next_dirty, session_refuse_more, session_stop,
 )
@@ -45,15 +39,15 @@ from meshcore.engine.socket cimport socket_note_send
 from meshcore.engine.state cimport (
     CONN_AWAIT_CONNECT, CONN_AWAIT_HEAD, CONN_AWAIT_HELLO, CONN_AWAIT_PREFACE, CONN_AWAIT_PROTOCOL, CONN_AWAIT_TLS,
     CONN_DOWNSTREAM, CONN_EOF, CONN_ERROR, CONN_FREE, CONN_IDLE, CONN_IN_EXCHANGE, CONN_LINGERING, CONN_LISTENER, CONN_OK, CONN_REUSED,
-    CONN_UPSTREAM, EXCHANGE_AWAIT_CONNECT, EXCHANGE_AWAIT_CONNECTION, EXCHANGE_AWAIT_FILTER, EXCHANGE_AWAIT_RESPONSE,
-    EXCHANGE_AWAIT_RESPONSE_FILTER, EXCHANGE_BODY_ABORTED, EXCHANGE_DEADLINE, EXCHANGE_RELAY, EXCHANGE_TCP,
+    CONN_UPSTREAM, EXCHANGE_AWAIT_BINDING, EXCHANGE_AWAIT_CONNECT, EXCHANGE_AWAIT_CONNECTION, EXCHANGE_AWAIT_FILTER,
+    EXCHANGE_AWAIT_RESPONSE, EXCHANGE_AWAIT_RESPONSE_FILTER, EXCHANGE_BODY_ABORTED, EXCHANGE_RELAY, EXCHANGE_TCP,
     EXCHANGE_TUNNEL, FLOW_OPEN, IO_FAILED, IO_PEER_CLOSED, IO_READABLE, IO_WRITABLE, STREAM_CLOSED, STREAM_ENDED_IN,
     STREAM_READY, STREAM_UNLISTED, Conn, Exchange, Send, Session, Stream, Worker,
 )
 from meshcore.engine.sys cimport (
     EAGAIN, EINTR, EPOLLERR, EPOLLHUP, EPOLLIN, EPOLLOUT, EPOLLRDHUP, sys_now_ns, sys_socket_error,
 )
-from meshcore.engine.tcp cimport tcp_begin, tcp_connected
+from meshcore.engine.tcp cimport tcp_connected
 
 
 cdef enum:
@@ -145,6 +139,10 @@ cdef inline void event_downstream_exchange(Worker* worker, Conn* conn, Exchange*
             worker.reasons[REASON_DOWNSTREAM_CLOSED] += 1
             downstream_close(worker, conn)
         return
+    if exchange.state == EXCHANGE_AWAIT_BINDING:
+        if conn.io & IO_FAILED:
+            event_give_up(worker, exchange, REASON_DOWNSTREAM_CLOSED)
+        return
     if conn.out_buffer != NULL and conn.io & (IO_WRITABLE | IO_FAILED):
         if conn_flush(worker, conn) == CONN_ERROR:
             respond_gone(worker, exchange, REASON_DOWNSTREAM_CLOSED)
@@ -169,6 +167,8 @@ cdef inline void event_downstream_exchange(Worker* worker, Conn* conn, Exchange*
 cdef inline void event_give_up(Worker* worker, Exchange* exchange, uint8_t reason) noexcept nogil:
     if exchange.state == EXCHANGE_AWAIT_CONNECTION:
         dispatch_unqueue(worker, exchange)
+    elif exchange.state == EXCHANGE_AWAIT_BINDING:
+        lookup_leave(worker, exchange)
     respond_gone(worker, exchange, reason)
 
 
@@ -392,17 +392,6 @@ cdef inline void event_session_stall(Worker* worker, Session* session) noexcept 
             else worker.current.snapshot.limits.keep_alive_timeout_ns))
 
 
-cdef inline void event_session_timeout(Worker* worker, Conn* conn) noexcept nogil:
-    cdef Session* session = conn.session
-    if session.is_closing and not session.is_client and not session.has_said_goaway:
-        session_refuse_more(worker, session)
-    elif conn.out_buffer != NULL or not session.is_ready or session.has_ended:
-        event_session_lost(worker, conn)
-    else:
-        session_stop(worker, session)
-        conn_deadline(worker, conn, worker.now_ns + worker.current.snapshot.limits.linger_timeout_ns)
-
-
 cdef inline void event_connected(Worker* worker, Exchange* exchange) noexcept nogil:
     if exchange.flags & EXCHANGE_TCP:
         tcp_connected(worker, exchange)
@@ -521,78 +510,3 @@ cdef inline void event_unsent(Worker* worker, Conn* conn, int is_request) noexce
         dispatch_unsent(worker, exchange)
     else:
         dispatch_abort_body(worker, exchange)
-
-
-# --- deadlines ------------------------------------------------------------------------------------------------------
-
-cdef inline void event_timeout(Worker* worker, Conn* conn) noexcept nogil:
-    """The one deadline of this connection has passed: its state says which it was."""
-    if conn.session != NULL:
-        event_session_timeout(worker, conn)
-    elif conn_is_stream(conn) and conn.exchange == NULL:
-        conn_close(worker, conn)        # its answer did not leave in time
-    elif conn.kind == CONN_DOWNSTREAM:
-        if conn.state == CONN_IN_EXCHANGE:
-            event_exchange_timeout(worker, conn.exchange)
-        elif conn.state == CONN_AWAIT_HEAD and conn.in_buffer != NULL and conn.out_buffer == NULL:
-            respond_unparsed(worker, conn, REASON_HEAD_TIMEOUT)
-        elif conn.state == CONN_AWAIT_PROTOCOL:
-            preface_note_silence(worker, conn)
-            tcp_begin(worker, conn)
-        elif conn.state == CONN_AWAIT_HELLO:
-            worker.reasons[tls_reason(0, TLS_LATE)] += 1
-            downstream_close(worker, conn)
-        elif conn.state == CONN_AWAIT_TLS:
-            if secure_accept_late(worker, conn):
-                tcp_begin(worker, conn)
-        else:
-            downstream_close(worker, conn)            # idle, lingering or not reading for too long
-    elif conn.kind != CONN_LISTENER and conn.kind != CONN_FREE:
-        event_upstream_timeout(worker, conn)
-
-
-cdef inline void event_exchange_timeout(Worker* worker, Exchange* exchange) noexcept nogil:
-    cdef Conn* down = exchange.down
-    if exchange.state == EXCHANGE_AWAIT_FILTER or exchange.state == EXCHANGE_AWAIT_RESPONSE_FILTER:
-        hook_abandon(worker, exchange)
-        respond_unparsed(worker, down, REASON_FILTER_TIMEOUT)
-        return
-    if exchange.state == EXCHANGE_AWAIT_CONNECTION:
-        dispatch_unqueue(worker, exchange)
-        exchange.cluster_state.queue_timeouts += 1
-        respond_reason(worker, exchange, REASON_QUEUE_TIMEOUT)
-        return
-    if exchange.total_deadline_ns and worker.now_ns >= exchange.total_deadline_ns:
-        respond_reason(worker, exchange, REASON_DEADLINE_EXCEEDED if exchange.flags & EXCHANGE_DEADLINE
-                       else REASON_TOTAL_TIMEOUT)
-        return
-    if exchange.state == EXCHANGE_TUNNEL:
-        return
-    if exchange.request.state == FLOW_OPEN and down.out_buffer == NULL and exchange.response.piped_bytes == 0:
-        respond_reason(worker, exchange, REASON_BODY_TIMEOUT)
-    else:
-        respond_gone(worker, exchange, REASON_DOWNSTREAM_STALLED)
-
-
-cdef inline void event_upstream_timeout(Worker* worker, Conn* conn) noexcept nogil:
-    cdef Exchange* exchange = conn.exchange
-    cdef EndpointState* endpoint = <EndpointState*>conn.owner
-    if conn.state == CONN_IDLE:
-        pool_remove(worker, endpoint, conn)
-        pool_discard(worker, endpoint, conn)
-    elif exchange == NULL:
-        return
-    elif conn.state == CONN_AWAIT_TLS:
-        secure_give_up(worker, exchange, TLS_LATE)
-    elif conn.state == CONN_AWAIT_CONNECT:
-        endpoint.connect_failures += 1
-        dispatch_failed(worker, exchange, REASON_UPSTREAM_CONNECT_TIMEOUT)
-    elif exchange.state == EXCHANGE_TUNNEL:
-        exchange.reason = REASON_TUNNEL_TIMEOUT
-        event_end_tunnel(worker, exchange)
-    elif exchange.state == EXCHANGE_RELAY:
-        response_cut(worker, exchange, REASON_UPSTREAM_IDLE_TIMEOUT)
-    elif exchange.flags & EXCHANGE_BODY_ABORTED:
-        respond_reason(worker, exchange, REASON_UPSTREAM_RESET)
-    else:
-        respond_reason(worker, exchange, REASON_UPSTREAM_RESPONSE_TIMEOUT)

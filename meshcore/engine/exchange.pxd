@@ -10,9 +10,10 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc
 from libc.string cimport memset
 
+from meshcore.engine.binding cimport BindingRef
 from meshcore.engine.breaker cimport BREAKER_CLOSED, breaker_on_abandoned, breaker_on_failure, breaker_on_success
 from meshcore.engine.buffer cimport buffer_return
-from meshcore.engine.conn cimport conn_is_secure, conn_is_stream
+from meshcore.engine.conn cimport conn_is_secure
 from meshcore.engine.endpoint cimport ClusterState, EndpointState
 from meshcore.engine.ewma cimport ewma_observe
 from meshcore.engine.flow cimport flow_close
@@ -21,14 +22,14 @@ from meshcore.engine.histogram cimport Histogram, histogram_record
 from meshcore.engine.pool cimport pool_discard, pool_return
 from meshcore.engine.reasons cimport REASON_NONE, reason_status
 from meshcore.engine.slab cimport slab_return, slab_take
-from meshcore.engine.snapshot cimport BALANCER_PEAK_EWMA, UPSTREAM_HOP, UPSTREAM_HTTP1, UPSTREAM_HTTP2
+from meshcore.engine.snapshot cimport BALANCER_PEAK_EWMA
 from meshcore.engine.state cimport (
-    EXCHANGE_ACTIVE, EXCHANGE_CONNECT, EXCHANGE_COUNTED, EXCHANGE_GRPC, EXCHANGE_GRPC_WEB,
-    EXCHANGE_KEEP_UPSTREAM, EXCHANGE_PROBE,
-    EXCHANGE_RESTORED, EXCHANGE_TCP, EXCHANGE_UPGRADE, FLOW_DONE, FLOW_EMPTY, Conn, Exchange, SnapshotRef, Worker,
+    EXCHANGE_ACTIVE, EXCHANGE_COUNTED, EXCHANGE_GRPC, EXCHANGE_KEEP_UPSTREAM, EXCHANGE_PROBE,
+    FLOW_DONE, FLOW_EMPTY, Conn, Exchange, RouteState, SnapshotRef, Worker,
 )
 from meshcore.engine.sys cimport atomic_add_u32
 from meshcore.engine.tap cimport tap_end, tap_release
+from meshcore.engine.upstream cimport upstream_is_trusted_still
 
 cdef enum AttemptOutcome:
     ATTEMPT_SUCCEEDED = 0
@@ -47,6 +48,10 @@ cdef inline Exchange* exchange_begin(Worker* worker, Conn* down, uint64_t now_ns
     exchange.down = down
     exchange.up = NULL
     exchange.snapshot = worker.current
+    exchange.binding = NULL
+    exchange.waits_for = NULL
+    exchange.listed_route = NULL
+    exchange.spent = 0
     exchange.listener = NULL
     exchange.route = NULL
     exchange.cluster = NULL
@@ -74,6 +79,7 @@ cdef inline Exchange* exchange_begin(Worker* worker, Conn* down, uint64_t now_ns
     exchange.queue_next = exchange.queue_prev = NULL
     exchange.request.state = exchange.response.state = FLOW_DONE
     exchange.request.framing_in = exchange.response.framing_in = FLOW_EMPTY
+    exchange.request.framing_out = FLOW_EMPTY
     exchange.request.pipe.write_fd = exchange.response.pipe.write_fd = -1
     exchange.request.piped_bytes = exchange.response.piped_bytes = 0
     exchange.request.moved_bytes = exchange.response.moved_bytes = 0
@@ -123,12 +129,16 @@ cdef inline void exchange_release_upstream(Worker* worker, Exchange* exchange, i
     exchange.up = NULL
     up.exchange = NULL
     # An endpoint that left the configuration meanwhile gets no idle connection: nobody would look for it.
-    if reusable and endpoint.slot_version == worker.current.snapshot.version:
+    if reusable and exchange_keeps_endpoint(worker, endpoint) and upstream_is_trusted_still(worker, exchange, up):
         pool_return(worker, endpoint, exchange.cluster, up)
     else:
         pool_discard(worker, endpoint, up)
     if worker.queued_exchanges:
         worker.serve_queues = 1
+
+
+cdef inline int exchange_keeps_endpoint(const Worker* worker, const EndpointState* endpoint) noexcept nogil:
+    return endpoint.slot_version == worker.current.snapshot.version or endpoint.bindings != 0
 
 
 cdef inline void exchange_end(Worker* worker, Exchange* exchange, int outcome, uint64_t now_ns) noexcept nogil:
@@ -138,6 +148,7 @@ cdef inline void exchange_end(Worker* worker, Exchange* exchange, int outcome, u
     cdef uint32_t status_class = exchange.status // 100
     cdef ClusterState* cluster_state = exchange.cluster_state
     cdef SnapshotRef* snapshot = exchange.snapshot
+    cdef BindingRef* binding = exchange.binding
     # Body bytes still in the pipe are lost with it: on this connection, the next head would be read in their place.
     cdef int reusable = exchange.flags & EXCHANGE_KEEP_UPSTREAM and exchange.response.state == FLOW_DONE \
         and outcome != ATTEMPT_ABANDONED and exchange_request_is_out(exchange)
@@ -148,14 +159,12 @@ cdef inline void exchange_end(Worker* worker, Exchange* exchange, int outcome, u
         exchange.endpoint.bytes_in += exchange.response.moved_bytes
         if outcome != ATTEMPT_ABANDONED:
             exchange_record(&exchange.endpoint.latency, took_ns)
+    if exchange.flags & EXCHANGE_GRPC:
+        exchange_settle_grpc(exchange)
     if exchange.route_state != NULL:
-        exchange.route_state.requests += 1
-        if exchange.down != NULL and conn_is_secure(exchange.down):
-            exchange.route_state.secure += 1
-        exchange.route_state.status_class[status_class] += 1
-        if exchange.flags & EXCHANGE_GRPC:
-            exchange_note_grpc(exchange)
-        exchange_record(&exchange.route_state.latency, took_ns)
+        exchange_note_route(exchange, exchange.route_state, status_class, took_ns)
+    if exchange.listed_route != exchange.route and exchange.listed_route != NULL:
+        exchange_note_listed(worker, exchange, status_class, took_ns)
     if exchange.flags & EXCHANGE_COUNTED:
         cluster_state.in_flight -= 1
         cluster_state.requests += 1
@@ -183,16 +192,41 @@ cdef inline void exchange_end(Worker* worker, Exchange* exchange, int outcome, u
     snapshot.exchanges -= 1
     if snapshot.exchanges == 0 and not snapshot.is_current:
         atomic_add_u32(snapshot.workers_left, <uint32_t>-1)
+    if binding != NULL:
+        exchange_drop_binding(binding)
 
 
-cdef inline void exchange_note_grpc(Exchange* exchange) noexcept nogil:
+cdef inline void exchange_drop_binding(BindingRef* binding) noexcept nogil:
+    binding.exchanges -= 1
+    if binding.exchanges == 0 and not binding.is_current:
+        atomic_add_u32(binding.workers_left, <uint32_t>-1)
+
+
+cdef inline void exchange_note_route(Exchange* exchange, RouteState* state, uint32_t status_class,
+                                     uint64_t took_ns) noexcept nogil:
+    state.requests += 1
+    if exchange.down != NULL and conn_is_secure(exchange.down):
+        state.secure += 1
+    state.status_class[status_class] += 1
+    if exchange.flags & EXCHANGE_GRPC:
+        state.grpc_status[exchange.grpc_status] += 1
+        if exchange.status < 500 and grpc_is_failure(exchange.grpc_status):
+            state.grpc_failed += 1
+    exchange_record(&state.latency, took_ns)
+
+
+cdef inline void exchange_note_listed(Worker* worker, Exchange* exchange, uint32_t status_class, uint64_t took_ns) noexcept nogil:
+    # What a name was bound to has a route of its own: the one of the configuration counts it, too.
+    cdef RouteState* listed = worker.routes[exchange.listed_route.slot]
+    if listed != exchange.route_state:
+        exchange_note_route(exchange, listed, status_class, took_ns)
+
+
+cdef inline void exchange_settle_grpc(Exchange* exchange) noexcept nogil:
     # A call that told no status ended by what this proxy, or the lack of an answer, says of it.
     if exchange.grpc_status == GRPC_NONE:
         exchange.grpc_status = grpc_status_of_http(reason_status[exchange.reason]) if exchange.reason != REASON_NONE \
             else GRPC_UNKNOWN
-    exchange.route_state.grpc_status[exchange.grpc_status] += 1
-    if exchange.status < 500 and grpc_is_failure(exchange.grpc_status):
-        exchange.route_state.grpc_failed += 1
 
 
 cdef inline uint64_t exchange_idle_ns(const Exchange* exchange) noexcept nogil:
@@ -227,20 +261,6 @@ cdef inline void exchange_observe_latency(Exchange* exchange, uint64_t now_ns) n
     if exchange.cluster.balancer == BALANCER_PEAK_EWMA:
         ewma_observe(&exchange.endpoint.ewma, <double>(now_ns - exchange.attempt_ns), now_ns,
                      exchange.cluster.ewma_decay_ns)
-
-
-cdef inline int exchange_speaks_http2(const Exchange* exchange) noexcept nogil:
-    """Is its endpoint to be spoken to in HTTP/2?"""
-    if exchange.flags & EXCHANGE_GRPC_WEB:
-        return 1                        # gRPC has no other
-    if exchange.flags & EXCHANGE_TCP or exchange.cluster.speaks == UPSTREAM_HTTP1:
-        return 0
-    if exchange.cluster.speaks == UPSTREAM_HTTP2:
-        return 1
-    if not conn_is_stream(exchange.down):
-        # Tunnels of HTTP/1 do not ride: an upgrade is of the connection.
-        return exchange.cluster.speaks == UPSTREAM_HOP and not exchange.flags & (EXCHANGE_UPGRADE | EXCHANGE_CONNECT)
-    return not exchange.flags & EXCHANGE_RESTORED or exchange.cluster.speaks == UPSTREAM_HOP
 
 
 cdef inline uint64_t exchange_earlier(uint64_t a_ns, uint64_t b_ns) noexcept nogil:

@@ -44,7 +44,6 @@ cdef inline void hook_park(Worker* worker, Exchange* exchange, Conn* conn, uint8
     hook.verdict = HOOK_CONTINUE
     hook.method = exchange.method
     hook.upgrade = exchange.flags & EXCHANGE_UPGRADE != 0
-    hook.route_slot = exchange.route.slot
     hook.cluster_index = -1
     hook.head = conn.in_buffer.data + conn.in_buffer.start
     hook.head_bytes = head_bytes

@@ -1,10 +1,10 @@
 # One worker: wait, act on events, timers and commands, until told to stop. Owns the order of things in a wake-up.
 #
-# A wake-up: read the clock once (NOW_ONCE); events, in batches (see batch); commands and answered filters; timers;
+# A wake-up: read the clock once (NOW_ONCE); commands; events, in batches (see batch); answered filters; timers;
 # connections that asked to run again; queues that may have a free connection; hand parked exchanges to the filter
 # thread. Memory freed in a batch may be reused in it: a stale event is recognised by its token's generation.
 
-from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport free
 
 from meshcore.engine.batch cimport (
@@ -12,34 +12,38 @@ from meshcore.engine.batch cimport (
 )
 from meshcore.engine.buffer cimport buffer_return
 from meshcore.engine.conn cimport conn_close, conn_deadline, conn_keep_received, conn_run_later
+from meshcore.engine.deadline cimport deadline_passed
 from meshcore.engine.destination cimport destination_apply
 from meshcore.engine.dispatch cimport dispatch_serve
 from meshcore.engine.downstream cimport downstream_part
 from meshcore.engine.endpoint cimport ClusterState, EndpointState
 from meshcore.engine.event cimport (
-    event_act, event_end_batch, event_flush_sessions, event_may_read_ahead, event_run, event_timeout,
+    event_act, event_end_batch, event_flush_sessions, event_may_read_ahead, event_run,
 )
 from meshcore.engine.flow cimport flow_close
 from meshcore.engine.hook cimport hook_bury, hook_hand_over
 from meshcore.engine.listener cimport listener_close, listener_open
+from meshcore.engine.lookup cimport lookup_distrust
 from meshcore.engine.mailbox cimport (
-    COMMAND_APPLY, COMMAND_DRAIN, COMMAND_STOP, COMMAND_TAP_CLOSE, COMMAND_TAP_OPEN, Command,
+    COMMAND_APPLY, COMMAND_BIND, COMMAND_DRAIN, COMMAND_STOP, COMMAND_TAP_CLOSE, COMMAND_TAP_OPEN, COMMAND_TRUST, Command,
 )
+from meshcore.engine.openssl cimport SSL_CTX, SSL_CTX_free, SSL_CTX_get_ex_data, rules_index
 from meshcore.engine.pool cimport pool_close_idle
-from meshcore.engine.resume cimport resume_hook
+from meshcore.engine.resume cimport resume_bound, resume_hook
 from meshcore.engine.session cimport session_drain, session_end, session_next_dirty, session_retire
 from meshcore.engine.slab cimport SLAB_CHUNK_ITEMS, SLAB_NONE, SlabItem, slab_at, slab_find, slab_return
 from meshcore.engine.snapshot cimport ClusterConf, Snapshot
 from meshcore.engine.stack cimport StackNode, stack_take
 from meshcore.engine.state cimport (
     BATCH_EVENTS, CONN_AWAIT_HEAD, CONN_DOWNSTREAM, CONN_FREE, CONN_QUEUED, EXCHANGE_ABANDONED, IO_FAILED,
-    IO_PEER_CLOSED, IO_READABLE, LISTENER_REMOVED, MAX_CLUSTERS, Conn, Exchange, Hook, ListenerState, Received,
+    IO_PEER_CLOSED, IO_READABLE, LISTENER_REMOVED, Conn, Exchange, Hook, ListenerState, Received,
     SnapshotRef, Worker,
 )
 from meshcore.engine.sys cimport (
-    EAGAIN, atomic_add_u32, atomic_store_u32, epoll_event, epoll_wait, sys_drain_notify, sys_now_ns, sys_wall_ns,
+    EAGAIN, atomic_add_u32, atomic_load_ptr, atomic_store_u32, epoll_event, epoll_wait, sys_drain_notify, sys_now_ns, sys_wall_ns,
 )
 from meshcore.engine.tap cimport tap_release
+from meshcore.engine.tls_context cimport TlsRules
 from meshcore.engine.timer cimport TimerNode, timer_expired, timer_wait_ms
 
 cdef enum:
@@ -64,6 +68,8 @@ cdef inline void loop_run(Worker* worker) noexcept nogil:
         worker.wall_offset_ns = sys_wall_ns() - worker.now_ns
         worker.wakeups += 1
         worker.tls_steps = 0
+        if atomic_load_ptr(&worker.mailbox.head) != NULL:
+            loop_commands(worker)       # first: who sends a request after a command was posted may count on it
         woken = 0
         first = 0
         while first < n:
@@ -143,7 +149,7 @@ cdef inline void loop_timers(Worker* worker) noexcept nogil:
     cdef TimerNode* node = timer_expired(&worker.timers, worker.now_ns)
     while node != NULL:
         # Safety: every TimerNode of the wheel is Conn.timer.
-        event_timeout(worker, <Conn*>(<char*>node - <size_t>&(<Conn*>NULL).timer))
+        deadline_passed(worker, <Conn*>(<char*>node - <size_t>&(<Conn*>NULL).timer))
         node = timer_expired(&worker.timers, worker.now_ns)
 
 
@@ -163,23 +169,15 @@ cdef inline void loop_run_list(Worker* worker) noexcept nogil:
 
 
 cdef inline void loop_queues(Worker* worker) noexcept nogil:
-    cdef Snapshot* snapshot = worker.current.snapshot
-    cdef ClusterState* state
-    cdef uint32_t left = 0
-    cdef uint32_t i
+    """Each queue once: one that is served may empty itself, and be filled again behind our back."""
+    cdef ClusterState* state = worker.queued_clusters
+    cdef ClusterState* following
     worker.serve_queues = 0
-    for i in range(snapshot.n_clusters):
-        state = worker.clusters[snapshot.clusters[i].slot]
-        if state.queue_len:
-            dispatch_serve(worker, state)
-            left += state.queue_len
-    if worker.queued_exchanges == left:
-        return
-    # Rare: exchanges of an older snapshot wait for a cluster that is no more. They end under their own configuration.
-    for i in range(<uint32_t>MAX_CLUSTERS):
-        state = worker.clusters[i]
-        if state != NULL and state.queue_len:
-            dispatch_serve(worker, state)
+    while state != NULL:
+        # Safety: serving a queue takes exchanges out of it alone; what joins the list joins at its head.
+        following = state.queued_next
+        dispatch_serve(worker, state)
+        state = following
 
 
 cdef inline void loop_filters(Worker* worker) noexcept nogil:
@@ -208,6 +206,10 @@ cdef inline void loop_commands(Worker* worker) noexcept nogil:
         command = <Command*>node
         if command.kind == COMMAND_APPLY:
             loop_apply(worker, command.snapshot)
+        elif command.kind == COMMAND_BIND:
+            loop_bind(worker, command)
+        elif command.kind == COMMAND_TRUST:
+            loop_trust(worker, command)
         elif command.kind == COMMAND_TAP_OPEN:
             worker.taps[command.tap_index] = command.tap
             worker.tap_since[command.tap_index] = worker.next_stream
@@ -258,13 +260,31 @@ cdef inline void loop_apply(Worker* worker, SnapshotRef* following) noexcept nog
         cluster = &old.snapshot.clusters[i]
         for j in range(cluster.n_endpoints):
             endpoint = worker.endpoints[cluster.endpoints[j].slot]
-            if endpoint.slot_version != snapshot.version:
+            if endpoint.slot_version != snapshot.version and endpoint.bindings == 0:
                 pool_close_idle(worker, endpoint)
                 session_retire(worker, endpoint)
     destination_apply(worker, old.snapshot.version)
     if old.exchanges == 0:
         atomic_add_u32(old.workers_left, <uint32_t>-1)
     worker.serve_queues = 1
+
+
+cdef inline void loop_bind(Worker* worker, Command* command) noexcept nogil:
+    cdef uint32_t i
+    for i in range(command.n_binds):
+        resume_bound(worker, &command.binds[i])
+
+
+cdef inline void loop_trust(Worker* worker, Command* command) noexcept nogil:
+    """A shared context is replaced: the next handshake goes by the new one."""
+    cdef SSL_CTX* old = worker.tls_contexts[command.context]
+    cdef uint64_t trust = (<const TlsRules*>SSL_CTX_get_ex_data(command.tls, rules_index(NULL))).trust
+    cdef int is_distrusted = old != NULL and worker.tls_trusts[command.context] != trust
+    worker.tls_contexts[command.context] = command.tls
+    worker.tls_trusts[command.context] = trust
+    if is_distrusted:
+        lookup_distrust(worker, <uint16_t>(command.context + 1))
+    SSL_CTX_free(old)
 
 
 cdef inline void loop_drain(Worker* worker) noexcept nogil:

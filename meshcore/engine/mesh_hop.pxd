@@ -1,22 +1,22 @@
 # How an HTTP/1 request is marked while it rides HTTP/2 between two proxies of the mesh: `l5d-orig-proto`, the word that
 # Linkerd's proxies use. Owns the field's text, written and read; decides neither who rides nor whose mark is believed.
 
-from libc.stdint cimport uint32_t
+from libc.stdint cimport uint8_t
 from libc.string cimport memcmp, memcpy
 
 from meshcore.engine.fields cimport FIELD_L5D_ORIG_PROTO
-from meshcore.engine.head cimport TARGET_ABSOLUTE, Field, Head, head_field, head_has
+from meshcore.engine.head cimport Field, Head, head_field, head_has
 
 cdef enum:
     MESH_HOP_MAX_BYTES = 41             # "l5d-orig-proto: HTTP/1.1; absolute-form" CRLF
 
 
-cdef inline char* mesh_hop_write(const Head* head, char* at) noexcept nogil:
-    """The mark of this request: at most MESH_HOP_MAX_BYTES. Returns what follows it."""
+cdef inline char* mesh_hop_write(uint8_t minor_version, int is_absolute, char* at) noexcept nogil:
+    """The mark of a request of HTTP/1: at most MESH_HOP_MAX_BYTES. Returns what follows it."""
     memcpy(at, b"l5d-orig-proto: HTTP/1.1", 24)
-    at[23] = <char>(48 + head.minor_version)
+    at[23] = <char>(48 + minor_version)
     at += 24
-    if head.target_form == TARGET_ABSOLUTE:
+    if is_absolute:
         memcpy(at, b"; absolute-form", 15)
         at += 15
     memcpy(at, b"\r\n", 2)

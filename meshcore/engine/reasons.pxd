@@ -41,6 +41,15 @@ cdef extern from * nogil:
       X(FILTER_ERROR,               500, 2, "a filter raised") \\
       X(FILTER_OVERLOADED,          503, 2, "the filter queue is full") \\
       X(FILTER_TIMEOUT,             504, 2, "the filter did not answer in time") \\
+      X(LOOKUP_NO_NAME,             400, 1, "no name can be made of the request") \\
+      X(LOOKUP_TIMEOUT,             504, 2, "nobody said in time what the name means") \\
+      X(LOOKUP_OVERLOADED,          503, 2, "too many requests wait for names") \\
+      X(LOOKUP_FAILED,              503, 2, "the name could not be looked up") \\
+      X(NAME_UNKNOWN,               404, 2, "the name means nothing") \\
+      X(NAME_REFUSED,               403, 2, "the name is not to be used") \\
+      X(NAME_INVALID,               400, 2, "the name, or what overrides it, is not valid") \\
+      X(NAME_UNBOUND,               502, 2, "the name leads to no cluster") \\
+      X(NAME_UNAVAILABLE,           503, 2, "the name has nobody to answer now") \\
       X(LOAD_SHED,                  503, 2, "too many requests in flight") \\
       X(DRAINING,                   503, 2, "the proxy is shutting down") \\
       X(OUT_OF_MEMORY,              503, 2, "memory limit reached") \\
@@ -189,6 +198,15 @@ cdef extern from * nogil:
         REASON_FILTER_ERROR "MC_REASON_FILTER_ERROR"
         REASON_FILTER_OVERLOADED "MC_REASON_FILTER_OVERLOADED"
         REASON_FILTER_TIMEOUT "MC_REASON_FILTER_TIMEOUT"
+        REASON_LOOKUP_NO_NAME "MC_REASON_LOOKUP_NO_NAME"
+        REASON_LOOKUP_TIMEOUT "MC_REASON_LOOKUP_TIMEOUT"
+        REASON_LOOKUP_OVERLOADED "MC_REASON_LOOKUP_OVERLOADED"
+        REASON_LOOKUP_FAILED "MC_REASON_LOOKUP_FAILED"
+        REASON_NAME_UNKNOWN "MC_REASON_NAME_UNKNOWN"
+        REASON_NAME_REFUSED "MC_REASON_NAME_REFUSED"
+        REASON_NAME_INVALID "MC_REASON_NAME_INVALID"
+        REASON_NAME_UNBOUND "MC_REASON_NAME_UNBOUND"
+        REASON_NAME_UNAVAILABLE "MC_REASON_NAME_UNAVAILABLE"
         REASON_LOAD_SHED "MC_REASON_LOAD_SHED"
         REASON_DRAINING "MC_REASON_DRAINING"
         REASON_OUT_OF_MEMORY "MC_REASON_OUT_OF_MEMORY"

@@ -12,15 +12,14 @@ from meshcore.engine.conn cimport (
 )
 from meshcore.engine.dispatch cimport dispatch
 from meshcore.engine.downstream cimport downstream_close
-from meshcore.engine.exchange cimport exchange_begin, exchange_speaks_http2
+from meshcore.engine.exchange cimport exchange_begin
 from meshcore.engine.flow cimport (
-    FLOW_AWAIT_INPUT, FLOW_FINISHED, FLOW_MALFORMED, flow_open, flow_stream_is_whole, flow_take, flow_trailers,
+    FLOW_AWAIT_INPUT, FLOW_FINISHED, FLOW_MALFORMED, flow_open, flow_stream_is_whole, flow_take,
 )
-from meshcore.engine.framing cimport chunk_write_header
 from meshcore.engine.grpc cimport grpc_is_request, grpc_timeout_ns
 from meshcore.engine.grpc_web cimport GRPC_WEB_BINARY, GRPC_WEB_NONE, GRPC_WEB_TEXT, grpc_web_kind
 from meshcore.engine.head cimport (
-    FRAMING_CHUNKED, FRAMING_LENGTH, FRAMING_NONE, HEAD_DONE, HEAD_MORE, METHOD_CONNECT, METHOD_HEAD, METHOD_TRACE,
+    FRAMING_CHUNKED, FRAMING_LENGTH, FRAMING_NONE, HEAD_DONE, HEAD_MORE, METHOD_CONNECT, METHOD_HEAD, METHOD_TRACE, TARGET_ABSOLUTE,
     UPGRADE_OTHER, UPGRADE_WEBSOCKET, Head, head_parser_reset, method_is_idempotent,
 )
 from meshcore.engine.hook cimport hook_park
@@ -28,6 +27,7 @@ from meshcore.engine.http1 cimport head_parse_request
 from meshcore.engine.input cimport (
     INPUT_AGAIN, INPUT_EOF, INPUT_ERROR, INPUT_READY, input_held, input_keep_partial, input_parser, input_read,
 )
+from meshcore.engine.lookup cimport LOOKUP_WAITS, lookup_request
 from meshcore.engine.mesh_hop cimport mesh_hop_is_marked
 from meshcore.engine.reasons cimport (
     REASON_BODY_INCOMPLETE, REASON_BODY_TOO_LARGE, REASON_DIRECT_RESPONSE, REASON_DRAINING, REASON_HEAD_TOO_LARGE,
@@ -39,9 +39,9 @@ from meshcore.engine.rewrite cimport ForwardInfo, rewrite_request
 from meshcore.engine.rng cimport rng_below
 from meshcore.engine.routes cimport RouteTable, routes_find
 from meshcore.engine.session cimport session_feed, session_open
-from meshcore.engine.snapshot cimport UPSTREAM_HOP, Limits, RouteConf
+from meshcore.engine.snapshot cimport UPSTREAM_HOP, UPSTREAM_HTTP1, UPSTREAM_SAME, Limits, RouteConf, TargetNode
 from meshcore.engine.state cimport (
-    CONN_CLOSE_AFTER, CONN_IN_EXCHANGE, EXCHANGE_AWAIT_FILTER, EXCHANGE_CONNECT, EXCHANGE_DEADLINE, EXCHANGE_GRPC,
+    CONN_CLOSE_AFTER, CONN_IN_EXCHANGE, EXCHANGE_ABSOLUTE, EXCHANGE_AWAIT_FILTER, EXCHANGE_CONNECT, EXCHANGE_DEADLINE, EXCHANGE_GRPC,
     EXCHANGE_GRPC_WEB, EXCHANGE_GRPC_WEB_TEXT,
     EXCHANGE_HEAD_METHOD, EXCHANGE_IDEMPOTENT, EXCHANGE_MINOR_0, EXCHANGE_RESTORED, EXCHANGE_UPGRADE, FLOW_CHUNKED, FLOW_DONE,
     FLOW_LENGTH, FLOW_OPEN, FLOW_STREAM, FLOW_UNKNOWN_BYTES, HOOK_REQUEST, IO_FAILED, IO_PEER_CLOSED, IO_READABLE,
@@ -50,6 +50,7 @@ from meshcore.engine.state cimport (
 from meshcore.engine.stream cimport stream_take
 from meshcore.engine.sys cimport sys_ipv6_text
 from meshcore.engine.tap cimport tap_capture
+from meshcore.engine.target_tree cimport tree_choose
 from meshcore.engine.tls_context cimport Peer
 
 cdef enum:
@@ -164,7 +165,7 @@ cdef inline void request_begin(Worker* worker, Conn* conn, Head* head, uint32_t 
         conn.flags |= CONN_CLOSE_AFTER
     route = routes_find(<RouteTable*>exchange.listener.routes, head.host_lower, head.host_len,
                         head.base + head.path_at, head.path_len, bit)
-    exchange.route = route
+    exchange.route = exchange.listed_route = route
     if route != NULL:
         exchange.route_state = worker.routes[route.slot]
         if route.filters & 1 and not request_is_denied(exchange):
@@ -174,12 +175,24 @@ cdef inline void request_begin(Worker* worker, Conn* conn, Head* head, uint32_t 
                 tap_capture(worker, exchange, head)
             hook_park(worker, exchange, conn, HOOK_REQUEST, <char*>head.base, head.size_bytes, n)
             return
-    request_forward(worker, exchange, head, n, -1)
+        if route.lookup != NULL:
+            request_look_up(worker, exchange, head, n)
+            return
+    request_forward(worker, exchange, head, n, -1, 0)
 
 
-cdef inline void request_forward(Worker* worker, Exchange* exchange, Head* head, uint32_t n,
-                                 int cluster_index) noexcept nogil:
-    """The route is settled (or missing) and filters have spoken: edit the head and dispatch, or answer."""
+cdef inline void request_look_up(Worker* worker, Exchange* exchange, Head* head, uint32_t n) noexcept nogil:
+    """Filters have spoken: find what the request's name is bound to, or wait for it."""
+    cdef uint8_t reason = 0
+    if not request_is_denied(exchange) and lookup_request(worker, exchange, head, n, &reason) == LOOKUP_WAITS:
+        return
+    request_forward(worker, exchange, head, n, -1, reason)
+
+
+cdef inline void request_forward(Worker* worker, Exchange* exchange, Head* head, uint32_t n, int cluster_index,
+                                 uint8_t refused_for) noexcept nogil:
+    """The route is settled (or missing) and filters have spoken: edit the head and dispatch, or answer. `refused_for`: a
+    reason, where it has turned out meanwhile that there is nowhere to go."""
     cdef Conn* conn = exchange.down
     cdef RouteConf* route = exchange.route
     cdef const Limits* limits = &exchange.snapshot.snapshot.limits
@@ -222,10 +235,12 @@ cdef inline void request_forward(Worker* worker, Exchange* exchange, Head* head,
             elif rest_len:
                 code = flow_take(&exchange.request, rest, rest_len, &used, &body, &body_len, limits)
     reason = request_refusal(exchange, head, code)
+    if reason == 0:
+        reason = refused_for
     if reason == 0 and route.direct == NULL and not head.max_forwards_zero:
         request_choose_cluster(worker, exchange, cluster_index)
         reason = REASON_NO_ENDPOINT if exchange.cluster == NULL \
-            else request_edit(worker, exchange, head, body, body_len, code == FLOW_FINISHED)
+            else request_edit(worker, exchange, head, body, body_len)
     if route != NULL and route.total_timeout_ns:
         exchange.total_deadline_ns = exchange.start_ns + route.total_timeout_ns
     if exchange.flags & EXCHANGE_GRPC:
@@ -310,6 +325,8 @@ cdef inline uint8_t request_refusal(Exchange* exchange, const Head* head, int bo
         return <uint8_t>(body_code - FLOW_MALFORMED)
     if request_is_denied(exchange):
         return REASON_TLS_WRONG_IDENTITY
+    if route != NULL and route.refuses_for:
+        return route.refuses_for
     if head.method == METHOD_TRACE or (head.method == METHOD_CONNECT and (route == NULL or not route.allow_connect)):
         return REASON_METHOD_NOT_ALLOWED
     if route == NULL:
@@ -327,6 +344,8 @@ cdef inline void request_choose_cluster(Worker* worker, Exchange* exchange, int 
     cdef uint32_t point
     if cluster_index >= 0:
         exchange.cluster = &exchange.snapshot.snapshot.clusters[cluster_index]
+    elif route.tree != NULL:
+        request_choose_in_tree(worker, exchange)
     elif route.total_weight == 0:
         return
     else:
@@ -338,8 +357,14 @@ cdef inline void request_choose_cluster(Worker* worker, Exchange* exchange, int 
     exchange.cluster_state = worker.clusters[exchange.cluster.slot]
 
 
-cdef inline uint8_t request_edit(Worker* worker, Exchange* exchange, Head* head, const char* body, uint32_t body_len,
-                                 int body_is_whole) noexcept nogil:
+cdef inline void request_choose_in_tree(Worker* worker, Exchange* exchange) noexcept nogil:
+    cdef const TargetNode* node = tree_choose(exchange.route.tree, worker.endpoints, &worker.rng, worker.now_ns, 0)
+    exchange.cluster = node.cluster
+    exchange.leaf = node.leaf
+
+
+cdef inline uint8_t request_edit(Worker* worker, Exchange* exchange, Head* head, const char* body,
+                                 uint32_t body_len) noexcept nogil:
     """Write the edited head and the body bytes at hand into request_buffer. Returns a reason, 0 when done."""
     cdef Buffer* buffer
     cdef ForwardInfo info
@@ -347,8 +372,10 @@ cdef inline uint8_t request_edit(Worker* worker, Exchange* exchange, Head* head,
     cdef uint32_t room = head.size_bytes + EDIT_ROOM_BYTES
     cdef uint32_t n = 0
     request_note_upgrade(exchange, head)
-    if exchange_speaks_http2(exchange) and exchange.request.framing_out == FLOW_CHUNKED:
-        exchange.request.framing_out = FLOW_STREAM
+    if head.target_form == TARGET_ABSOLUTE:
+        exchange.flags |= EXCHANGE_ABSOLUTE
+    if exchange.request.framing_out == FLOW_CHUNKED:
+        exchange.request.framing_out = FLOW_STREAM    # until its endpoint is known: see reframe
     request_forward_info(worker, exchange, head, &info, address)
     buffer = buffer_take(&worker.buffers, room + body_len + 64)
     if buffer != NULL:
@@ -366,37 +393,11 @@ cdef inline uint8_t request_edit(Worker* worker, Exchange* exchange, Head* head,
             buffer_return(&worker.buffers, buffer)
             return REASON_HEAD_TOO_LARGE
     exchange.request_buffer = buffer
+    exchange.request_head_bytes = n
     buffer.end = n
-    if exchange.request.framing_out == FLOW_CHUNKED and head.framing == FRAMING_CHUNKED:
-        return request_append_chunk(exchange, buffer, body, body_len, body_is_whole)
     if body_len:
         memcpy(buffer.data + n, body, body_len)
         buffer.end += body_len
-    return 0
-
-
-cdef inline uint8_t request_append_chunk(Exchange* exchange, Buffer* buffer, const char* body, uint32_t body_len,
-                                         int body_is_whole) noexcept nogil:
-    # The body bytes that came with the head, as one chunk; the last chunk and trailers when that was all.
-    cdef char framed[32]
-    cdef uint32_t header
-    cdef const char* trailers = NULL
-    cdef uint32_t trailers_len = 0
-    if body_len:
-        header = chunk_write_header(framed + 32, body_len)
-        memcpy(buffer.data + buffer.end, framed + 32 - header, header)
-        memcpy(buffer.data + buffer.end + header, body, body_len)
-        memcpy(buffer.data + buffer.end + header + body_len, b"\r\n", 2)
-        buffer.end += header + body_len + 2
-    if body_is_whole:
-        flow_trailers(&exchange.request, exchange.down, &trailers, &trailers_len)
-        if buffer.size_bytes - buffer.end < trailers_len + 8:
-            trailers_len = 0            # RFC 9110 6.5.1: a recipient may discard trailers
-        memcpy(buffer.data + buffer.end, b"0\r\n", 3)
-        if trailers_len:
-            memcpy(buffer.data + buffer.end + 3, trailers, trailers_len)
-        memcpy(buffer.data + buffer.end + 3 + trailers_len, b"\r\n", 2)
-        buffer.end += 5 + trailers_len
     return 0
 
 
@@ -420,15 +421,16 @@ cdef inline void request_forward_info(Worker* worker, Exchange* exchange, const 
     info.rng = &worker.rng
     info.wall_ms = (worker.now_ns + worker.wall_offset_ns) // 1000000
     info.allow_upgrade = exchange.flags & EXCHANGE_UPGRADE != 0
-    info.mesh_hop = exchange.cluster.speaks == UPSTREAM_HOP and exchange_speaks_http2(exchange) \
-        and (not conn_is_stream(conn) or exchange.flags & EXCHANGE_RESTORED != 0)
     info.tells_empty = <uint8_t>conn_is_stream(conn)
     info.grpc_web = GRPC_WEB_TEXT if exchange.flags & EXCHANGE_GRPC_WEB_TEXT \
         else GRPC_WEB_BINARY if exchange.flags & EXCHANGE_GRPC_WEB else GRPC_WEB_NONE
 
 
 cdef inline void request_note_upgrade(Exchange* exchange, const Head* head) noexcept nogil:
-    if exchange.route.allow_upgrade and (head.upgrade == UPGRADE_WEBSOCKET or head.upgrade == UPGRADE_OTHER):
+    """May it become a tunnel? HTTP/2 has a word for WebSocket (RFC 8441) and for no other protocol (RFC 9113 8.6)."""
+    cdef uint8_t speaks = exchange.cluster.speaks
+    if not exchange.route.allow_upgrade or not (head.upgrade == UPGRADE_WEBSOCKET or head.upgrade == UPGRADE_OTHER):
+        return
+    if head.upgrade == UPGRADE_WEBSOCKET or speaks == UPSTREAM_HTTP1 or (not conn_is_stream(exchange.down) and (
+            speaks == UPSTREAM_SAME or speaks == UPSTREAM_HOP)):
         exchange.flags |= EXCHANGE_UPGRADE
-        if head.upgrade != UPGRADE_WEBSOCKET and exchange_speaks_http2(exchange):
-            exchange.flags &= ~<uint32_t>EXCHANGE_UPGRADE           # HTTP/2 has a word for no other

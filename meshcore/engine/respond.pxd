@@ -15,7 +15,7 @@ from meshcore.engine.exchange cimport ATTEMPT_ABANDONED, ATTEMPT_FAILED, exchang
 from meshcore.engine.grpc cimport GRPC_NONE, grpc_status_of_http
 from meshcore.engine.grpc_web cimport GRPC_WEB_BINARY, GRPC_WEB_NONE, GRPC_WEB_TEXT
 from meshcore.engine.reasons cimport (
-    FAULT_DOWNSTREAM, FAULT_UPSTREAM, REASON_DIRECT_RESPONSE, REASON_LOAD_SHED, reason_fault, reason_name,
+    FAULT_DOWNSTREAM, FAULT_UPSTREAM, REASON_LOAD_SHED, reason_fault, reason_name,
     reason_status, reason_text,
 )
 from meshcore.engine.snapshot cimport DirectResponse
@@ -137,7 +137,7 @@ cdef inline void respond_status(Worker* worker, Exchange* exchange, uint8_t reas
 
 cdef inline void respond_direct(Worker* worker, Exchange* exchange, const DirectResponse* direct) noexcept nogil:
     """Answer with the route's own response."""
-    respond_bytes(worker, exchange, REASON_DIRECT_RESPONSE, direct.status, direct.head.at, direct.head.len,
+    respond_bytes(worker, exchange, direct.reason, direct.status, direct.head.at, direct.head.len,
                   direct.body.at, direct.body.len)
 
 

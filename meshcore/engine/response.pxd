@@ -57,6 +57,7 @@ from meshcore.engine.state cimport (
 from meshcore.engine.sys cimport sys_now_ns
 from meshcore.engine.tap cimport tap_response
 from meshcore.engine.tls_context cimport Peer
+from meshcore.engine.upstream cimport upstream_conf
 from meshcore.engine.websocket cimport WEBSOCKET_ACCEPT_BYTES, websocket_accept
 
 cdef enum:
@@ -154,7 +155,7 @@ cdef inline void response_info(Worker* worker, Exchange* exchange, ResponseInfo*
     info.websocket_accept = NULL
     info.grpc_web = GRPC_WEB_NONE
     info.tells_reason = exchange.flags & EXCHANGE_RESTORED != 0
-    info.takes_reason = exchange.cluster.speaks == UPSTREAM_HOP and conn_is_stream(exchange.up)
+    info.takes_reason = upstream_conf(exchange).speaks == UPSTREAM_HOP and conn_is_stream(exchange.up)
 
 
 cdef inline void response_begin(Worker* worker, Exchange* exchange, Head* head, char* rest, uint32_t n) noexcept nogil:
@@ -179,7 +180,7 @@ cdef inline void response_begin(Worker* worker, Exchange* exchange, Head* head, 
         buffer_return(&worker.buffers, exchange.request_buffer)
         exchange.request_buffer = NULL
     exchange.flags &= ~<uint32_t>EXCHANGE_MAY_REPLAY
-    if exchange.route.filters & 2 and not exchange.flags & EXCHANGE_RESPONSE_FILTERED and head.status != 101:
+    if exchange.listed_route.filters & 2 and not exchange.flags & EXCHANGE_RESPONSE_FILTERED and head.status != 101:
         exchange.state = EXCHANGE_AWAIT_RESPONSE_FILTER
         hook_park(worker, exchange, exchange.up, HOOK_RESPONSE, <char*>head.base, head.size_bytes,
                   head.size_bytes + n)

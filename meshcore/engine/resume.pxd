@@ -1,25 +1,29 @@
-# An exchange comes back from a Python filter: go on as it said. The verdict's bytes pass the strict parser again, so a
-# filter can no more send something malformed than a client can.
+# An exchange comes back from a Python filter, or its name is bound: go on as was said. The verdict's bytes pass the strict
+# parser again, so a filter can no more send something malformed than a client can.
 
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free
 from libc.string cimport memcpy
 
+from meshcore.engine.binding cimport BindingRef
 from meshcore.engine.buffer cimport Buffer, buffer_return, buffer_take
 from meshcore.engine.conn cimport conn_deadline, conn_drop_input, conn_keep_input, conn_run_later
+from meshcore.engine.exchange cimport exchange_drop_binding
 from meshcore.engine.head cimport (
     HEAD_DONE, METHOD_CONNECT, METHOD_HEAD, Head, head_parser_reset, method_is_idempotent,
 )
 from meshcore.engine.http1 cimport head_parse_request
 from meshcore.engine.http1 cimport head_parse_response
 from meshcore.engine.reasons cimport REASON_FILTER_ERROR, REASON_FILTER_RESPONSE, REASON_OUT_OF_MEMORY
-from meshcore.engine.request cimport request_forward
+from meshcore.engine.lookup cimport Bind, lookup_bind, lookup_take
+from meshcore.engine.request cimport request_forward, request_look_up
 from meshcore.engine.respond cimport respond_bytes, respond_reason
 from meshcore.engine.response cimport response_begin
 from meshcore.engine.state cimport (
-    CONN_CLOSE_AFTER, EXCHANGE_FILTERED, EXCHANGE_IDEMPOTENT, EXCHANGE_RESPONSE_FILTERED, EXCHANGE_UPGRADE, FLOW_DONE, HOOK_ERROR, HOOK_REPLACE_HEAD, HOOK_REQUEST,
-    HOOK_RESPOND, Conn, Exchange, Hook, Worker,
+    CONN_CLOSE_AFTER, EXCHANGE_FILTERED, EXCHANGE_IDEMPOTENT, EXCHANGE_RESPONSE_FILTERED, EXCHANGE_TCP,
+    EXCHANGE_UPGRADE, FLOW_DONE, HOOK_ERROR, HOOK_REPLACE_HEAD, HOOK_REQUEST, HOOK_RESPOND, Conn, Exchange, Hook, Worker,
 )
+from meshcore.engine.tcp cimport tcp_go_on
 
 
 cdef inline void resume_hook(Worker* worker, Hook* hook) noexcept nogil:
@@ -56,7 +60,10 @@ cdef inline void resume_hook(Worker* worker, Hook* hook) noexcept nogil:
         code = head_parse_request(worker.parser, conn.in_buffer.data + conn.in_buffer.start, total, worker.head,
                                   &exchange.snapshot.snapshot.limits)
         if code == HEAD_DONE and resume_may_be(exchange, worker.head):
-            request_forward(worker, exchange, worker.head, total, hook.cluster_index)
+            if exchange.route.lookup != NULL and hook.cluster_index < 0:
+                request_look_up(worker, exchange, worker.head, total)
+            else:
+                request_forward(worker, exchange, worker.head, total, hook.cluster_index, 0)
             return
     else:
         exchange.flags |= EXCHANGE_RESPONSE_FILTERED
@@ -76,6 +83,42 @@ cdef inline void resume_hook(Worker* worker, Hook* hook) noexcept nogil:
     exchange.down.flags |= CONN_CLOSE_AFTER
     exchange.route_state.filter_errors += 1
     respond_reason(worker, exchange, REASON_FILTER_ERROR)
+
+
+cdef inline void resume_lookup(Worker* worker, Exchange* exchange, BindingRef* binding, uint8_t reason) noexcept nogil:
+    """An exchange waited for its name: go on with what it is bound to, or, without that, end for a reason."""
+    cdef Conn* conn = exchange.down
+    cdef Head* head = worker.head
+    cdef uint32_t total
+    if exchange.flags & EXCHANGE_TCP:
+        if binding != NULL:
+            lookup_take(worker, exchange, binding, NULL)
+        tcp_go_on(worker, exchange, reason)
+        return
+    conn_deadline(worker, conn, 0)
+    total = conn.in_buffer.end - conn.in_buffer.start
+    head_parser_reset(worker.parser, worker.llhttp, 0)
+    # It was whole and sound when it began to wait.
+    head_parse_request(worker.parser, conn.in_buffer.data + conn.in_buffer.start, total, head,
+                       &exchange.snapshot.snapshot.limits)
+    if binding != NULL:
+        lookup_take(worker, exchange, binding, head)
+    request_forward(worker, exchange, head, total, -1, reason)
+
+
+cdef inline void resume_bound(Worker* worker, const Bind* bind) noexcept nogil:
+    """A name is bound: its exchanges go on, oldest first."""
+    cdef Exchange* exchange = lookup_bind(worker, bind)
+    cdef Exchange* following
+    if bind.ref != NULL:
+        bind.ref.exchanges += 1         # held while they are served, one of which may bring another answer
+    while exchange != NULL:
+        following = exchange.queue_next
+        exchange.queue_next = exchange.queue_prev = NULL
+        resume_lookup(worker, exchange, bind.ref, 0)
+        exchange = following
+    if bind.ref != NULL:
+        exchange_drop_binding(bind.ref)
 
 
 cdef inline void resume_consume(Worker* worker, Hook* hook, Conn* conn) noexcept nogil:

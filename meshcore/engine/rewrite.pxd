@@ -55,7 +55,6 @@ from meshcore.engine.head cimport (
 )
 from meshcore.engine.hop cimport hop_read_length
 from meshcore.engine.http1_request cimport upgrade_is_allowed
-from meshcore.engine.mesh_hop cimport mesh_hop_write
 from meshcore.engine.octets cimport octets_equal_nocase, octets_next_member, octets_write_decimal
 from meshcore.engine.rng cimport Rng
 from meshcore.engine.snapshot cimport HEADER_ADD, HEADER_REMOVE, Forwarding, HeaderOps, RouteConf, Text
@@ -94,7 +93,6 @@ cdef struct ForwardInfo:
     uint8_t secure                      # the caller came over TLS
     uint8_t trust_mesh_headers          # keep l5d-* and X-Forwarded-Client-Cert as sent
     uint8_t allow_upgrade               # pass head.upgrade on
-    uint8_t mesh_hop                    # mark it as HTTP/1
     uint8_t grpc_web                    # GrpcWeb: it goes on as gRPC
     uint8_t tells_empty                 # say of a request without content that it has none
     const char* peer_at                 # who the caller is, as its handshake proved; len 0: nobody known
@@ -150,8 +148,6 @@ cdef inline uint32_t rewrite_request(const Head* head, const RouteConf* route, c
         at = rewrite_content_length(at, head.content_length)
     elif info.tells_empty and head.framing == FRAMING_NONE and (head.method == METHOD_POST or head.method == METHOD_PUT):
         at = rewrite_content_length(at, 0)            # RFC 9110 8.6; in HTTP/2 the end of the head said it
-    if info.mesh_hop:
-        at = mesh_hop_write(head, at)
     if info.grpc_web:
         at = grpc_web_write_type(head, info.grpc_web, 0, at)
     at = rewrite_via(head, forwarding, at)

@@ -28,6 +28,7 @@ from meshcore.engine.state cimport (
     Worker,
 )
 from meshcore.engine.tcp cimport tcp_begin_on
+from meshcore.engine.upstream cimport upstream_is_secure, upstream_open_tls
 from meshcore.engine.tls cimport TLS_DONE, TLS_FAILED, TLS_MORE, tls_detach, tls_handshake, tls_is_resumed, tls_open
 
 cdef enum:
@@ -151,7 +152,7 @@ cdef inline int secure_accept_late(Worker* worker, Conn* conn) noexcept nogil:
 cdef inline int secure_connect(Worker* worker, Exchange* exchange) noexcept nogil:
     """An endpoint took the connection: begin the handshake where there is to be one. 1: the connection is ready."""
     cdef Conn* up = exchange.up
-    if exchange.cluster.tls == NULL or conn_is_stream(up):
+    if conn_is_stream(up) or not upstream_is_secure(exchange):
         return 1                        # a stream's session has done it: see secure_session
     # A PROXY header is for whoever looks at the connection, TLS for who is behind.
     if exchange.flags & EXCHANGE_TCP and exchange.cluster.proxy_version \
@@ -159,7 +160,7 @@ cdef inline int secure_connect(Worker* worker, Exchange* exchange) noexcept nogi
                           preface_write(worker.scratch, exchange.down, exchange.cluster.proxy_version)) == CONN_ERROR:
         dispatch_failed(worker, exchange, REASON_UPSTREAM_RESET)
         return 0
-    if not tls_open(worker, up, exchange.cluster.tls, <EndpointState*>up.owner):
+    if not upstream_open_tls(worker, up, exchange, 0):
         dispatch_failed(worker, exchange, REASON_OUT_OF_MEMORY)
         return 0
     up.state = CONN_AWAIT_TLS

@@ -60,6 +60,13 @@ cdef struct EndpointConf:
     uint32_t slot                       # index into the worker's endpoint states
     uint32_t weight                     # 1..65535; 0 = keep its streams, pick it for nothing new
     Address address
+    SSL_CTX* tls                        # held by the snapshot's handle; NULL: plaintext, or see `context`
+    uint16_t context                    # 1 + index of a context that all bindings share, in Worker.tls_contexts; 0: none
+    uint8_t speaks                      # UpstreamProtocol
+    uint8_t identity_kind               # who it must be, by a shared context: identity.IdentityKind
+    Text identity                       # len 0: the context's own rules say so
+    Text sni                            # to ask it for, NUL-terminated; len 0: none
+    uint32_t labels                     # number of what is said of it in taps and statistics; 0: nothing
 
 
 cdef enum UpstreamProtocol:
@@ -67,6 +74,7 @@ cdef enum UpstreamProtocol:
     UPSTREAM_HTTP2 = 1
     UPSTREAM_SAME = 2                   # as the client of each request
     UPSTREAM_HOP = 3                    # HTTP/2, with requests of HTTP/1 marked as such: see mesh_hop
+    UPSTREAM_MIXED = 4                  # of a cluster: its endpoints differ
 
 
 cdef struct ClusterConf:
@@ -88,11 +96,10 @@ cdef struct ClusterConf:
     uint64_t idle_timeout_ns
     uint32_t max_requests_per_connection
     uint8_t proxy_version               # PROXY header sent first: 1, 2, or 0 for none; TCP only
-    uint8_t speaks                      # UpstreamProtocol
+    uint8_t speaks                      # UpstreamProtocol of all its endpoints
     uint8_t is_original_destination     # the endpoint is where the client was going; endpoints[0] is its row of numbers
     uint8_t is_to_loopback              # then: at the loopback address of its family
     uint16_t to_port                    # then: at this port; 0: its own
-    SSL_CTX* tls                        # held by the snapshot's handle; NULL: plaintext
     BreakerConf breaker
     BudgetConf budget
 
@@ -116,13 +123,50 @@ cdef struct HeaderOps:
     uint32_t n_ops
 
 
+cdef enum TargetKind:
+    TARGET_CLUSTER = 0
+    TARGET_FIRST = 1                    # the first child that has a live endpoint
+    TARGET_SHARE = 2                    # one of those that have, by weight
+
+
+cdef struct TargetNode:                 # of a tree of clusters; see target_tree
+    uint8_t kind
+    uint8_t leaf                        # number of a cluster in the tree; from 64 on, none is remembered as used up
+    uint32_t n_children
+    uint32_t weight                     # in its parent's share
+    ClusterConf* cluster
+    TargetNode* children
+
+
 cdef struct RouteTarget:
     ClusterConf* cluster
     uint32_t cumulative_weight
 
 
+cdef enum NameKind:                     # what the name of a request is made of
+    NAME_AUTHORITY = 0
+    NAME_DESTINATION = 1
+    NAME_HOST = 2
+    NAME_METHOD_AND_HOST = 3
+    NAME_PATH = 4
+    NAME_HEADER = 5
+    NAME_HEADER_TOKEN = 6
+    NAME_CONSTANT = 7
+
+
+cdef struct LookupConf:
+    uint8_t by                          # NameKind
+    uint8_t overrides                   # tables in the request are a part of its name
+    uint32_t segments                   # of NAME_PATH
+    Text prefix
+    Text field                          # lower-cased
+    Text name                           # of NAME_CONSTANT
+    uint64_t timeout_ns
+
+
 cdef struct DirectResponse:
     uint16_t status
+    uint8_t reason                      # reasons.REASON_*
     Text head                           # whole response head without Date/Connection, up to the last field's CRLF
     Text body
 
@@ -147,7 +191,10 @@ cdef struct RouteConf:
     RouteTarget* targets
     uint32_t n_targets
     uint32_t total_weight
+    TargetNode* tree                    # instead of `targets`; NULL: those
+    LookupConf* lookup                  # NULL unless a name says where requests go; `targets` then are for those without
     DirectResponse* direct              # NULL unless the route answers itself
+    uint8_t refuses_for                 # a reason: what a name that means nothing is bound to; 0: it goes on
     Text prefix                         # the matched prefix, when prefix_rewrite is set
     Text prefix_rewrite                 # at == NULL: keep the path
     Text host_rewrite                   # at == NULL: keep Host
@@ -192,6 +239,8 @@ cdef struct Limits:
     uint32_t http2_max_streams          # per downstream session
     uint32_t http2_stream_window_bytes  # body octets a peer may send ahead, per stream
     uint32_t http2_max_resets           # per downstream session, forgotten in 6 s
+    uint32_t max_lookups_waiting        # exchanges per worker that wait for a name to be bound
+    uint32_t name_size_bytes            # of a name with its overrides
     uint32_t max_original_destinations  # addresses per worker that clients were on their way to, all clusters together
 
 

@@ -8,6 +8,7 @@
 from libc.stdint cimport int16_t, int32_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 from meshcore.engine.base64 cimport Base64
+from meshcore.engine.binding cimport BindingRef, BindingTable, BoundName
 from meshcore.engine.buffer cimport Buffer, BufferPool
 from meshcore.engine.endpoint cimport ClusterState, Destinations, EndpointState
 from meshcore.engine.framing cimport ChunkDecoder
@@ -18,7 +19,7 @@ from meshcore.engine.http2_frame cimport Frame
 from meshcore.engine.http2_head cimport HeadBlock
 from meshcore.engine.head cimport Head, HeadParser
 from meshcore.engine.llhttp cimport Llhttp
-from meshcore.engine.openssl cimport TlsPipe
+from meshcore.engine.openssl cimport SSL_CTX, TlsPipe
 from meshcore.engine.ring cimport Ring
 from meshcore.engine.rng cimport Rng
 from meshcore.engine.slab cimport Slab, SlabItem
@@ -30,12 +31,13 @@ from meshcore.engine.uring cimport Uring
 
 cdef enum:
     MAX_TAPS = 8                        # sessions at a time: one bit each in Exchange.tap_mask
-    MAX_ENDPOINTS = 65536               # slots per worker; pages of an unused table are never touched
+    MAX_ENDPOINTS = 262144              # slots per worker; pages of an unused table are never touched
     MAX_CLUSTERS = 65536
     MAX_ROUTES = 65536
     MAX_LISTENERS = 1024
     MAX_DESTINATIONS = 65536            # most that limits.max_original_destinations may ask for
     DESTINATION_BUCKETS = 16384
+    MAX_TLS_CONTEXTS = 16               # that bindings share
     MAX_IDLE_PIPES = 64
     LISTENER_REMOVED = 0xFFFFFFFF
     READ_BYTES = 65536                  # one read of ordinary traffic
@@ -264,6 +266,7 @@ cdef enum ExchangeState:
     EXCHANGE_AWAIT_RESPONSE_FILTER = 4
     EXCHANGE_RELAY = 5                  # response head forwarded
     EXCHANGE_TUNNEL = 6
+    EXCHANGE_AWAIT_BINDING = 7          # its name was asked for
 
 cdef enum FlowState:
     FLOW_DONE = 0                       # every byte of this direction was read and handed on
@@ -334,6 +337,8 @@ cdef enum:
     EXCHANGE_RESTORED = 4194304         # HTTP/1 that came here over HTTP/2: see mesh_hop
     EXCHANGE_GRPC_WEB = 8388608         # a call that came as gRPC-Web, and goes on as gRPC
     EXCHANGE_GRPC_WEB_TEXT = 16777216   # ... in base64
+    EXCHANGE_ABSOLUTE = 33554432        # its target was in absolute form
+    EXCHANGE_MARKED = 67108864          # request_buffer says that it is of HTTP/1: see mesh_hop, reframe
 
 
 cdef struct Exchange:
@@ -341,7 +346,10 @@ cdef struct Exchange:
     Conn* down
     Conn* up
     SnapshotRef* snapshot
+    BindingRef* binding                 # `route` and `cluster` are of it; NULL: of the snapshot
+    BoundName* waits_for
     ListenerConf* listener
+    RouteConf* listed_route             # the snapshot's; what a name was bound to may have set another
     RouteConf* route
     ClusterConf* cluster
     ClusterState* cluster_state
@@ -353,6 +361,9 @@ cdef struct Exchange:
     Buffer* answer_buffer               # ... and of the response's fields
     Hook* hook
     int32_t endpoint_index
+    uint32_t request_head_bytes         # of request_buffer: the edited head
+    uint64_t spent                      # clusters of its route's tree that have nobody left to try, by leaf
+    uint8_t leaf                        # `cluster` in that tree
     uint32_t request_sent               # bytes of request_buffer this upstream has
     uint32_t flags
     uint8_t state
@@ -398,7 +409,6 @@ cdef struct Hook:
     uint8_t verdict
     uint8_t method                      # of the request, for the parse of a response
     uint8_t upgrade
-    uint32_t route_slot
     int32_t cluster_index               # on_request picked a cluster of the snapshot; -1: keep
     char* head                          # raw head, borrowed from the connection's in_buffer
     uint32_t head_bytes
@@ -544,7 +554,13 @@ cdef struct Worker:
     ClusterState** clusters
     RouteState** routes
     ListenerState** listeners
-    ClusterConf** waiting_clusters      # with queued exchanges, to serve after this batch
+    ClusterState* queued_clusters       # with exchanges that wait for a connection
+    BindingTable bindings
+    SSL_CTX* tls_contexts[16]           # that bindings share, by EndpointConf.context; one reference each
+    uint64_t tls_trusts[16]             # their TlsRules.trust
+    Stack* lookup_stack                 # of the engine's thread for names
+    int lookup_fd
+    uint32_t lookups_waiting
     Stack mailbox
     Stack returned_hooks
     Stack* filter_stack                 # of the engine's filter thread

@@ -11,6 +11,7 @@ from meshcore.engine.dispatch cimport dispatch
 from meshcore.engine.downstream cimport downstream_abort
 from meshcore.engine.exchange cimport exchange_begin, exchange_observe_latency
 from meshcore.engine.flow cimport flow_open
+from meshcore.engine.lookup cimport LOOKUP_WAITS, lookup_connection
 from meshcore.engine.preface cimport preface_write
 from meshcore.engine.reasons cimport (
     REASON_DRAINING, REASON_LOAD_SHED, REASON_NO_ENDPOINT, REASON_ROUTE_NOT_FOUND, REASON_TLS_WRONG_IDENTITY,
@@ -45,6 +46,7 @@ cdef inline void tcp_begin_on(Worker* worker, Conn* conn, RouteConf* route, cons
     """As tcp_begin, on this route of the current snapshot; NULL: there is none for it. `name`: whom the client asked for."""
     cdef ListenerState* listener = <ListenerState*>conn.owner
     cdef Exchange* exchange
+    cdef uint8_t reason = 0
     conn.requests = 1
     if listener.conf_index == LISTENER_REMOVED:
         tcp_refuse(worker, conn, REASON_DRAINING)
@@ -65,13 +67,27 @@ cdef inline void tcp_begin_on(Worker* worker, Conn* conn, RouteConf* route, cons
     conn.flags |= CONN_CLOSE_AFTER
     exchange.listener = &worker.current.snapshot.listeners[listener.conf_index]
     exchange.flags |= EXCHANGE_TCP | EXCHANGE_FRESH_CONNECTION
-    exchange.route = route
+    exchange.route = exchange.listed_route = route
     exchange.route_state = worker.routes[exchange.route.slot]
-    if exchange.route.total_timeout_ns:
-        exchange.total_deadline_ns = exchange.start_ns + exchange.route.total_timeout_ns
-    conn_deadline(worker, conn, exchange.total_deadline_ns)
     if worker.tap_bits:
         tap_capture_tcp(worker, exchange, name, name_len)
+    if exchange.route.lookup == NULL:
+        tcp_go_on(worker, exchange, 0)
+    elif lookup_connection(worker, exchange, &reason) != LOOKUP_WAITS:
+        tcp_go_on(worker, exchange, reason)
+
+
+cdef inline void tcp_go_on(Worker* worker, Exchange* exchange, uint8_t reason) noexcept nogil:
+    """Its route is settled; or there is none, for a reason. May close the connection."""
+    if reason == 0:
+        reason = REASON_ROUTE_NOT_FOUND if exchange.route == NULL \
+            else exchange.route.direct.reason if exchange.route.direct != NULL else exchange.route.refuses_for
+    if reason:
+        respond_reason(worker, exchange, reason)
+        return
+    if exchange.route.total_timeout_ns:
+        exchange.total_deadline_ns = exchange.start_ns + exchange.route.total_timeout_ns
+    conn_deadline(worker, exchange.down, exchange.total_deadline_ns)
     request_choose_cluster(worker, exchange, -1)
     if exchange.cluster == NULL:
         respond_reason(worker, exchange, REASON_NO_ENDPOINT)

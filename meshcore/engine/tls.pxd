@@ -8,7 +8,8 @@
 # The end of input is an end only after close_notify: FIN alone is a failure (truncation, RFC 8446 6.1).
 
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
-from libc.stdlib cimport calloc, free
+from libc.stdlib cimport calloc, free, malloc
+from libc.string cimport memcpy
 
 from meshcore.engine.buffer cimport Buffer, buffer_append, buffer_return
 from meshcore.engine.certificate cimport (
@@ -30,6 +31,7 @@ from meshcore.engine.openssl cimport (
     SSL_set_bio, SSL_set_connect_state, SSL_set_session, SSL_set_shutdown, SSL_set_tlsext_host_name, SSL_shutdown,
     SSL_write, TlsPipe, openssl_reason, rules_index,
 )
+from meshcore.engine.snapshot cimport Text
 from meshcore.engine.socket cimport socket_recv, socket_recv_anywhere, socket_send
 from meshcore.engine.state cimport (
     CONN_AGAIN, CONN_EOF, CONN_ERROR, CONN_OK, CONN_RESET, IO_FAILED, IO_PEER_CLOSED, IO_READABLE, READ_BYTES,
@@ -111,6 +113,19 @@ cdef inline void tls_offer_http2(Conn* conn) noexcept nogil:
         SSL_set_alpn_protos(tls.ssl, <const unsigned char*>b"\x02h2", 3)
 
 
+cdef inline int tls_expect(Conn* conn, uint8_t kind, Text identity, Text sni) noexcept nogil:
+    """Who must be at the other end, and the name to ask for, where the context leaves that open. 1, or 0 without memory."""
+    cdef Tls* tls = <Tls*>conn.channel
+    # A copy: the connection may outlive the binding that says so.
+    tls.peer.expected.text = <char*>malloc(identity.len + 1)
+    if tls.peer.expected.text == NULL:
+        return 0
+    memcpy(tls.peer.expected.text, identity.at, identity.len)
+    tls.peer.expected.kind = kind
+    tls.peer.expected.len = identity.len
+    return sni.len == 0 or SSL_set_tlsext_host_name(tls.ssl, sni.at) == 1
+
+
 cdef inline void tls_prepare_client(Tls* tls, EndpointState* keeper) noexcept nogil:
     if tls.peer.rules.server_name != NULL:
         SSL_set_tlsext_host_name(tls.ssl, tls.peer.rules.server_name)
@@ -156,6 +171,7 @@ cdef inline void tls_detach(Worker* worker, Conn* conn) noexcept nogil:
         buffer_return(&worker.buffers, tls.unread)
     SSL_free(tls.ssl)
     free(tls.peer.identity)
+    free(tls.peer.expected.text)
     free(tls.peer.certificate)
     free(tls)
     conn.channel = NULL

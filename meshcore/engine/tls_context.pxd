@@ -48,6 +48,7 @@ cdef struct Peer:                       # the other end of one connection; the S
     void* keeper                        # upstream: who keeps sessions (see tls)
     char* identity                      # verified: a SPIFFE id or a DNS name; NULL: anonymous
     char* certificate                   # an element of X-Forwarded-Client-Cert; NULL: not asked for
+    Identity expected                   # upstream: who it must be, of a context that leaves that open; len 0: see rules
     uint16_t identity_len
     uint16_t certificate_len
     uint8_t failure                     # a TlsFailure

@@ -22,15 +22,15 @@ LEVELS = {
     "configuration": ["snapshot"],
     "bytes, sans-io": ["llhttp", "octets", "fields", "authority", "head", "target", "hop", "http1_request",
                        "http1_response", "http1", "framing", "trace", "rewrite", "ip_text", "proxy_protocol",
-                       "detect", "status", "http2_frame", "huffman", "hpack_table", "hpack_read", "hpack_write", "http2_head",
+                       "detect", "name", "status", "http2_frame", "huffman", "hpack_table", "hpack_read", "hpack_write", "http2_head",
                        "http2_fields", "grpc", "identity", "client_hello", "mesh_hop", "websocket",
                        "base64", "grpc_web"],
-    "policy, sans-io": ["breaker", "budget", "endpoint", "balance", "routes", "silence", "ticket", "tls_context",
+    "policy, sans-io": ["breaker", "budget", "endpoint", "balance", "target_tree", "routes", "binding", "silence", "ticket", "tls_context",
                         "certificate"],
     "edge": ["state", "batch", "socket", "tls", "http2_control", "stream", "conn", "pipe", "pool", "intercept"],
     "exchange": ["flow", "input", "tap", "exchange", "downstream", "respond", "hook", "dispatch", "request", "response",
-                 "preface", "secure", "tcp", "http2_in", "http2_read", "http2_out", "session", "destination"],
-    "loop": ["mailbox", "listener", "resume", "begin", "event", "loop"],
+                 "preface", "secure", "tcp", "lookup", "upstream", "reframe", "http2_in", "http2_read", "http2_out", "session", "destination"],
+    "loop": ["mailbox", "listener", "resume", "begin", "event", "deadline", "loop"],
 }
 LEVEL_OF = {room: level for level, rooms in enumerate(LEVELS.values()) for room in rooms}
 
