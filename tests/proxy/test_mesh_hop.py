@@ -166,6 +166,20 @@ def test_under_tls_only_a_client_with_a_certificate_is_believed(known, raw_serve
     assert seen.get("l5d-client-id") == (CLIENT_ID if known else None)
 
 
+def test_under_tls_an_upgrade_takes_a_connection_of_http1_beside_the_hop(raw_server, proxy, pki, raw_client):  # noqa: F811
+    server = raw_server(lambda connection: echoing(connection) if connection.number else connection.answer())
+    listeners = pki.mutual()
+    listeners[0]["mesh_hop"] = "on"
+    far = proxy(to=server, listeners=listeners)
+    near = proxy(to=f"127.0.0.1:{far.addresses['web'][1]}", cluster={**HOP, "tls": pki.upstream()["tls"] | pki.client_files})
+    assert raw_client(near).get().status == 200
+    client = raw_client(near)
+    assert client.get("/chat", UPGRADE).status == 101
+    client.send(b"\x81\x05hello")
+    assert client.receive_tunnel(7) == b"\x81\x05hello"
+    assert far.stats().listeners[0].accepted == 2
+
+
 def test_an_endpoint_that_ends_a_stream_is_an_error_of_http1(h2_server, proxy, raw_client):
     def refusing(connection):
         request = connection.next_request()

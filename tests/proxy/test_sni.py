@@ -183,3 +183,34 @@ def test_many_hellos_at_a_time_each_find_their_server(by_name, names, tls_client
         thread.join()
     assert not failed
     assert [len(names[name].requests) for name in ("a.test", "x.b.test")] == [8, 8]
+
+
+def test_behind_a_proxy_header_names_count_too(by_name, names, pki):  # noqa: F811
+    running = by_name(proxy_protocol="v1")
+    octets, session, incoming, outgoing = hello(pki, "a.test")
+    with socket.create_connection(running.addresses["web"], PATIENCE_S) as sock:
+        sock.sendall(b"PROXY TCP4 192.0.2.7 192.0.2.1 40000 443\r\n" + octets[:60])
+        sock.sendall(octets[60:])
+        while True:
+            incoming.write(sock.recv(65536))
+            try:
+                session.do_handshake()
+                break
+            except ssl.SSLWantReadError:
+                sock.sendall(outgoing.read())
+        assert session.getpeercert()["subjectAltName"] == (("DNS", "a.test"),)
+
+
+def test_a_tcp_listener_that_routes_by_name_reads_no_requests(proxy, server):  # noqa: F811
+    running = proxy(
+        config=config(
+            listeners=[{"name": "web", "address": "127.0.0.1:0", "protocol": "tcp", "tls_routes": ["a"], "tcp_route": "other"}],
+            routes=[{"name": "a", "match": {"sni": "a.test"}, "to": "backend"}, {"name": "other", "to": "backend"}],
+            to=server(echo).address,
+        )
+    )
+    for data in (b"GET / HTTP/1.1\r\nHost: a.test\r\n\r\n", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"):
+        with socket.create_connection(running.addresses["web"], PATIENCE_S) as sock:
+            sock.sendall(data)
+            sock.shutdown(socket.SHUT_WR)
+            assert read_all(sock) == data
