@@ -2,6 +2,9 @@
 
 import pytest
 
+from meshcore import Binding, BoundCluster, BoundEndpoint
+from meshcore.config import Cluster
+from tests.proxy.named import NamedProxy
 from tests.proxy.test_upgrade import UPGRADE, echoing
 from tests.scenario import h2_frames as h2
 from tests.scenario.servers import answering, chunked, response
@@ -178,6 +181,26 @@ def test_under_tls_an_upgrade_takes_a_connection_of_http1_beside_the_hop(raw_ser
     client.send(b"\x81\x05hello")
     assert client.receive_tunnel(7) == b"\x81\x05hello"
     assert far.stats().listeners[0].accepted == 2
+
+
+def test_endpoints_with_and_without_the_hop_stand_side_by_side(raw_server, proxy, raw_client):
+    behind, plain = raw_server(), raw_server()
+    far = proxy(to=behind, listeners=[{"name": "web", "address": "127.0.0.1:0", "mesh_hop": "on"}])
+    endpoints = (
+        BoundEndpoint(address=f"127.0.0.1:{far.addresses['web'][1]}", protocol="mesh_hop"),
+        BoundEndpoint(address=plain.address),
+    )
+    both = BoundCluster(name="both", endpoints=endpoints, settings=Cluster(name="both", balancer="round_robin"))
+    near = NamedProxy({"a.test:80": Binding(clusters=(both,))})
+    try:
+        clients = [raw_client(near) for _ in range(4)]
+        for client in clients * 3:
+            assert client.post("/", b"hello").status == 200
+        assert (len(behind.requests), len(plain.requests)) == (6, 6)
+        assert far.stats().listeners[0].accepted == 1
+        assert {seen.get("l5d-orig-proto") for seen in (*behind.requests, *plain.requests)} == {None}
+    finally:
+        near.stop()
 
 
 def test_an_endpoint_that_ends_a_stream_is_an_error_of_http1(h2_server, proxy, raw_client):
