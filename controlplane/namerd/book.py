@@ -134,7 +134,10 @@ class Book:
         await self.tables.close()
 
     def namespace(self, name: str) -> Namespace:
-        """A namespace; one without a table is as one with an empty one, and may get one at any time."""
+        """A namespace; one without a table is as one with an empty one, and may get one at any time.
+
+        Who asks holds it for as long as its cells are followed: one without a table is forgotten with its last holder.
+        """
         found = self._all.get(name)
         if found is None:
             found = self._all[name] = Namespace(name)
@@ -149,8 +152,8 @@ class Book:
 
     async def written(self, namespace: str, revision: int, timeout_s: float = 5.0) -> None:
         """Waits until a write of ours has come back, so that who wrote it reads it here. Never fails: it may be slow."""
-        latest = self.namespace(namespace).latest
-        await latest.settled_when(lambda one: one is not None and one.revision >= revision, timeout_s)
+        known = self.namespace(namespace)  # held here: the book holds those without a table weakly
+        await known.latest.settled_when(lambda one: one is not None and one.revision >= revision, timeout_s)
 
     # -- following
 

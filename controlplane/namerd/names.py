@@ -11,7 +11,7 @@ import msgspec
 from meshcore.namers import Derived, Live, LiveNamers, LocalInterpreter, Resolution, State
 from meshcore.naming import EMPTY_DTAB, Delegation, Dtab, Path
 
-from .book import Book
+from .book import Book, Namespace
 
 T = TypeVar("T")
 
@@ -43,8 +43,8 @@ class Names:
         key = (namespace, keeps_alternatives)
         found = self._interpreters.get(key)
         if found is None:
-            dtab = self.book.namespace(namespace).dtab
-            found = LocalInterpreter(self.namers, dtab, keeps_alternatives=keeps_alternatives)
+            known = self.book.namespace(namespace)
+            found = _OfNamespace(self.namers, known, keeps_alternatives=keeps_alternatives)
             self._interpreters[key] = found
         return found
 
@@ -56,11 +56,8 @@ class Names:
         """What `worded` makes of each resolution, made once for all who follow the same name."""
         found = self._shared.get((worded, key))
         if found is None:
-            # The namespace must live as long as somebody follows it: it is what the book feeds.
-            followed, namespace = self.follow(key), self.book.namespace(key.namespace)
-            found = _Shared(lambda read: worded(read(followed)))
-            found.keeps = namespace
-            self._shared[worded, key] = found
+            followed = self.follow(key)
+            found = self._shared[worded, key] = Derived(lambda read: worded(read(followed)))
         return found  # type: ignore[return-value]
 
     def replicas(self, id: Path) -> Live[State]:
@@ -75,8 +72,12 @@ class Names:
         return told, replicas
 
 
-class _Shared(Derived[object]):
-    keeps: object = None
+class _OfNamespace(LocalInterpreter):
+    """Holds its namespace, which is what the book feeds: all that it makes hold it in turn."""
+
+    def __init__(self, namers: LiveNamers, namespace: Namespace, *, keeps_alternatives: bool) -> None:
+        super().__init__(namers, namespace.dtab, keeps_alternatives=keeps_alternatives)
+        self.namespace = namespace
 
 
 def _leaves(told: Delegation) -> set[Path]:

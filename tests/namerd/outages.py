@@ -3,7 +3,8 @@
     .venv/bin/python -m tests.namerd.outages 60        # each outage lasts a minute
 
 Each write is a compare-and-set from one number to the next, through either replica. In the end: every number was seen by each
-watcher once and in order, none that was acknowledged is missing, and both replicas bind by the last table.
+watcher once and in order, none that was acknowledged is missing, and both replicas bind by the last table. Two proxies' worth of
+interpreters, over HTTP and over gRPC, ask the replica that is killed: they never go back to an older table, and end with the last.
 """
 
 from __future__ import annotations
@@ -22,6 +23,10 @@ from pathlib import Path
 import aiohttp
 import msgspec
 
+from meshcore.binder.namerd_http import HttpInterpreter
+from meshcore.binder.namerd_mesh import MeshInterpreter
+from meshcore.namers import Interpreter, has_addresses
+from meshcore.naming import Leaf, read_path
 from tests.controlplane.places import EtcdServer, free_ports
 
 DTAB = {"Content-Type": "application/dtab"}
@@ -32,14 +37,14 @@ class Replica:
     """One namerd in a process of its own."""
 
     def __init__(self, folder: Path, number: int, etcd: str) -> None:
-        self.http, self._mesh, self._admin = free_ports(3)
+        self.http, self.mesh, self._admin = free_ports(3)
         self.url = f"http://127.0.0.1:{self.http}/api/1"
         self._log = folder / f"namerd-{number}.log"
         self._config = folder / f"namerd-{number}.yaml"
         self._config.write_text(
             f"admin: {{port: {self._admin}}}\n"
             f"storage: {{kind: io.l5d.etcd, endpoints: ['{etcd}'], pathPrefix: /outages}}\n"
-            f"interfaces:\n- {{kind: io.l5d.httpController, port: {self.http}}}\n- {{kind: io.l5d.mesh, port: {self._mesh}}}\n"
+            f"interfaces:\n- {{kind: io.l5d.httpController, port: {self.http}}}\n- {{kind: io.l5d.mesh, port: {self.mesh}}}\n"
         )
         self._process: subprocess.Popen | None = None
 
@@ -73,6 +78,46 @@ class Ledger(msgspec.Struct):
     seen: dict[str, list[int]] = msgspec.field(default_factory=dict)
     resumed: int = 0
     recovered_s: list[float] = msgspec.field(default_factory=list)
+    answers: int = 0
+    """Times that what a proxy binds by was looked at."""
+
+
+class Bound:
+    """What a proxy of ours holds of one name, asked of the replica that is killed. It must never go back, and end up to date."""
+
+    def __init__(self, interpreter: Interpreter, ledger: Ledger) -> None:
+        self._interpreter = interpreter
+        self._live = interpreter.follow(read_path("/svc"))
+        self._leave = self._live.subscribe(lambda: None)
+        self._ledger = ledger
+        self._number: int | None = None
+
+    @property
+    def number(self) -> int | None:
+        """The number of the table that it binds by; None before any answer. A new one counts from when its addresses are
+        there: until then, and where they cannot be learned, a proxy keeps what it has."""
+        resolution = self._live.now
+        if not isinstance(resolution.tree, Leaf) or not has_addresses(resolution.replicas[resolution.tree.value.id]):
+            return self._number
+        self._number = int(resolution.tree.value.id.texts[-1])
+        return self._number
+
+    async def watch(self) -> None:
+        """Looks all the time, as requests would."""
+        async with asyncio.timeout(60):
+            while self.number is None:
+                await asyncio.sleep(0.01)
+        last = 0
+        while True:
+            number = self.number
+            assert number is not None and number >= last, f"after table {last} it binds by table {number}"
+            last = number
+            self._ledger.answers += 1
+            await asyncio.sleep(0.01)
+
+    async def close(self) -> None:
+        self._leave()
+        await self._interpreter.close()
 
 
 def number_of(dtab: list[dict[str, str]]) -> int:
@@ -173,6 +218,11 @@ async def run(folder: Path, outage_s: float, most: int = 100_000) -> Ledger:
             asyncio.create_task(follow(name, order, ledger))
             for name, order in (("first", replicas), ("second", replicas[::-1]))
         ]
+        bound = [
+            Bound(HttpInterpreter("127.0.0.1", replicas[0].http, "count"), ledger),
+            Bound(MeshInterpreter("127.0.0.1", replicas[0].mesh, "count"), ledger),
+        ]
+        watchers += [asyncio.create_task(one.watch()) for one in bound]
         tasks = [asyncio.create_task(write(replicas, ledger, stop, most)) for _ in range(2)]
         await asyncio.sleep(min(2.0, outage_s))
         for what in ("replica", "etcd", "both"):
@@ -190,9 +240,11 @@ async def run(folder: Path, outage_s: float, most: int = 100_000) -> Ledger:
             await asyncio.sleep(min(2.0, outage_s))
         stop.set()
         await asyncio.gather(*tasks)
-        await judge(replicas, ledger)
+        await judge(replicas, ledger, bound)
         for watcher in watchers:
+            assert not watcher.done(), watcher.exception()
             watcher.cancel()
+        await asyncio.gather(*(one.close() for one in bound))
     finally:
         for task in tasks:
             task.cancel()
@@ -202,16 +254,19 @@ async def run(folder: Path, outage_s: float, most: int = 100_000) -> Ledger:
     return ledger
 
 
-async def judge(replicas: list[Replica], ledger: Ledger) -> None:
+async def judge(replicas: list[Replica], ledger: Ledger, bound: list[Bound]) -> None:
     async with aiohttp.ClientSession() as session:
         ends = []
         for replica in replicas:
             async with session.get(f"{replica.url}/dtabs/count") as got:
                 ends.append(number_of(await got.json()))
-            async with session.get(f"{replica.url}/bind/count", params={"path": "/svc"}) as bound:
-                told = await bound.json()
+            async with session.get(f"{replica.url}/bind/count", params={"path": "/svc"}) as shown:
+                told = await shown.json()
                 assert told["bound"]["id"] == f"/$/inet/127.0.0.1/{ends[-1]}", f"a stale table is bound: {told}"
     assert ends[0] == ends[1], f"the replicas have different tables: {ends}"
+    async with asyncio.timeout(30):  # no proxy is left with an old table
+        while any(one.number != ends[0] for one in bound):
+            await asyncio.sleep(0.05)
     async with asyncio.timeout(30):
         while any(not seen or seen[-1] != ends[0] for seen in ledger.seen.values()):
             await asyncio.sleep(0.05)
@@ -238,6 +293,7 @@ def main() -> None:
         ledger = asyncio.run(run(Path(folder), outage_s))
     print(f"{len(ledger.acknowledged)} writes acknowledged, {len(ledger.unknown)} of unknown outcome, {ledger.refused} refused")
     print(f"each of {len(ledger.seen)} watchers saw {len(ledger.seen['first'])} revisions in order; {ledger.resumed} resumptions")
+    print(f"proxies had a table at each of {ledger.answers} looks, never an older one than before, and the last one in the end")
     print(f"writes through both replicas again after {ledger.recovered_s} s; {time.monotonic() - begun:.0f} s in all")
 
 

@@ -1,5 +1,6 @@
 """Names over HTTP: bind, addr, resolve and delegate as namerd answers them, once and as streams."""
 
+import gc
 import json
 
 import pytest
@@ -78,6 +79,14 @@ async def test_a_watch_of_a_name_follows_its_table():
         assert json.loads(await line(lines)) == {"type": "fail"}
         await one.ask("DELETE", "/dtabs/default")
         assert json.loads(await line(lines)) == {"type": "neg"}
+
+
+async def test_a_watch_of_a_name_in_a_namespace_that_comes_later_follows_it():
+    async with served(settings()) as one, one.watch("/bind/later?path=/svc&watch=true") as lines:
+        assert json.loads(await line(lines)) == {"type": "neg"}
+        gc.collect()
+        await one.ask("PUT", "/dtabs/later", "/svc=>/#/io.l5d.static/web", kind=DTAB)
+        assert json.loads(await line(lines)) == WEB
 
 
 async def test_a_watch_of_an_id_follows_its_addresses(tmp_path):

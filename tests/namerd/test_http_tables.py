@@ -5,6 +5,8 @@ import json
 
 import pytest
 
+from meshcore.namers import Live
+
 from .served import DTAB, line, memory, served, version
 
 HELLO = '[{"prefix":"/hello","dst":"/world"}]'
@@ -170,6 +172,23 @@ async def test_a_watch_goes_on_from_where_its_reader_was_and_misses_no_revision(
             assert json.loads(await line(lines))["dtab"][0]["dst"] == "/6"
         async with one.watch("/dtabs/default?watch=true&resume=17.nonsense") as lines:
             assert json.loads(await line(lines))["dtab"][0]["dst"] == "/6"
+
+
+async def test_who_has_written_a_new_table_is_answered_as_soon_as_it_is_known_here(monkeypatch):
+    """The wait for the write to come back held the namespace by nothing: it ended by its timeout."""
+    waits = []
+    settled_when = Live.settled_when
+
+    async def noted(live, is_good, timeout_s):
+        value = await settled_when(live, is_good, timeout_s)
+        waits.append(is_good(value))
+        return value
+
+    monkeypatch.setattr(Live, "settled_when", noted)
+    async with served(memory()) as one:
+        for number in range(20):
+            assert (await one.ask("PUT", f"/dtabs/new-{number}", "/a=>/b", kind=DTAB)).status == 204
+    assert len(waits) == 20 and all(waits)
 
 
 async def test_history_tells_who_wrote_what_and_when():
