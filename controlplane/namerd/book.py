@@ -13,7 +13,7 @@ import contextlib
 import logging
 import random
 import weakref
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import AsyncIterator
 
 import msgspec
@@ -28,6 +28,8 @@ _log = logging.getLogger(__name__)
 
 JOURNAL = 256
 """Revisions of one namespace that are held for readers; one that is further behind gets the newest."""
+REMEMBERED = 16
+"""Texts of writes under way."""
 RETRY_S = (0.05, 0.2, 0.5, 1.0, 2.0)
 PROBE_S = 2.0
 """Between two questions whether the store answers: a watch of one that is away may simply be silent."""
@@ -263,8 +265,20 @@ def _of_record(name: str, record: Record) -> Revision:
     return Revision(record.revision, record.version, record.text, dtab, fault, record.by, record.time_s)
 
 
+_written: OrderedDict[str, Dtab] = OrderedDict()
+
+
+def remember(text: str, dtab: Dtab) -> None:
+    """What is being written here need not be parsed once more when it comes back from the store."""
+    _written[text] = dtab
+    while len(_written) > REMEMBERED:
+        _written.popitem(last=False)
+
+
 def parsed(text: str) -> tuple[Dtab | None, str]:
     """(table, "") or (None, what is wrong)."""
+    if (known := _written.get(text)) is not None:
+        return known, ""
     if len(text.encode(errors="surrogatepass")) > MAX_TABLE_BYTES:
         return None, f"more than {MAX_TABLE_BYTES} bytes"
     try:

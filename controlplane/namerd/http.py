@@ -6,6 +6,7 @@ writes need a right, watches may have heartbeats and be resumed, DELETE takes If
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
@@ -74,7 +75,10 @@ class HttpInterface:
     async def _guard(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         """Errors become answers; nothing is told of ours but what the caller can use."""
         try:
-            answer = await handler(request)
+            if request.method in ("GET", "HEAD"):
+                answer = await handler(request)
+            else:  # a write goes on to its end, and to its record, though its caller is gone
+                answer = await asyncio.shield(asyncio.ensure_future(handler(request)))
         except web.HTTPException as error:
             answer = error
         except MeshError as error:

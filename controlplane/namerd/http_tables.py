@@ -23,7 +23,7 @@ from meshcore.naming import (
     show_dtab,
 )
 
-from .book import Book, Revision
+from .book import Book, Revision, parsed, remember
 from .http_watch import Watches, is_watch
 from .tables import Record, check_namespace
 
@@ -206,7 +206,9 @@ class TableRoutes:
                 if fault.is_certain or fault.kind != "loop":
                     message = f"{fault.message} (?faults=allowed writes it all the same)"
                     raise web.HTTPBadRequest(reason=_header(f"Invalid dtab: {message}"))
-        return show_dtab(dtab)
+        canonical = show_dtab(dtab)
+        remember(canonical, dtab)
+        return canonical
 
 
 class _Audited:
@@ -296,8 +298,6 @@ def _record(one: Record) -> dict[str, object]:
 
 
 def _revision(one: Record) -> Revision:
-    from .book import parsed
-
     dtab, fault = (None, "") if one.text is None else parsed(one.text)
     return Revision(one.revision, one.version, one.text, dtab, fault, one.by, one.time_s)
 

@@ -39,20 +39,14 @@ class Watches:
         task = asyncio.current_task()
         assert task is not None
         self._tasks.add(task)
-        waiting: asyncio.Task[bytes] | None = None
+        told = _Told()
+        beating = asyncio.create_task(_beat(answer, told, heartbeat_s)) if heartbeat_s else None
         try:
-            while True:
-                waiting = waiting or asyncio.ensure_future(anext(values))
-                done, _ = await asyncio.wait((waiting,), timeout=heartbeat_s)
-                line = b""
-                if done:
-                    finished, waiting = waiting, None
-                    line = finished.result()
+            async for line in values:
                 self.lines += 1
+                told.lines += 1
                 async with asyncio.timeout(STALLED_S):
                     await answer.write(line + b"\n")
-        except StopAsyncIteration:
-            pass
         except TimeoutError:
             self.stalled += 1
             if request.transport is not None:
@@ -62,10 +56,8 @@ class Watches:
         finally:
             self.open -= 1
             self._tasks.discard(task)
-            if waiting is not None:
-                waiting.cancel()
-                with contextlib.suppress(asyncio.CancelledError, StopAsyncIteration, Exception):
-                    await waiting
+            if beating is not None:
+                beating.cancel()
             if hasattr(values, "aclose"):
                 await values.aclose()
         return answer
@@ -74,6 +66,23 @@ class Watches:
         """Ends every stream; their readers come back and find another replica, or this one again."""
         for task in self._tasks:
             task.cancel()
+
+
+class _Told:
+    """How many lines a stream has told, for its heartbeat."""
+
+    lines = 0
+
+
+async def _beat(answer: web.StreamResponse, told: _Told, heartbeat_s: float) -> None:
+    """An empty line after each time in which no line was told. That a reader is gone is the other task's to notice."""
+    before = told.lines
+    with contextlib.suppress(ConnectionError):
+        while True:
+            await asyncio.sleep(heartbeat_s)
+            if told.lines == before:
+                await answer.write(b"\n")
+            before = told.lines
 
 
 def is_watch(request: web.Request) -> bool:

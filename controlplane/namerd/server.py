@@ -74,7 +74,10 @@ class Namerd:
 
     async def _listen(self, name: str, app: web.Application, ip: str, port: int, tls: ServerTls | None) -> None:
         # The grace is for answers under way; streams have been ended before.
-        runner = web.AppRunner(app, keepalive_timeout=KEEPALIVE_S, shutdown_timeout=1.0, access_log=None)
+        # A stream whose reader is gone is cancelled: it may have nothing to write, and would stay for ever.
+        runner = web.AppRunner(
+            app, keepalive_timeout=KEEPALIVE_S, shutdown_timeout=1.0, access_log=None, handler_cancellation=True
+        )
         await runner.setup()
         self._runners.append(runner)
         context = tls.context() if tls is not None else None

@@ -1,13 +1,14 @@
 """Tables over HTTP exactly as namerd speaks it: statuses, kinds of content, versions, streams. Rows of its own test, and more."""
 
 import asyncio
+import contextlib
 import json
 
 import pytest
 
 from meshcore.namers import Live
 
-from .served import DTAB, line, memory, served, version
+from .served import DTAB, LONG_S, line, memory, served, version
 
 HELLO = '[{"prefix":"/hello","dst":"/world"}]'
 
@@ -155,6 +156,19 @@ async def test_a_watch_with_heartbeats_is_never_silent_for_long():
         assert await line(lines) == "[]\n"
         assert await line(lines) == "\n"
         assert (await one.ask("GET", "/dtabs/default?watch=true&heartbeat=0")).status == 400
+
+
+@pytest.mark.parametrize("query", ["", "&heartbeat=300", "&resume="])
+async def test_a_watch_whose_reader_is_gone_is_gone_though_nothing_happens(query):
+    async with served(memory(default="")) as one:
+        async with contextlib.AsyncExitStack() as stack:
+            for _ in range(20):
+                lines = await stack.enter_async_context(one.watch(f"/dtabs/default?watch=true{query}"))
+                await line(lines)
+            assert one.namerd.http[0].watches.open == 20
+        async with asyncio.timeout(LONG_S):
+            while one.namerd.http[0].watches.open:
+                await asyncio.sleep(0.01)
 
 
 async def test_a_watch_goes_on_from_where_its_reader_was_and_misses_no_revision():
