@@ -6,7 +6,6 @@ Theirs to beat: linkerd/linkerd#2421, a host name resolved once and never again.
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import random
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
@@ -15,7 +14,7 @@ from ..naming import Bound, Neg, Path
 from ..naming.system import status_of
 from .live import Live, fixed
 from .source import Source
-from .states import Address, Replicas, State, pairs
+from .states import Address, Replicas, State, ip_of, pairs
 
 if TYPE_CHECKING:
     from ..clients.dns import DnsClient
@@ -92,11 +91,9 @@ class InetNamer:
         if not port.isdigit() or not 0 < int(port) < 65_536:
             return fixed(Neg())
         text = host.decode("ascii", errors="replace").strip("[]")
-        try:
-            return fixed(Replicas.of([Address(str(ipaddress.ip_address(text)), int(port))]))
-        except ValueError:
-            key = (host, port) if elems[1] != b"fixedinet" else (b"fixed", host, port)
-            return self.source.cell(Path(key))
+        if (ip := ip_of(text)) is not None:
+            return fixed(Replicas((Address(ip, int(port)),)))
+        return self.source.cell(Path((host, port) if elems[1] != b"fixedinet" else (b"fixed", host, port)))
 
     async def close(self) -> None:
         await self.source.close()

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import ipaddress
-
 from ..naming import Path, Pending
 from .inet import InetNamer
 from .live import Derived, Live, Read
-from .states import Address, Replicas, State
+from .states import Address, Replicas, State, ip_of
 
 
 def with_addresses(live: Live[State], inet: InetNamer) -> Live[State]:
@@ -15,12 +13,12 @@ def with_addresses(live: Live[State], inet: InetNamer) -> Live[State]:
 
     def compute(read: Read) -> State:
         state: State = read(live)
-        if not isinstance(state, Replicas) or all(is_ip(one.host) for one in state.addresses):
+        if not isinstance(state, Replicas) or all(ip_of(one.host) for one in state.addresses):
             return state
         found: list[Address] = []
         is_pending = False
         for one in state.addresses:
-            if is_ip(one.host):
+            if ip_of(one.host):
                 found.append(one)
                 continue
             resolved: State = read(inet.source.cell(Path.of(one.host, str(one.port))))
@@ -33,10 +31,3 @@ def with_addresses(live: Live[State], inet: InetNamer) -> Live[State]:
 
     return Derived(compute)
 
-
-def is_ip(host: str) -> bool:
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    return True

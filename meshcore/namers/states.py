@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import ipaddress
 from collections.abc import Iterable, Mapping
 from typing import Any, TypeAlias
 
@@ -42,6 +44,15 @@ and the source cannot be reached. After the first answer a failing source change
 def pairs(metadata: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
     """Metadata as a value that can be compared and hashed."""
     return tuple(sorted((str(key), str(value)) for key, value in metadata.items()))
+
+
+@functools.lru_cache(maxsize=8_192)
+def ip_of(host: str) -> str | None:
+    """A host that is an IP address, in its canonical form; None for a name. The same few are asked again and again."""
+    try:
+        return str(ipaddress.ip_address(host))
+    except ValueError:
+        return None
 
 
 def has_addresses(state: State) -> bool:
