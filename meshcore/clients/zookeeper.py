@@ -1,8 +1,8 @@
 """ZooKeeper for asyncio, over kazoo: calls, and waiting for the next change of a node. Knows what no node means.
 
 Why kazoo: sessions, their expiry and what happens to watches then are what a client of our own would get wrong first. It
-runs threads of its own; here they end at `call_soon_threadsafe`. Its watches are lost in silence with the session, so
-whoever waits for a change is woken whenever the connection breaks or comes back (linkerd/linkerd#1829, #847, #2460).
+runs threads of its own; here they end at `call_soon_threadsafe`. Watches do not outlive a connection: whoever waits for a change
+is woken when it breaks, and when it is back (linkerd/linkerd#1829, #847, #2460).
 """
 
 from __future__ import annotations
