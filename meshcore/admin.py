@@ -75,6 +75,7 @@ class AdminServer:
         describe_config: Callable[[], Any],
         reload: Callable[[], str] | None = None,
         reloads: Callable[[], Mapping[str, int]] | None = None,
+        more_metrics: Callable[[], str] | None = None,
         version: str = "",
     ) -> None:
         self.state = "starting"
@@ -83,6 +84,7 @@ class AdminServer:
         self._describe_config = describe_config
         self._reload = reload
         self._reloads = reloads
+        self._more_metrics = more_metrics
         self._version = version
         self._closing = threading.Event()
         self._sessions = threading.BoundedSemaphore(MAX_SESSIONS)
@@ -189,6 +191,8 @@ class AdminServer:
     def _metrics(self, request: Request) -> Reply:
         reloads = self._reloads() if self._reloads is not None else None
         page = metrics.render(self._stats(), version=self._version, reloads=reloads)
+        if self._more_metrics is not None:
+            page += self._more_metrics()
         return Reply(200, metrics.CONTENT_TYPE, page.encode())
 
     def _ready(self, request: Request) -> Reply:

@@ -60,7 +60,10 @@ class BoundEndpoint(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class BoundCluster(msgspec.Struct, frozen=True, kw_only=True):
-    """A named set of endpoints. Bindings that name the same cluster share its state, endpoint by endpoint: pools, breakers, counters."""
+    """A named set of endpoints. Bindings that name the same cluster share its state, endpoint by endpoint: pools, breakers, counters.
+
+    The cluster `$` is nothing on purpose: without endpoints, it keeps its part of a Share, and ends a First.
+    """
 
     name: str
     endpoints: tuple[BoundEndpoint, ...] = ()

@@ -31,7 +31,7 @@ def open_session(engine: Any, hub: Any, asked: TapFilter) -> TapSession:
     """
     from meshcore._fastpath import reasons
 
-    routes, clusters = engine.slots_of("routes"), engine.slots_of("clusters")
+    routes, clusters = _slots(engine, "routes"), _slots(engine, "clusters")
     exact, chosen_here = plan(asked, routes, clusters)
     index = hub.open(**exact)
     lost_before = hub.counts(index)[2]
@@ -229,4 +229,9 @@ def _slot(slots: Mapping[str, int], name: str, flag: str, kind: str) -> int:
 
 def _names(engine: Any, kind: str) -> dict[int, str]:
     # Asked for each batch: a reload gives and takes slots.
-    return {slot: name for name, slot in engine.slots_of(kind).items()}
+    return {slot: name for name, slot in _slots(engine, kind).items()}
+
+
+def _slots(engine: Any, kind: str) -> dict[str, int]:
+    """By name; what bindings brought is kept apart from what the configuration says, under a pair that ends with the name."""
+    return {key if isinstance(key, str) else key[-1]: slot for key, slot in engine.slots_of(kind).items()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from typing import Any
@@ -15,6 +16,10 @@ from .watched import Tell
 # A tree of ten thousand leaves; a line that is longer is not from a namerd.
 MOST_LINE_BYTES = 4 * 1024 * 1024
 CONNECT_S = 5.0
+# A namerd of ours sends an empty line every so often when it is asked to. One that has sent any is dead when none comes
+# for three times as long, whatever the network says.
+HEARTBEAT_S = 10
+SILENCE_S = 3.0 * HEARTBEAT_S
 
 
 class HttpInterpreter(RemoteInterpreter):
@@ -48,12 +53,18 @@ class HttpInterpreter(RemoteInterpreter):
                 read_bufsize=MOST_LINE_BYTES,
             )
         url = f"{self._url}/{what}/{self._namespace}"
-        async with self._session.get(url, params={**parameters, "watch": "true"}) as answer:
+        async with self._session.get(url, params={**parameters, "watch": "true", "heartbeat": str(HEARTBEAT_S)}) as answer:
             if answer.status != 200:
                 raise NamerdError(f"{url}: {answer.status} {(await answer.text())[:200].strip()}")
-            async for line in answer.content:
+            patience_s: float | None = None
+            while True:
+                async with asyncio.timeout(patience_s):
+                    line = await answer.content.readline()
+                if not line:
+                    return
                 text = line.strip()
                 if not text:
+                    patience_s = SILENCE_S
                     continue
                 try:
                     value = json.loads(text)

@@ -30,6 +30,7 @@ class RemoteInterpreter(Interpreter):
         self._inet = InetNamer()
         self._tally = Tally()
         self._trees: weakref.WeakValueDictionary[tuple[Path, Dtab], Watched[BindResult]] = weakref.WeakValueDictionary()
+        self._told: weakref.WeakValueDictionary[Path, Watched[State]] = weakref.WeakValueDictionary()
         self._addresses: weakref.WeakValueDictionary[Path, Live[State]] = weakref.WeakValueDictionary()
         self._watched: weakref.WeakSet[Watched[Any]] = weakref.WeakSet()
         self._followed: weakref.WeakValueDictionary[tuple[Path, Dtab], Live[Resolution]] = weakref.WeakValueDictionary()
@@ -57,9 +58,13 @@ class RemoteInterpreter(Interpreter):
         """Of one bound id. Every host is an IP address."""
         live = self._addresses.get(id)
         if live is None:
-            what = f"{id} of {self.where}"
-            watched: Watched[State] = Watched(what, Pending(), lambda tell: self.watch_addresses(id, tell), Failed, self._tally)
-            self._watched.add(watched)
+            # A watch lives on for a while after the last who follows it: traffic that moves back finds it.
+            watched = self._told.get(id)
+            if watched is None:
+                what = f"{id} of {self.where}"
+                watched = Watched(what, Pending(), lambda tell: self.watch_addresses(id, tell), Failed, self._tally)
+                self._watched.add(watched)
+                self._told[id] = watched
             live = self._addresses[id] = with_addresses(watched, self._inet)
         return live
 

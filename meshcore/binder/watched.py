@@ -68,10 +68,15 @@ class Watched(Live[T]):
 
     def _end(self) -> None:
         if self._task is not None:
-            self._lingering = asyncio.get_running_loop().call_later(self._linger_s, self.stop)
+            self._lingering = asyncio.get_running_loop().call_later(self._linger_s, self._forget)
+
+    def _forget(self) -> None:
+        """Nobody came back: what was known may be wrong by the time that somebody does."""
+        self.stop()
+        self._now, self._stale, self._is_known, self._failures = self._first, None, False, 0
 
     def stop(self) -> None:
-        """End what feeds it. The value stays; who follows again begins anew."""
+        """End what feeds it. The value stays."""
         if self._lingering is not None:
             self._lingering.cancel()
             self._lingering = None

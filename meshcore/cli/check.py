@@ -30,6 +30,7 @@ EPILOG = """
 \b
 Examples:
   meshproxy check -c mesh.yaml           before a deployment: file, ports, limits, names, sockets
+  meshproxy check --linkerd l5d.yaml     the same of a file of Linkerd 1.x, and what of it has no meaning here
   meshproxy check                        this machine alone
   meshproxy check --live                 a running proxy: exit 0 when ready (for containers without curl)
 
@@ -56,16 +57,17 @@ class Outcome(NamedTuple):
 @click.option(
     "-c", "--config", "path", metavar="FILE", type=click.Path(path_type=Path), help="Configuration file (YAML)."
 )
+@click.option("--linkerd", metavar="FILE", type=click.Path(path_type=Path), help="Configuration file of Linkerd 1.x.")
 @click.option("--live", is_flag=True, help="Ask a running proxy whether it is ready, and nothing else.")
 @click.option("--admin", metavar="ADDR", envvar="MESHPROXY_ADMIN", help="With --live: its admin address.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object per check.")
-def check(path: Path | None, live: bool, admin: str | None, as_json: bool) -> None:
+def check(path: Path | None, linkerd: Path | None, live: bool, admin: str | None, as_json: bool) -> None:
     """Check whether a proxy would run well here."""
     if live:
         checks = iter([("proxy: is ready", lambda: _is_ready(choose_admin(admin)))])
     else:
         # A wrong file ends the command with exit 78: nothing else can be said before it is right.
-        checks = all_checks(load(path) if path is not None else None)
+        checks = all_checks(_configuration(path, linkerd))
     outcomes = []
     for name, probe in checks:
         outcomes.append(outcome := perform(name, probe))
@@ -75,6 +77,16 @@ def check(path: Path | None, live: bool, admin: str | None, as_json: bool) -> No
         click.echo(f"\nStatus check results are {verdict('[ok]' if ok else '[FAIL]', good=ok)}")
     if not ok:
         raise SystemExit(1)
+
+
+def _configuration(path: Path | None, linkerd: Path | None) -> Config | None:
+    if linkerd is None:
+        return None if path is None else load(path)
+    if path is not None:
+        raise click.UsageError("name one file: -c FILE, or --linkerd FILE")
+    from meshcore.cli.run_linkerd import checked_linkerd
+
+    return checked_linkerd(linkerd)
 
 
 def perform(name: str, probe: Callable[[], str]) -> Outcome:

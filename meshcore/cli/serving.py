@@ -47,15 +47,18 @@ class Serving:
     """Runs `proxy`, made from `config`, until told to stop; drained, or cut short by a second signal.
 
     load: reads the configuration again (None: there is nothing to read). watch: the file whose change is a reload, and so is
-    that of a certificate it names.
+    that of a certificate it names. on_reloaded: what has to follow a reload that was applied. more_metrics: lines for /metrics.
     """
 
     def __init__(
-        self, proxy: Proxy, config: Config, *, load: Callable[[], Config] | None = None, watch: Path | None = None
-    ) -> None:
+        self, proxy: Proxy, config: Config, *, load: Callable[[], Config] | None = None, watch: Path | None = None,
+        on_reloaded: Callable[[], None] | None = None, more_metrics: Callable[[], str] | None = None,
+    ) -> None:  # fmt: skip
         self._proxy = proxy
         self._config = config
         self._load = load
+        self._on_reloaded = on_reloaded
+        self._more_metrics = more_metrics
         self._watch = FileWatch(watch, paths_of(config)) if watch is not None else None
         self._happened: queue.SimpleQueue[str] = queue.SimpleQueue()
         self._changing = threading.Lock()
@@ -143,6 +146,8 @@ class Serving:
             try:
                 config = self._load()
                 diff = self._proxy.reload(config)
+                if self._on_reloaded is not None:
+                    self._on_reloaded()
             except BaseException:
                 self._reloads["failed"] += 1
                 raise
@@ -166,6 +171,7 @@ class Serving:
                 describe_config=lambda: describe(self._config),
                 reload=self.reload if self._load is not None else None,
                 reloads=lambda: dict(self._reloads),
+                more_metrics=self._more_metrics,
                 version=package_version(),
             )
         except (AdminError, OSError) as error:

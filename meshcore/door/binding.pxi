@@ -421,6 +421,7 @@ cdef int _fill_binding(Arena* arena, Binding* out, dict plan, str route_name, _B
                 raise LookupError(f"no TLS context '{endpoint['tls']}': call set_tls_context first")
             endpoint["context"] = 0 if endpoint["tls"] is None else 1 + names.contexts[endpoint["tls"]][0]
         _fill_cluster(arena, &out.clusters[i], row, handle, slots)
+        out.clusters[i].is_nothing = row["name"] == "$"
         clusters[row["name"]] = <size_t>&out.clusters[i]
     out.n_confs = <uint32_t>len(plan["routes"])
     out.confs = <RouteConf*>_alloc(arena, sizeof(RouteConf) * out.n_confs)

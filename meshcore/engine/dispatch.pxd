@@ -440,7 +440,7 @@ cdef inline int dispatch_turn(Worker* worker, Exchange* exchange) noexcept nogil
     """This cluster has nobody left for this exchange: go over to another of its route's tree. 1; 0: there is none."""
     cdef ClusterState* state = exchange.cluster_state
     cdef const TargetNode* node
-    if exchange.route.tree == NULL or exchange.leaf >= TREE_MAX_LEAVES:
+    if exchange.route.tree == NULL or exchange.leaf >= TREE_MAX_LEAVES or exchange.cluster.is_nothing:
         return 0
     exchange.spent |= <uint64_t>1 << exchange.leaf
     node = tree_choose(exchange.route.tree, worker.endpoints, &worker.rng, worker.now_ns, exchange.spent)

@@ -146,7 +146,7 @@ cdef inline void listener_shed(Worker* worker, ListenerState* listener, int fd) 
     # Over the connection limit: a clear status, at the price of one send and one close.
     cdef uint32_t n = respond_refusal_text(worker.scratch, reason_status[REASON_LOAD_SHED],
                                            reason_name[REASON_LOAD_SHED], reason_text[REASON_LOAD_SHED], 1, GRPC_NONE,
-                                           GRPC_WEB_NONE)
+                                           GRPC_WEB_NONE, 0)
     worker.reasons[REASON_LOAD_SHED] += 1
     listener.refused += 1
     worker.refused_connections += 1

@@ -10,9 +10,11 @@ from meshcore.engine.conn cimport (
     conn_deadline, conn_drop_input, conn_is_secure, conn_is_stream, conn_keep_input, conn_peer,
     conn_run_later,
 )
+from meshcore.engine.context cimport context_deadline_ns
 from meshcore.engine.dispatch cimport dispatch
 from meshcore.engine.downstream cimport downstream_close
-from meshcore.engine.exchange cimport exchange_begin
+from meshcore.engine.exchange cimport exchange_begin, exchange_earlier
+from meshcore.engine.fields cimport FIELD_MESH
 from meshcore.engine.flow cimport (
     FLOW_AWAIT_INPUT, FLOW_FINISHED, FLOW_MALFORMED, flow_open, flow_stream_is_whole, flow_take,
 )
@@ -20,7 +22,7 @@ from meshcore.engine.grpc cimport grpc_is_request, grpc_timeout_ns
 from meshcore.engine.grpc_web cimport GRPC_WEB_BINARY, GRPC_WEB_NONE, GRPC_WEB_TEXT, grpc_web_kind
 from meshcore.engine.head cimport (
     FRAMING_CHUNKED, FRAMING_LENGTH, FRAMING_NONE, HEAD_DONE, HEAD_MORE, METHOD_CONNECT, METHOD_HEAD, METHOD_TRACE, TARGET_ABSOLUTE,
-    UPGRADE_OTHER, UPGRADE_WEBSOCKET, Head, head_parser_reset, method_is_idempotent,
+    UPGRADE_OTHER, UPGRADE_WEBSOCKET, Head, head_has, head_parser_reset, method_is_idempotent,
 )
 from meshcore.engine.hook cimport hook_park
 from meshcore.engine.http1 cimport head_parse_request
@@ -30,8 +32,8 @@ from meshcore.engine.input cimport (
 from meshcore.engine.lookup cimport LOOKUP_WAITS, lookup_request
 from meshcore.engine.mesh_hop cimport mesh_hop_is_marked
 from meshcore.engine.reasons cimport (
-    REASON_BODY_INCOMPLETE, REASON_BODY_TOO_LARGE, REASON_DIRECT_RESPONSE, REASON_DRAINING, REASON_HEAD_TOO_LARGE,
-    REASON_LOAD_SHED, REASON_METHOD_NOT_ALLOWED, REASON_NO_ENDPOINT, REASON_OUT_OF_MEMORY, REASON_ROUTE_NOT_FOUND,
+    REASON_BODY_INCOMPLETE, REASON_BODY_TOO_LARGE, REASON_DEADLINE_EXCEEDED, REASON_DIRECT_RESPONSE, REASON_DRAINING,
+    REASON_HEAD_TOO_LARGE, REASON_LOAD_SHED, REASON_METHOD_NOT_ALLOWED, REASON_NO_ENDPOINT, REASON_OUT_OF_MEMORY, REASON_ROUTE_NOT_FOUND,
     REASON_TLS_WRONG_IDENTITY,
 )
 from meshcore.engine.respond cimport respond_bytes, respond_direct, respond_reason, respond_unparsed
@@ -243,8 +245,8 @@ cdef inline void request_forward(Worker* worker, Exchange* exchange, Head* head,
             else request_edit(worker, exchange, head, body, body_len)
     if route != NULL and route.total_timeout_ns:
         exchange.total_deadline_ns = exchange.start_ns + route.total_timeout_ns
-    if exchange.flags & EXCHANGE_GRPC:
-        request_note_deadline(exchange, head)
+    if reason == 0:
+        reason = request_note_deadlines(worker, exchange, head)
     if taken:
         stream_take(worker, <Stream*>conn.channel, taken)
     # The head's bytes are used up: what follows this request stays for the next one.
@@ -297,13 +299,21 @@ cdef inline void request_note_grpc_web(Exchange* exchange, Head* head) noexcept 
     head.wants_trailers = 1             # RFC 9110 10.1.4; servers of gRPC insist on it
 
 
-cdef inline void request_note_deadline(Exchange* exchange, const Head* head) noexcept nogil:
-    """The caller says how long it waits: nobody needs the answer after that."""
-    cdef uint64_t timeout_ns = grpc_timeout_ns(head)
-    if timeout_ns and (exchange.total_deadline_ns == 0
-                       or exchange.start_ns + timeout_ns < exchange.total_deadline_ns):
-        exchange.total_deadline_ns = exchange.start_ns + timeout_ns
-        exchange.flags |= EXCHANGE_DEADLINE
+cdef inline uint8_t request_note_deadlines(Worker* worker, Exchange* exchange, const Head* head) noexcept nogil:
+    """The caller says how long it waits: nobody needs the answer after that. A reason when that is over already."""
+    cdef uint64_t deadline_ns = 0
+    cdef uint64_t left_ns
+    if exchange.flags & EXCHANGE_GRPC:
+        left_ns = grpc_timeout_ns(head)
+        deadline_ns = exchange.start_ns + left_ns if left_ns else 0
+    if exchange.listener.trust_mesh_headers and head_has(head, FIELD_MESH):
+        left_ns = context_deadline_ns(head, worker.now_ns + worker.wall_offset_ns)
+        deadline_ns = exchange_earlier(deadline_ns, worker.now_ns + left_ns if left_ns else 0)
+    if deadline_ns == 0 or (exchange.total_deadline_ns and exchange.total_deadline_ns <= deadline_ns):
+        return 0
+    exchange.total_deadline_ns = deadline_ns
+    exchange.flags |= EXCHANGE_DEADLINE
+    return REASON_DEADLINE_EXCEEDED if deadline_ns <= worker.now_ns + 1 else 0
 
 
 cdef inline int request_is_denied(const Exchange* exchange) noexcept nogil:

@@ -54,9 +54,21 @@ cdef extern from * nogil:
         out[n++] = '\\r'; out[n++] = '\\n';
         return n;
     }
-    /* grpc: the status a gRPC caller is told, which reads no other (see grpc); 255 for the others. web: GrpcWeb. */
+    /* As in a URL: how Linkerd writes the message of l5d-err. */
+    static unsigned mc_put_encoded(char* out, const char* text) {
+        static const char hex[] = "0123456789ABCDEF";
+        unsigned n = 0;
+        for (; *text; text++) {
+            unsigned char c = (unsigned char)*text;
+            if ((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9')) { out[n++] = (char)c; continue; }
+            out[n++] = '%'; out[n++] = hex[c >> 4]; out[n++] = hex[c & 15];
+        }
+        return n;
+    }
+    /* grpc: the status a gRPC caller is told, which reads no other (see grpc); 255 for the others. web: GrpcWeb. named: the request had a
+       name, so its caller may be used to Linkerd. */
     static unsigned mc_refusal(char* out, unsigned status, const char* name, const char* text, int close, unsigned grpc,
-                               unsigned web) {
+                               unsigned web, int named) {
         unsigned n = mc_put_status_line(out, grpc == 255 ? status : 200);
         if (grpc != 255) {
             n += mc_put(out + n, web ? "content-type: application/grpc-web" : "content-type: application/grpc");
@@ -71,6 +83,10 @@ cdef extern from * nogil:
         n += mc_put_lower(out + n, name);
         n += mc_put(out + n, "\\r\\nl5d-proxy-error: ");
         n += mc_put(out + n, text);
+        if (named) {
+            n += mc_put(out + n, "\\r\\nl5d-err: ");
+            n += mc_put_encoded(out + n, text);
+        }
         n += mc_put(out + n, grpc == 255 ? "\\r\\ncontent-length: 0\\r\\n" : "\\r\\n");
         if (status == 405) n += mc_put(out + n, "allow: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS\\r\\n");
         if (close) n += mc_put(out + n, "l5d-proxy-connection: close\\r\\nconnection: close\\r\\n");
@@ -79,14 +95,14 @@ cdef extern from * nogil:
     }
     """
     uint32_t respond_refusal_text "mc_refusal"(char* out, uint32_t status, const char* name, const char* text, int close,
-                                               uint32_t grpc_status, uint32_t grpc_web)
+                                               uint32_t grpc_status, uint32_t grpc_web, int is_named)
     uint32_t respond_status_line "mc_put_status_line"(char* out, uint32_t status)
 
 
 cdef inline void respond_unparsed(Worker* worker, Conn* conn, uint8_t reason) noexcept nogil:
     """Refuse a request that never became an exchange: its head is malformed, too large or late."""
     cdef uint32_t n = respond_refusal_text(worker.scratch, reason_status[reason], reason_name[reason],
-                                           reason_text[reason], 1, GRPC_NONE, GRPC_WEB_NONE)
+                                           reason_text[reason], 1, GRPC_NONE, GRPC_WEB_NONE, 0)
     worker.reasons[reason] += 1
     worker.requests += 1
     if conn_send(worker, conn, worker.scratch, n) == CONN_ERROR:
@@ -123,7 +139,7 @@ cdef inline void respond_status(Worker* worker, Exchange* exchange, uint8_t reas
         must_close |= not conn_is_stream(down)        # without a length, its end is the connection's
     n = respond_refusal_text(worker.scratch, status, reason_name[reason], reason_text[reason], must_close,
                              exchange.grpc_status, GRPC_WEB_TEXT if exchange.flags & EXCHANGE_GRPC_WEB_TEXT
-                             else GRPC_WEB_BINARY if exchange.flags & EXCHANGE_GRPC_WEB else GRPC_WEB_NONE)
+                             else GRPC_WEB_BINARY if exchange.flags & EXCHANGE_GRPC_WEB else GRPC_WEB_NONE, exchange.binding != NULL)
     exchange_end(worker, exchange, outcome, now_ns)
     if conn_send(worker, down, worker.scratch, n) == CONN_ERROR:
         downstream_close(worker, down)

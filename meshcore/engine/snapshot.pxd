@@ -100,6 +100,7 @@ cdef struct ClusterConf:
     uint8_t is_original_destination     # the endpoint is where the client was going; endpoints[0] is its row of numbers
     uint8_t is_to_loopback              # then: at the loopback address of its family
     uint16_t to_port                    # then: at this port; 0: its own
+    uint8_t is_nothing                  # empty on purpose: what a tree sends here goes nowhere else
     BreakerConf breaker
     BudgetConf budget
 

@@ -3,6 +3,7 @@
 #
 # Alive is a cluster with an endpoint that its breaker and its health checks admit. Where nobody is alive anywhere, the
 # first alternative stands, and a share is drawn among all: what then becomes of the request is told by the cluster itself.
+# What is nothing on purpose (`$` of a dtab) counts as alive: it keeps its share, and ends alternatives.
 
 from libc.stdint cimport uint32_t, uint64_t
 
@@ -62,7 +63,7 @@ cdef inline int tree_is_alive(const TargetNode* node, EndpointState** states, ui
     if node.kind == TARGET_CLUSTER:
         if node.leaf < TREE_MAX_LEAVES and spent >> node.leaf & 1:
             return 0
-        return tree_cluster_is_alive(node.cluster, states, now_ns, 0)
+        return node.cluster.is_nothing or tree_cluster_is_alive(node.cluster, states, now_ns, 0)
     for i in range(node.n_children):
         if (node.kind == TARGET_FIRST or node.children[i].weight) \
                 and tree_is_alive(&node.children[i], states, now_ns, spent):

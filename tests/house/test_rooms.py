@@ -23,7 +23,7 @@ LEVELS = {
     "bytes, sans-io": ["llhttp", "octets", "fields", "authority", "head", "target", "hop", "http1_request",
                        "http1_response", "http1", "framing", "trace", "rewrite", "ip_text", "proxy_protocol",
                        "detect", "name", "status", "http2_frame", "huffman", "hpack_table", "hpack_read", "hpack_write", "http2_head",
-                       "http2_fields", "grpc", "identity", "client_hello", "mesh_hop", "websocket",
+                       "http2_fields", "grpc", "context", "identity", "client_hello", "mesh_hop", "websocket",
                        "base64", "grpc_web"],
     "policy, sans-io": ["breaker", "budget", "endpoint", "balance", "target_tree", "routes", "binding", "silence", "ticket", "tls_context",
                         "certificate"],

@@ -1,0 +1,38 @@
+"""A proxy in this process whose names an interpreter binds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from meshcore import Proxy
+from meshcore.binder.binder import Binder
+from meshcore.binder.rules import Rules
+from meshcore.config import Config, Limits, Listener, Route, RouteLookup
+from meshcore.namers.interpreter import Interpreter
+
+
+class BoundProxy:
+    def __init__(self, interpreter: Callable[[], Interpreter]) -> None:
+        lookup = RouteLookup(by="header_token")
+        self._proxy = Proxy(
+            Config(
+                listeners=[Listener(name="in", address="127.0.0.1:0")],
+                routes=[Route(name="names", lookup=lookup)],
+                limits=Limits(max_requests_per_connection=0),
+            )
+        )
+        self.binder = Binder(self._proxy)
+
+        async def make() -> list[Rules]:
+            return [Rules(route="names", interpreter=interpreter())]
+
+        self.binder.start(make)
+        self._proxy.start()
+
+    @property
+    def address(self) -> tuple[str, int]:
+        return self._proxy.addresses["in"]
+
+    def stop(self) -> None:
+        self._proxy.stop()
+        self.binder.stop()
