@@ -43,6 +43,7 @@ from .serving.destination import Destination
 from .serving.discovery import Discovery
 from .serving.peers import Peers
 from .serving.permissions import Permissions
+from .serving.reading import Reading
 from .serving.streams import Streams
 from .serving.trust import Bundles
 from .settings import Settings
@@ -93,6 +94,12 @@ class ControlPlane:
         self.catalogue = Catalogue(self.store, self.audit)
         self.trust = Trust(self.store, self.audit, settings.trust_domain, [home.authority_of(settings)])
         await self.trust.open(time.time(), leaf_s=settings.leaf_s)
+        try:
+            self.trust.authority()
+        except Denied as denied:
+            raise StoreUnavailable(
+                f"{denied.why}; put one into {folder}/authority (meshctl authority new-intermediate), as the first replica has it"
+            ) from None
         self.join_tokens = JoinTokens(self.store, self.audit)
         self.permissions = Permissions(settings.roles, self.audit)
         sources = self._sources()
@@ -167,6 +174,7 @@ class ControlPlane:
     def _server(self) -> grpc.aio.Server:
         bounds = self.settings.bounds
         return grpc.aio.server(
+            interceptors=(Reading(),),
             options=[
                 ("grpc.max_receive_message_length", bounds.message_bytes),
                 ("grpc.max_concurrent_streams", bounds.streams),

@@ -29,6 +29,7 @@ COMMANDS = {
     "dtab": "dtab",
     "namerd": "namerd",
     "login": "login",
+    "authority": "authority",
     "completion": "completion",
     "version": "version",
 }

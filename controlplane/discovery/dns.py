@@ -37,19 +37,23 @@ class DnsSource:
         try:
             while True:
                 try:
-                    values, ttl_s = await self._ask(client)
+                    values, wait_s = await self.ask(client)
                 except StoreUnavailable as error:
                     listener.wrong(str(error))
                     wait_s = min(self._min_ttl_s, AFTER_FAILURE_S)
                 else:
                     listener.whole({self._conf.service: values})
-                    wait_s = min(max(ttl_s, self._min_ttl_s), MAX_TTL_S)
                 # Names that end together are not asked for together.
                 await asyncio.sleep(wait_s * random.uniform(0.9, 1.1))
         finally:
             await client.close()
 
-    async def _ask(self, client: DnsClient) -> tuple[list[Named], float]:
+    async def ask(self, client: DnsClient) -> tuple[list[Named], float]:
+        """The endpoints as of now, and after how many seconds to ask again."""
+        values, ttl_s = await self._asked(client)
+        return values, min(max(ttl_s, self._min_ttl_s), MAX_TTL_S)
+
+    async def _asked(self, client: DnsClient) -> tuple[list[Named], float]:
         if self._conf.host:
             found = await client.hosts(self._conf.host)
             if found is None:

@@ -48,14 +48,14 @@ class Bundles(trust_pb2_grpc.TrustServicer):  # type: ignore[misc]
                 self._watching[stream] = ""
                 listening = asyncio.create_task(self._listen(stream, request_iterator))
                 try:
-                    await self._tell(context)
+                    await self._tell(context, listening)
                 finally:
                     listening.cancel()
                     del self._watching[stream]
         except Exception as error:
             await refuse(context, error)
 
-    async def _tell(self, context: Any) -> None:
+    async def _tell(self, context: Any, listening: asyncio.Task[None]) -> None:
         told = ""
         age_s = self._bounds.stream_age_s * random.uniform(0.9, 1.1)
         try:
@@ -65,7 +65,7 @@ class Bundles(trust_pb2_grpc.TrustServicer):  # type: ignore[misc]
                     if (position := self._position()) != told:
                         told = position
                         await context.write(self._bundle())
-                    await changed.wait()
+                    await _either(changed, listening)
         except TimeoutError:
             return
 
@@ -93,3 +93,15 @@ class Bundles(trust_pb2_grpc.TrustServicer):  # type: ignore[misc]
             trust_domain=self._trust.trust_domain,
             roots=[one.public_bytes(serialization.Encoding.DER) for one in roots],
         )
+
+
+async def _either(changed: asyncio.Event, listening: asyncio.Task[None]) -> None:
+    """Until something changed. What went wrong in listening is raised; a member that has no more to say goes on reading."""
+    waiting = asyncio.ensure_future(changed.wait())
+    try:
+        await asyncio.wait({waiting, listening}, return_when=asyncio.FIRST_COMPLETED)
+        if listening.done():
+            listening.result()
+            await waiting
+    finally:
+        waiting.cancel()

@@ -17,6 +17,7 @@ from controlplane.model import Endpoint, Service
 from controlplane.resolve import Address, Name, View
 from controlplane.server import ControlPlane
 from meshcore.api import discovery_pb2
+from meshcore.clients.dns import Hosts
 from meshcore.errors import ConfigError
 from tests.controlplane.members import DOMAIN, Watching, join, settings
 from tests.namers.dns_server import NSD, DnsServer
@@ -140,6 +141,27 @@ async def test_addresses_of_a_name_follow_dns_and_stay_while_it_does_not_answer(
 async def test_srv_records_of_the_first_priority_count(dns, tmp_path):
     async with Followed(dns_source(dns, "srv: _http._tcp.cart.mesh.test"), tmp_path / "kept") as seen:
         await seen.until(lambda: seen.endpoints() == {"192.0.2.1:8081", "192.0.2.2:8081"})
+
+
+class Answers:
+    """A DNS client that says what it was told to: times to live and records that no server here would give."""
+
+    def __init__(self, hosts: Hosts | None) -> None:
+        self.asked = 0
+        self._hosts = hosts
+
+    async def hosts(self, name: str) -> Hosts | None:
+        self.asked += 1
+        return self._hosts
+
+
+@pytest.mark.parametrize(("ttl_s", "waits"), [(0, 5), (1, 5), (60, 60), (2**31 - 1, 300)])
+async def test_answers_of_dns_are_clamped_and_capped(ttl_s, waits):
+    (conf,) = read("- {kind: dns, namespace: shop, service: web, host: web.mesh.test, port: 80}", "sources")
+    many = Hosts(tuple(f"10.0.{number >> 8}.{number & 255}" for number in range(1_500)), ttl_s)
+    values, wait_s = await DnsSource(conf).ask(Answers(many))
+    assert len(values) == 1_000 and wait_s == waits
+    assert await DnsSource(conf).ask(Answers(None)) == ([], 5)
 
 
 # -- Kubernetes -----------------------------------------------------------------------------------------------------------
