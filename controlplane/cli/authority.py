@@ -65,4 +65,4 @@ def _save(folder: Path, made: Authority, output: str) -> None:
         show_json(found)
     else:
         ends = time.strftime("%Y-%m-%d", time.gmtime(made.not_after_s))
-        click.echo(f"{folder}/{NAME}.pem and .key, until {ends}; members trust {folder}/bundle.pem ({found['root'][:16]})")
+        click.echo(f"{folder}/{NAME}.pem and .key, until {ends}; members trust {folder}/bundle.pem")
