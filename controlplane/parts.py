@@ -11,8 +11,9 @@ from meshcore.api import admin_pb2_grpc, identity_pb2_grpc, registry_pb2_grpc, t
 
 from .serving.admin import Admin
 from .serving.certify import Certify
-from .serving.handlers import destination_handlers, discovery_handlers
+from .serving.handlers import destination_handlers, discovery_handlers, policies_handlers
 from .serving.peers import Peers
+from .serving.policies import OutboundPolicies
 from .serving.registry import Registry
 
 if TYPE_CHECKING:
@@ -23,7 +24,10 @@ def add_for_members(plane: ControlPlane, server: Any, peers: Peers) -> None:
     """What workloads call. Each call finds out who it is from `peers`."""
     identity_pb2_grpc.add_IdentityServicer_to_server(Certify(plane.issuer, peers), server)
     trust_pb2_grpc.add_TrustServicer_to_server(plane.bundles, server)
-    server.add_generic_rpc_handlers((discovery_handlers(plane.discovery), destination_handlers(plane.destination)))
+    policies = OutboundPolicies(plane.destination, plane.view, peers, plane.streams, plane.settings.cluster_domain)
+    server.add_generic_rpc_handlers(
+        (discovery_handlers(plane.discovery), destination_handlers(plane.destination), policies_handlers(policies))
+    )
     plane.observing.serve_proxies(server, peers)
     registry_pb2_grpc.add_RegistryServicer_to_server(Registry(plane.catalogue, peers, plane.streams), server)
 

@@ -27,6 +27,7 @@ _OF_REASON = {
     "bad_request": Code.INVALID_ARGUMENT,
     "unavailable": Code.UNAVAILABLE,
     "too_many_attempts": Code.RESOURCE_EXHAUSTED,
+    "not_found": Code.NOT_FOUND,
     "too_many_streams": Code.RESOURCE_EXHAUSTED,
 }
 

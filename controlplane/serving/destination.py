@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import random
-from typing import Any
+from typing import Any, Protocol
 
 from meshcore.api import discovery_pb2
 
@@ -35,22 +35,22 @@ class Destination:
     async def Get(self, request: Any, context: Any) -> None:
         try:
             peer = self._peers.member(context)
-            target = self._target(request, peer)
+            target = self.target(request, peer)
             if isinstance(target, Address):
                 raise Malformed("IP queries not supported by Get API")
             if isinstance(target, Foreign):
                 raise Malformed(f"{target.host} is no name of a service of this mesh")
             with self._streams.one(peer):
-                await self._follow(target, context, _Updates())
+                await self.follow(target, context, _Updates())
         except Exception as error:
             await refuse(context, error)
 
     async def GetProfile(self, request: Any, context: Any) -> None:
         try:
             peer = self._peers.member(context)
-            target = self._target(request, peer)
+            target = self.target(request, peer)
             with self._streams.one(peer):
-                await self._follow(target, context, _Profiles())
+                await self.follow(target, context, _Profiles())
         except Exception as error:
             await refuse(context, error)
 
@@ -58,11 +58,13 @@ class Destination:
         """Ends every stream: its proxy comes again, to another replica."""
         self._draining.set()
 
-    def _target(self, request: Any, peer: Peer) -> Target:
+    def target(self, request: Any, peer: Peer) -> Target:
+        """What a GetDestination means to its caller."""
         own = peer.identity.namespace if peer.identity is not None else ""
         return parse(request.path, namespace_of(request.context_token) or own, self._cluster_domain)
 
-    async def _follow(self, target: Target, context: Any, telling: _Updates | _Profiles) -> None:
+    async def follow(self, target: Target, context: Any, telling: Telling) -> None:
+        """Says how a name is, and each change, until the stream is old, drained, or not read."""
         if not await self.view.reached(None, self._bounds.catch_up_ms / 1_000):
             raise StoreUnavailable("not all sources have been heard yet")
         watcher = _Watcher()
@@ -83,6 +85,13 @@ class Destination:
         finally:
             drained.cancel()
             self.view.end(subject, watcher)
+
+
+class Telling(Protocol):
+    """What a stream says of its name."""
+
+    def news(self, subject: Subject) -> tuple[bytes, ...]:
+        """Messages that lead from what was said to the present state; none when nothing is new."""
 
 
 class _Watcher:

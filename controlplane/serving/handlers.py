@@ -10,9 +10,9 @@ from typing import Any
 
 import grpc
 
-from meshcore.api import destination_pb2, discovery_pb2
+from meshcore.api import destination_pb2, discovery_pb2, outbound_pb2
 
-from . import destination, discovery
+from . import destination, discovery, policies
 
 Handler = Callable[..., Any]
 
@@ -37,5 +37,17 @@ def destination_handlers(service: destination.Destination) -> grpc.GenericRpcHan
         {
             "Get": grpc.unary_stream_rpc_method_handler(service.Get, request_deserializer=read),
             "GetProfile": grpc.unary_stream_rpc_method_handler(service.GetProfile, request_deserializer=read),
+        },
+    )
+
+
+def policies_handlers(service: policies.OutboundPolicies) -> grpc.GenericRpcHandler:
+    """OutboundPolicies."""
+    read = outbound_pb2.TrafficSpec.FromString
+    return grpc.method_handlers_generic_handler(
+        policies.SERVICE,
+        {
+            "Get": grpc.unary_unary_rpc_method_handler(service.Get, request_deserializer=read),
+            "Watch": grpc.unary_stream_rpc_method_handler(service.Watch, request_deserializer=read),
         },
     )
