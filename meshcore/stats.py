@@ -88,7 +88,7 @@ class Histogram:
         """The samples recorded after `earlier`, as few bytes as that takes: see histogram_changes of the engine."""
         if self.count == earlier.count:
             return b""
-        return histogram_changes(self._words.tobytes(), earlier._words.tobytes())
+        return histogram_changes(self._words, earlier._words)
 
     @classmethod
     def of_changes(cls, changes: Iterable[bytes]) -> Histogram:

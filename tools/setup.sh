@@ -59,6 +59,7 @@ missing_packages() {
             have ip || echo iproute2; have setpriv || echo util-linux; have nft || echo nftables
             have iptables || echo iptables; have tcpdump || echo tcpdump
             have openssl || echo openssl; have etcd || echo etcd-server; have nsd || echo nsd
+            have prometheus || echo prometheus
             have java && [ -e /usr/share/java/zookeeper.jar ] || echo default-jre-headless libzookeeper-java
             have psql || echo postgresql-client; have_postgres || echo postgresql
             ;;

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from meshcore.api import statistics_pb2, statistics_pb2_grpc
-from meshcore.api.statistics_frame import decode
+from meshcore.api.statistics_frame import Report, decode
 
 from ..errors import Denied, Invalid
 from ..serving.answers import refuse
@@ -74,7 +74,7 @@ class Reports(statistics_pb2_grpc.StatisticsServicer):  # type: ignore[misc]
             self.again += 1
             return
         try:
-            report = decode(frame.msgpack)
+            report = decode(frame.msgpack) if frame.msgpack else Report()
         except ValueError as error:
             self.refused += 1
             raise Invalid(f"statistics of {member.key}: {error}"[:300], ()) from None

@@ -1,7 +1,7 @@
 """One tap over many proxies: who is asked, what is shown, what is hidden. Sans-I/O: time is an argument, events are values.
 
-The ceiling is the whole session's. At first each proxy may send as many; each second it gets its share of them, by what there is to
-see at each, and of what comes only so many requests a second are shown. What is hidden, here and at the proxies, is counted, as is what was lost. The response and the
+The ceiling is the whole session's. At first each proxy gets as large a share of it as any other, and each second anew by what there is to
+see at each; of what comes only so many requests a second are shown. What is hidden, here and at the proxies, is counted, as is what was lost. The response and the
 end of a shown request follow it.
 """
 
@@ -62,7 +62,7 @@ class TapSession:
         self._dropped_here = 0
         self._told: dict[int, tuple[int, int]] = {}
         self._gone = (0, 0)
-        self._shared_s = -math.inf
+        self._shared_s = -math.inf  # never
         self._seen: dict[int, int] = {}
         self._counted: dict[int, int] = {}
         self._levels: dict[int, float] = {}
@@ -95,17 +95,28 @@ class TapSession:
             asked = msgspec.structs.replace(asked, max_rps=min(HIGHEST_MAX_RPS, max(LEAST_TO_CHOOSE_FROM, asked.max_rps * 10)))
         return asked
 
+    def first_share(self, newcomers: int) -> float:
+        """Of the ceiling, for each of so many more proxies, before it is known how much there is to see."""
+        return self.ask().max_rps / max(1, len(self.tapped) + newcomers)
+
+    def begun(self, proxy: int, share: float) -> None:
+        """A proxy was asked, for so many requests a second."""
+        self.tapped.add(proxy)
+        self._levels[proxy] = share
+
     def shares(self, now_s: float) -> dict[int, float]:
         """Each proxy's share of the ceiling, where it should be another one than it was told: those with little traffic keep
         what they use, the others get as much as each other. Asked about once a second."""
         if now_s - self._shared_s < SHARE_S:
             return {}
-        span_s, self._shared_s = now_s - self._shared_s, now_s
+        is_first, span_s, self._shared_s = self._shared_s < 0, now_s - self._shared_s, now_s
         wants: dict[int, float] = {}
         for proxy in self.tapped:
             total = self._seen.get(proxy, 0) + self._told.get(proxy, (0, 0))[0]
             wants[proxy] = (total - self._counted.get(proxy, 0)) / span_s
             self._counted[proxy] = total
+        if is_first:
+            return {}
         ceiling = self.ask().max_rps
         level = ceiling
         if sum(wants.values()) > ceiling:

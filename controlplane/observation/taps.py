@@ -95,14 +95,19 @@ class Taps:
 
     def _ask_newcomers(self) -> None:
         for session, wake, may_tap in self._sessions.values():
-            for proxy, attachment in self._attached.each():
-                if proxy not in session.tapped and session.wants(attachment.member) and may_tap(attachment.member):
-                    self._ask(session, proxy, attachment)
+            newcomers = [
+                (proxy, attachment) for proxy, attachment in self._attached.each()
+                if proxy not in session.tapped and session.wants(attachment.member) and may_tap(attachment.member)
+            ]  # fmt: skip
+            share = session.first_share(len(newcomers))
+            for proxy, attachment in newcomers:
+                self._ask(session, proxy, attachment, share)
             wake.set()
 
-    def _ask(self, session: TapSession, proxy: int, attachment: Attachment) -> None:
-        if attachment.begin(session.number, ask_of(session.ask()).SerializeToString()):
-            session.tapped.add(proxy)
+    def _ask(self, session: TapSession, proxy: int, attachment: Attachment, share: float) -> None:
+        ask = msgspec.structs.replace(session.ask(), max_rps=share)
+        if attachment.begin(session.number, ask_of(ask).SerializeToString()):
+            session.begun(proxy, share)
 
     def _unmeshed(self, session: TapSession, may_tap: Callable[[Member], bool]) -> int:
         here = {member.key for member in self._attached.members()}

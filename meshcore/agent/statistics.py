@@ -7,6 +7,7 @@ meanwhile goes into the next one. So a control plane that was away for a while g
 from __future__ import annotations
 
 import asyncio
+import math
 import secrets
 import time
 from collections.abc import Callable, Mapping
@@ -22,6 +23,8 @@ from meshcore.stats import EndpointStats, RouteStats, Stats
 EVERY_S = 1.0
 LONGEST_S = 60.0  # that a server may ask to wait
 RECEIPT_S = 30.0
+QUIET_S = 10.0  # between frames that say that nothing happened
+SHORT_S = 0.005
 
 
 class Counted(Protocol):
@@ -55,6 +58,8 @@ class Frames:
         span_s = (stats.taken_ns - self._before.taken_ns) / 1e9 if self._before.taken_ns else stats.seconds
         self._before = Stats(taken_ns=stats.taken_ns, reasons=stats.reasons)
         self.sequence += 1
+        if not rows and not reasons:
+            return statistics_pb2.Frame(sequence=self.sequence, life=self.life)
         raw = encode(Report(rows=tuple(rows), span_s=round(span_s, 3), reasons=reasons))
         while len(raw) > MAX_FRAME_BYTES:
             # The busiest rows say the most.
@@ -115,15 +120,24 @@ class Statistics:
         self._workload = workload
         self._frames = Frames(direction_of, is_local)
         self._unreceived: statistics_pb2.Frame | None = None
+        self._took_s = SHORT_S
 
     async def __call__(self, channel: grpc.aio.Channel) -> None:
         """Report until the stream ends."""
         call: Any = statistics_pb2_grpc.StatisticsStub(channel).Report()
+        told_s = -math.inf
         try:
             while True:
                 began_s = time.monotonic()
                 if self._unreceived is None:
-                    self._unreceived = await asyncio.to_thread(self._take)
+                    # A stat of ten thousand endpoints would hold up everything else on this loop.
+                    frame = self._take() if self._took_s < SHORT_S else await asyncio.to_thread(self._take)
+                    self._took_s = time.monotonic() - began_s
+                    if not frame.msgpack and began_s - told_s < QUIET_S:
+                        await asyncio.sleep(EVERY_S)
+                        continue
+                    self._unreceived = frame
+                told_s = began_s
                 self._unreceived.workload = self._workload
                 await call.write(self._unreceived)
                 async with asyncio.timeout(RECEIPT_S):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 from typing import Any
 
@@ -18,21 +19,25 @@ ADDRESS_LABEL = "address"
 
 def seen_of(event: TapEvent) -> relay_pb2.Seen:
     """The message of an event."""
-    told = tap_pb2.TapEvent(proxy_direction=_DIRECTIONS[event.direction])
+    seen = relay_pb2.Seen(time_unix_ns=event.time_unix_ns)
+    told = seen.event
+    if event.direction:
+        told.proxy_direction = _DIRECTIONS[event.direction]
     _put_address(told.source, told.source_meta.labels, event.src)
     _put_address(told.destination, told.destination_meta.labels, event.dst)
-    told.source_meta.labels.update(event.src_labels)
-    told.destination_meta.labels.update(event.dst_labels)
-    told.route_meta.labels.update(
-        {name: text for name, text in (("route", event.route), ("cluster", event.cluster)) if text}
-    )
+    if event.src_labels:
+        told.source_meta.labels.update(event.src_labels)
+    if event.dst_labels:
+        told.destination_meta.labels.update(event.dst_labels)
+    for name, word in (("route", event.route), ("cluster", event.cluster)):
+        if word:
+            told.route_meta.labels[name] = word
     if event.kind in ("req", "open"):
         begin = told.http.request_init
-        begin.method.CopyFrom(
-            http_types_pb2.HttpMethod(registered=_METHODS[event.method])
-            if event.method in _METHODS
-            else http_types_pb2.HttpMethod(unregistered=event.method)
-        )
+        if event.method in _METHODS:
+            begin.method.registered = _METHODS[event.method]
+        else:
+            begin.method.unregistered = event.method
         begin.scheme.registered = http_types_pb2.Scheme.HTTPS if event.scheme == "https" else http_types_pb2.Scheme.HTTP
         begin.authority, begin.path = event.authority, event.path
         _put_fields(begin, event)
@@ -40,30 +45,28 @@ def seen_of(event: TapEvent) -> relay_pb2.Seen:
     elif event.kind == "rsp":
         answer = told.http.response_init
         answer.http_status = event.status
-        answer.since_request_init.FromMicroseconds(event.latency_us)
+        _put_us(answer.since_request_init, event.latency_us)
         _put_fields(answer, event)
         answer.id.base, answer.id.stream = event.worker, event.stream
     else:
         end = told.http.response_end
         end.response_bytes = event.response_bytes
-        end.since_request_init.FromMicroseconds(event.latency_us + event.duration_us)
-        end.since_response_init.FromMicroseconds(event.duration_us)
+        _put_us(end.since_request_init, event.latency_us + event.duration_us)
+        _put_us(end.since_response_init, event.duration_us)
         if event.grpc_status is not None:
             end.eos.grpc_status_code = event.grpc_status
         elif event.reset_error is not None:
             end.eos.reset_error_code = event.reset_error
         end.id.base, end.id.stream = event.worker, event.stream
-    return relay_pb2.Seen(
-        event=told,
-        time_unix_ns=event.time_unix_ns,
-        reason=event.reason,
-        request_body=event.request_body,
-        response_body=event.response_body,
-        source_identity=event.src_id,
-        is_secure=event.tls,
-        is_tcp=event.scheme == "tcp",
-        request_bytes=event.request_bytes,
-    )
+    if event.reason:
+        seen.reason = event.reason
+    if event.request_body or event.response_body:
+        seen.request_body, seen.response_body = event.request_body, event.response_body
+    if event.tls:
+        seen.source_identity, seen.is_secure = event.src_id, True
+    if event.scheme == "tcp":
+        seen.is_tcp, seen.request_bytes = True, event.request_bytes
+    return seen
 
 
 def event_of(seen: relay_pb2.Seen) -> TapEvent | None:
@@ -175,17 +178,28 @@ def _labels(labels: Any) -> dict[str, str]:
 
 def _put_address(into: net_pb2.TcpAddress, labels: Any, text: str) -> None:
     host, _, port = text.rpartition(":")
-    try:
-        ip = ipaddress.ip_address(host.strip("[]"))
-        into.port = int(port)
-    except ValueError:
+    number = _number(host)
+    if number is None or not port.isdigit() or int(port) > 65_535:
         if text:
             labels[ADDRESS_LABEL] = text
         return
-    if ip.version == 4:
-        into.ip.ipv4 = int(ip)
+    into.port = int(port)
+    if ":" in host:
+        into.ip.ipv6.first, into.ip.ipv6.last = number >> 64, number & (1 << 64) - 1
     else:
-        into.ip.ipv6.first, into.ip.ipv6.last = int(ip) >> 64, int(ip) & (1 << 64) - 1
+        into.ip.ipv4 = number
+
+
+@functools.lru_cache(4_096)
+def _number(host: str) -> int | None:
+    try:
+        return int(ipaddress.ip_address(host.strip("[]")))
+    except ValueError:
+        return None
+
+
+def _put_us(into: Any, us: int) -> None:
+    into.seconds, into.nanos = us // 1_000_000, us % 1_000_000 * 1_000
 
 
 def _address(told: net_pb2.TcpAddress, labels: Any) -> str:

@@ -96,7 +96,8 @@ cdef inline void tap_capture(Worker* worker, Exchange* exchange, const Head* hea
     cdef TapText* text
     cdef Buffer* buffer
     for i in range(<uint32_t>MAX_TAPS):
-        if worker.tap_bits >> i & 1 and tap_matches(worker.taps[i], exchange, head):
+        if worker.tap_bits >> i & 1 and tap_matches(worker.taps[i], exchange, head) \
+                and not tap_is_full(worker.taps[i], tap_second(worker)):
             mask |= <uint32_t>1 << i
             pending |= <uint32_t>worker.taps[i].wants_outcome << i
             body_bytes = max(body_bytes, worker.taps[i].body_bytes)
@@ -460,6 +461,17 @@ cdef inline int tap_matches_outcome(const TapSession* session, const Exchange* e
     if session.status_low and not session.status_low <= exchange.status <= session.status_high:
         return 0
     return latency_ns >= session.min_latency_ns and (session.reason < 0 or session.reason == exchange.reason)
+
+
+cdef inline int tap_is_full(TapSession* session, uint64_t second) noexcept nogil:
+    """Is it sure already that this request would be hidden? Then nothing needs to be kept of it, and it is counted."""
+    if session.max_rps_milli < 1000 or session.wants_outcome or session.dst_len or session.cluster_slot >= 0 \
+            or atomic_load_u64(&session.window_second) != second \
+            or atomic_load_u64(&session.window_count) < session.max_rps_milli // 1000:
+        return 0
+    atomic_add_u64(&session.matched, 1)
+    atomic_add_u64(&session.suppressed, 1)
+    return 1
 
 
 cdef inline int tap_admits(TapSession* session, uint64_t second) noexcept nogil:

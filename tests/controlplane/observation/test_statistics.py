@@ -108,7 +108,7 @@ def test_the_same_frame_twice_is_counted_once_and_another_life_begins_anew():
 
 
 @pytest.mark.parametrize("raw", [
-    b"", b"\xc1", b"\x80" * 3, encode(Report(rows=(Row("in", "r", "", {}, -1, 0, 0),))), b"\x91" * 10_000,
+    b"\xc1", b"\x80" * 3, encode(Report(rows=(Row("in", "r", "", {}, -1, 0, 0),))), b"\x91" * 10_000,
     encode(Report(rows=(Row("in", "r", "", {}, 1, 1, 0, latency=b"12345"),))), encode(Report(rows=(Row("up", "r", "", {}, 1, 1, 0),))),
     encode(Report(rows=(Row("in", "r", "", {}, 1, 1, 0, 2),))), encode(Report(rows=(Row("in", "r", "", {}, 2**60, 0, 0),))),
     encode(Report(rows=(Row("in", "r", "", {}, 1, 1, 0, latency=b"\xff\xff\x01\0\0\0"),))),
@@ -128,7 +128,8 @@ def test_a_thing_that_was_born_anew_is_counted_whole():
 
     def rows(requests):
         stats = Stats(taken_ns=1, routes=(RouteStats(name="r", requests=requests, status_class=(0, 0, requests, 0, 0, 0)),))
-        return [row.requests for row in decode(frames.next(stats).msgpack).rows]
+        raw = frames.next(stats).msgpack
+        return [row.requests for row in decode(raw).rows] if raw else []
 
     assert [rows(n) for n in (10, 10, 15, 3)] == [[10], [], [5], [3]]
 
