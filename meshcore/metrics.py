@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from meshcore.stats import BUCKET_ENDS_NS, Histogram, Stats, bucket_index
+from meshcore.stats import BUCKET_ENDS_NS, EndpointStats, Histogram, Stats, bucket_index
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -211,7 +211,7 @@ def _clusters(page: _Page, stats: Stats) -> None:
 
 
 def _endpoints(page: _Page, stats: Stats) -> None:
-    rows = [({"cluster": row.cluster, "endpoint": row.address}, row) for row in stats.endpoints]
+    rows = [({"cluster": row.cluster, "endpoint": row.address, **_told(row)}, row) for row in stats.endpoints]
     page.counter("mesh_endpoint_requests_total", "Requests sent to an endpoint.", _column(rows, "requests"))
     page.counter("mesh_endpoint_successes_total", "Requests the endpoint served.", _column(rows, "successes"))
     page.counter("mesh_endpoint_failures_total", "Requests the endpoint failed.", _column(rows, "failures"))
@@ -257,6 +257,11 @@ def _endpoints(page: _Page, stats: Stats) -> None:
     page.counter("mesh_endpoint_received_bytes_total", "Body bytes read from the endpoint.", _column(rows, "bytes_in"))
     page.counter("mesh_endpoint_sent_bytes_total", "Body bytes written to the endpoint.", _column(rows, "bytes_out"))
     _handshakes(page, "endpoint", "with an endpoint", rows)
+
+
+def _told(row: EndpointStats) -> dict[str, str]:
+    # Of what a binding says of its endpoint, the part whose number of values is that of the mesh's members.
+    return {f"dst_{name}": row.labels[name] for name in ("namespace", "service", "workload") if name in row.labels}
 
 
 def _workers(page: _Page, stats: Stats) -> None:

@@ -391,6 +391,9 @@ class Proxy:
         if self._engine is None:
             return Stats()
         raw = self._engine.stats()
+        if self._names is not None:
+            for kind, rows in self._names.stats().items():
+                raw[kind] += rows
         if self._health is not None:
             for cluster in raw["clusters"]:
                 for endpoint in cluster["endpoints"]:

@@ -233,6 +233,8 @@ class EndpointStats(msgspec.Struct, frozen=True, kw_only=True):
     ewma_ms: float = 0.0
     bytes_in: int = 0
     bytes_out: int = 0
+    labels: dict[str, str] = {}
+    """What its binding says of it: see BoundEndpoint."""
     destinations: int = 0
     """Addresses behind this row now, of a cluster whose endpoints are original destinations; summed over workers."""
     tls_handshakes: int = 0
@@ -401,7 +403,7 @@ def snapshot(raw: dict[str, Any], *, started_ns: int | None = None, taken_ns: in
 
 # What is true now, not counted: a difference of two of them means nothing.
 _GAUGES = frozenset(
-    "index name cluster address weight destinations active idle open_connections ejected checked healthy check_error ewma_ms"
+    "index name cluster address weight labels destinations active idle open_connections ejected checked healthy check_error ewma_ms"
     " in_flight queue_len connections upstream_connections tls_handshaking filters_waiting lookups_waiting names buffers_bytes memory_bytes seconds endpoints".split()
 )
 

@@ -22,6 +22,7 @@ _KINDS: tuple[Kind, ...] = ("req", "rsp", "end")
 _SCHEMES = {"http": 1, "https": 2, "tcp": 3}  # state.TapSession.scheme
 # An exchange whose end got lost in a full ring would be remembered for ever.
 MAX_REMEMBERED = 65_536
+NO_LABELS: Mapping[int, dict[str, str]] = {}
 
 
 def open_session(engine: Any, hub: Any, asked: TapFilter) -> TapSession:
@@ -39,12 +40,30 @@ def open_session(engine: Any, hub: Any, asked: TapFilter) -> TapSession:
     choice = Choice(asked) if chosen_here else None
     capture = Capture(asked) if asked.headers or asked.body else None
 
+    numbered = {kind: Numbered(engine, kind) for kind in ("routes", "clusters", "labels")}
+    judged: dict[int, dict[str, str]] = {}
+
+    def judge_labels() -> None:
+        """Tell the engine of endpoints that are new which of them are asked for."""
+        nonlocal judged
+        labels: dict[int, dict[str, str]] = numbered["labels"].all()
+        if labels is judged:
+            return
+        news = {number: one for number, one in labels.items() if judged.get(number) != one}
+        hub.judge_labels(index, [(number, wants_labels(asked, one)) for number, one in news.items()])
+        judged = labels
+
+    if exact.get("by_labels"):
+        judge_labels()
+
     def drain() -> list[TapEvent]:
+        if exact.get("by_labels"):
+            judge_labels()
         records = hub.read(index)
         if not records:
             return []
-        routes, clusters = _names(engine, "routes"), _names(engine, "clusters")
-        events = [event_of(record, names, routes, clusters) for record in records]
+        known = (numbered["routes"].all(), numbered["clusters"].all(), numbered["labels"].all())
+        events = [event_of(record, names, *known) for record in records]
         if capture is not None:
             events = [capture.put(event, record[-1]) for event, record in zip(events, records, strict=True)]
         if choice is not None:
@@ -55,12 +74,12 @@ def open_session(engine: Any, hub: Any, asked: TapFilter) -> TapSession:
         return events
 
     def hidden() -> int:
-        return int(hub.counts(index)[1]) if choice is None else choice.hidden
+        return int(hub.counts(index)[1]) + (choice.hidden if choice is not None else 0)
 
     def limit(max_rps: float) -> None:
-        if choice is None:
+        if exact["max_rps"]:
             hub.limit(index, max_rps)
-        else:
+        if choice is not None:
             choice.max_rps = max_rps
 
     return TapSession(drain, lambda: hub.close(index), hidden, limit)
@@ -94,7 +113,6 @@ def plan(asked: TapFilter, routes: Mapping[str, int], clusters: Mapping[str, int
             exact["source"] = asked.from_
         else:
             chosen_here = True
-    chosen_here |= bool(asked.to_labels)
     if asked.status:
         exact["status_low"], exact["status_high"] = asked.statuses
     if asked.min_latency_us:
@@ -105,16 +123,20 @@ def plan(asked: TapFilter, routes: Mapping[str, int], clusters: Mapping[str, int
         # A body is shown by what its fields say of it.
         exact["fields"], exact["body_bytes"] = True, asked.body
     exact["max_rps"] = 0.0 if chosen_here else asked.max_rps
+    if asked.to_labels:
+        # What became known a moment ago is let through, and chosen from here.
+        exact["by_labels"] = chosen_here = True
     return exact, chosen_here
 
 
 def event_of(
-    record: tuple[Any, ...], reasons: list[str], routes: Mapping[int, str], clusters: Mapping[int, str]
-) -> TapEvent:
+    record: tuple[Any, ...], reasons: list[str], routes: Mapping[int, str], clusters: Mapping[int, str],
+    labels: Mapping[int, dict[str, str]] = NO_LABELS,
+) -> TapEvent:  # fmt: skip
     """A record of the engine, with numbers turned to names. A route or cluster gone by reload has none."""
     (kind, worker, stream, wall_ns, host, port, dst, method, authority, path, status, latency_ns, duration_ns,
      request_bytes, response_bytes, reason, route_slot, cluster_slot, grpc_status, reset_error, tcp, secure, src_id,
-     _) = record  # fmt: skip
+     label_set, _) = record  # fmt: skip
     return TapEvent(
         kind="open" if tcp and kind == 0 else _KINDS[kind],
         worker=worker,
@@ -136,6 +158,7 @@ def event_of(
         reason=reasons[reason],
         route=routes.get(route_slot, ""),
         cluster=clusters.get(cluster_slot, ""),
+        dst_labels=labels.get(label_set, {}),
         reset_error=reset_error,
         grpc_status=grpc_status if kind == 2 and grpc_status != _NO_GRPC_STATUS else None,
     )
@@ -227,11 +250,32 @@ def _slot(slots: Mapping[str, int], name: str, flag: str, kind: str) -> int:
     return slots[name]
 
 
-def _names(engine: Any, kind: str) -> dict[int, str]:
-    # Asked for each batch: a reload gives and takes slots.
-    return {slot: name for name, slot in _slots(engine, kind).items()}
-
-
 def _slots(engine: Any, kind: str) -> dict[str, int]:
     """By name; what bindings brought is kept apart from what the configuration says, under a pair that ends with the name."""
     return {key if isinstance(key, str) else key[-1]: slot for key, slot in engine.slots_of(kind).items()}
+
+
+def wants_labels(asked: TapFilter, labels: Mapping[str, str]) -> bool:
+    """Whether an endpoint with these labels is asked for."""
+    return all(labels.get(name) == value for name, value in asked.to_labels.items())
+
+
+class Numbered:
+    """What the engine's numbers of one kind mean, looked up again when they have changed."""
+
+    def __init__(self, engine: Any, kind: str) -> None:
+        self._engine, self._kind = engine, kind
+        self._version = -1
+        self._meanings: dict[int, Any] = {}
+
+    def all(self) -> dict[int, Any]:
+        version = self._engine.slots_version(self._kind)
+        if version != self._version:
+            self._version = version
+            slots = self._engine.slots_of(self._kind)
+            if self._kind == "labels":
+                self._meanings = {slot + 1: dict(pairs) for pairs, slot in slots.items()}
+            else:
+                # Those of bindings are kept apart from those of the configuration: their key has a mark before the name.
+                self._meanings = {slot: key if isinstance(key, str) else key[-1] for key, slot in slots.items()}
+        return self._meanings

@@ -10,7 +10,7 @@ import asyncio
 import math
 import secrets
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import grpc
@@ -93,9 +93,8 @@ class Frames:
         requests = now.requests - old.requests
         if not requests:
             return None
-        labels: Mapping[str, str] = getattr(now, "labels", {})
         return Row(
-            "out", "", now.cluster, dict(labels), requests, now.successes - old.successes, now.failures - old.failures,
+            "out", "", now.cluster, now.labels, requests, now.successes - old.successes, now.failures - old.failures,
             requests if _is_secure(now) else 0, now.retries - old.retries, now.latency.changes(old.latency),
         )  # fmt: skip
 

@@ -113,6 +113,25 @@ cdef class Names:
         self.most = 16384
         self.idle_ns = 600_000_000_000
 
+    def stats(self) -> dict:
+        """Routes and clusters that bindings name, as Engine.stats has those of the configuration. Bindings that use one
+        cluster share its row, and its endpoints are those of all of them."""
+        cdef _BindingHandle handle
+        with self.engine.lock:
+            routes = {}
+            clusters = {}
+            for handle in self.bound.values():
+                for name, slot in handle.routes:
+                    routes[slot] = name
+                for name, slot, rows in handle.clusters:
+                    clusters.setdefault(slot, (name, {}))[1].update((row[2], row) for row in rows)
+            own = {slot for _, slot in self.engine._current().routes}
+            return {
+                "routes": [self.engine._route_stats(name, slot) for slot, name in routes.items() if slot not in own],
+                "clusters": [self.engine._cluster_stats(name, slot, list(rows.values()))
+                             for slot, (name, rows) in clusters.items()],
+            }
+
     # --- life ---------------------------------------------------------------------------------------------------
 
     def configure(self, *, on_lookup=None, on_idle=None, uint32_t most, uint64_t idle_ns) -> None:

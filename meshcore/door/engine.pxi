@@ -259,6 +259,10 @@ cdef class Engine:
         with self.lock:
             return dict(self.slots[kind].by_key)
 
+    def slots_version(self, str kind) -> int:
+        """Changes whenever slots_of does."""
+        return self.slots[kind].changes
+
     def set_unhealthy(self, str cluster, str address, bint unhealthy) -> None:
         """What health checks found of an endpoint. One that no live snapshot names is none of ours any more."""
         cdef SnapshotHandle handle
@@ -434,10 +438,10 @@ cdef class Engine:
                 histogram_merge_into(total, state.latency)
         out["status_class"] = classes
         out["latency"] = _histogram_bytes(total)
-        out["endpoints"] = [self._endpoint_stats(address, weight, endpoint) for address, weight, endpoint, _ in rows]
+        out["endpoints"] = [self._endpoint_stats(*row) for row in rows]
         return out
 
-    cdef dict _endpoint_stats(self, address, weight, uint32_t slot):
+    def _endpoint_stats(self, address, weight, uint32_t slot, labels) -> dict:
         cdef EndpointState sum
         cdef EndpointState* state = &sum
         cdef Histogram* total = _new_histogram()
@@ -473,6 +477,7 @@ cdef class Engine:
         if measured:
             out["ewma_ms"] /= measured
         out["latency"] = _histogram_bytes(total)
+        out["labels"] = dict(labels or ())
         return out
 
 

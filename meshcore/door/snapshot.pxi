@@ -30,6 +30,7 @@ class _Slots:
         self.kind = kind
         self.capacity = capacity
         self.by_key: dict = {}
+        self.changes = 0                # of by_key, so far
         self._holders: dict = {}
         self._free: list[int] = []
         self._next = 0
@@ -47,6 +48,7 @@ class _Slots:
             else:
                 raise EngineLimitError(f"more than {self.capacity} {self.kind} at a time")
             self.by_key[key] = slot
+            self.changes += 1
             self._holders[key] = 0
         self._holders[key] += 1
         return slot, fresh
@@ -59,6 +61,7 @@ class _Slots:
         self._holders[key] -= 1
         if self._holders[key] == 0:
             self._free.append(self.by_key.pop(key))
+            self.changes += 1
             del self._holders[key]
 
 

@@ -3,7 +3,7 @@
 import collections as _collections
 
 from meshcore.engine.state cimport MAX_TAPS, TapSession
-from meshcore.engine.tap cimport TAP_NO_RESET, TAP_PART, TapPart
+from meshcore.engine.tap cimport TAP_LABELS_OTHER, TAP_LABELS_WANTED, TAP_NO_RESET, TAP_PART, TapPart
 
 cdef enum:
     TAP_QUEUE_EVENTS = 65536            # per session between two reads; beyond: dropped and counted
@@ -37,11 +37,14 @@ cdef class TapHub:
 
     def __dealloc__(self):
         for i in range(MAX_TAPS):
+            if self.sessions[i] != NULL:
+                free(self.sessions[i].labels)
             free(self.sessions[i])
 
     def open(self, *, int method_bit=-1, int scheme=0, authority="", path="", to="", source="", peer="", bint peer_is_end=False,
              int route_slot=-1, int cluster_slot=-1, int status_low=0, int status_high=0, uint64_t min_latency_ns=0,
-             int reason=-1, bint fields=False, uint32_t body_bytes=0, double max_rps=0.0) -> int:
+             int reason=-1, bint fields=False, bint by_labels=False, uint32_t body_bytes=0,
+             double max_rps=0.0) -> int:
         """Start a session; returns its number. `max_rps` 0 = everything; `body_bytes` of each body, at most 16 KiB."""
         cdef TapSession* session = NULL
         cdef uint32_t i
@@ -70,6 +73,12 @@ cdef class TapHub:
             session.reason = <short>reason
             session.wants_outcome = status_low != 0 or min_latency_ns != 0 or reason >= 0
             session.wants_fields = fields
+            if by_labels:
+                session.labels = <uint8_t*>calloc(MAX_LABELS, 1)
+                session.n_labels = MAX_LABELS
+                if session.labels == NULL:
+                    free(session)
+                    raise MemoryError
             session.body_bytes = min(body_bytes, <uint32_t>TAP_BODY_BYTES)
             session.max_rps_milli = _rps_milli(max_rps)
             session.authority_len = _fill(session.authority, 256, authority, "authority")
@@ -86,6 +95,15 @@ cdef class TapHub:
         self.engine._post_all(COMMAND_TAP_OPEN, session, index)
         return index
 
+    def judge_labels(self, uint32_t index, verdicts) -> None:
+        """Tell a session opened `by_labels` which sets of labels it wants: pairs of a number and whether."""
+        cdef TapSession* session = self.sessions[index]
+        if session == NULL or session.labels == NULL:
+            return
+        for number, is_wanted in verdicts:
+            if 0 < number < session.n_labels:
+                session.labels[number] = TAP_LABELS_WANTED if is_wanted else TAP_LABELS_OTHER
+
     def limit(self, uint32_t index, double max_rps) -> None:
         """Another ceiling for an open session; 0 = everything."""
         if self.sessions[index] != NULL:
@@ -101,6 +119,7 @@ cdef class TapHub:
             # Safety: every worker has let go of it.
             self.sessions[index] = NULL
             self.queues[index] = None
+            free(session.labels)
             free(session)
 
     def read(self, uint32_t index) -> list:
@@ -176,5 +195,5 @@ cdef tuple _tap_event(const TapRecord* record):
         record.reason,
         record.route_slot, record.cluster_slot, record.grpc_status,
         record.reset_error if record.reset_error != TAP_NO_RESET else None,
-        bool(record.is_tcp), bool(record.secure), record.src_id[:record.src_id_len].decode("latin-1"),
+        bool(record.is_tcp), bool(record.secure), record.src_id[:record.src_id_len].decode("latin-1"), record.labels,
     )

@@ -486,6 +486,8 @@ cdef struct TapSession:
     uint16_t status_high
     uint64_t min_latency_ns
     int16_t reason                      # -1: any
+    uint8_t* labels                     # by number of an endpoint's labels: a TapLabels; NULL: any
+    uint32_t n_labels
     uint8_t wants_fields                # of both heads
     uint32_t body_bytes                 # of each body; 0: none
     uint32_t max_rps_milli              # 0 = no limit

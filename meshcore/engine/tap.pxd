@@ -30,6 +30,11 @@ cdef enum TapKind:
     TAP_END = 2
     TAP_PART = 3                        # of the record that follows it
 
+cdef enum TapLabels:                    # what is known of a set of labels
+    TAP_LABELS_UNKNOWN = 0              # it is newer than the session's last look: let it through, the reader judges
+    TAP_LABELS_WANTED = 1
+    TAP_LABELS_OTHER = 2
+
 cdef enum TapPartOf:
     TAP_FIELDS = 0                      # of the request in TAP_REQUEST, of the response in TAP_RESPONSE
     TAP_REQUEST_BODY = 1                # the two in TAP_END
@@ -63,6 +68,7 @@ cdef struct TapRecord:
     uint32_t reset_error                # HTTP/2: the code a stream was closed with; TAP_NO_RESET
     int32_t route_slot
     int32_t cluster_slot
+    uint32_t labels                     # of the endpoint; 0: none
     uint64_t stream
     uint64_t wall_ns
     uint64_t latency_ns                 # request to response head
@@ -280,6 +286,7 @@ cdef inline void tap_write(Worker* worker, Exchange* exchange, uint8_t kind, uin
     record.request_bytes = exchange.request.moved_bytes
     record.response_bytes = exchange.response.moved_bytes
     record.route_slot = -1 if exchange.route == NULL else <int32_t>exchange.route.slot
+    record.labels = tap_labels(exchange)
     record.cluster_slot = -1 if exchange.cluster == NULL else <int32_t>exchange.cluster.slot
     record.src_len = 0
     record.src_port = 0
@@ -450,6 +457,8 @@ cdef inline int tap_matches_endpoint(const TapSession* session, const Exchange* 
     if session.cluster_slot >= 0 and (exchange.cluster == NULL
                                       or <uint32_t>session.cluster_slot != exchange.cluster.slot):
         return 0
+    if session.labels != NULL and not tap_matches_labels(session, tap_labels(exchange)):
+        return 0
     if session.dst_len == 0:
         return 1
     return exchange.address != NULL and exchange.address.text.len == session.dst_len \
@@ -463,9 +472,21 @@ cdef inline int tap_matches_outcome(const TapSession* session, const Exchange* e
     return latency_ns >= session.min_latency_ns and (session.reason < 0 or session.reason == exchange.reason)
 
 
+cdef inline uint32_t tap_labels(const Exchange* exchange) noexcept nogil:
+    """The number of what is said of the chosen endpoint; 0: nothing is, or there is none."""
+    if exchange.cluster == NULL or exchange.endpoint == NULL or exchange.endpoint_index < 0:
+        return 0
+    return exchange.cluster.endpoints[exchange.endpoint_index].labels
+
+
+cdef inline int tap_matches_labels(const TapSession* session, uint32_t labels) noexcept nogil:
+    return labels != 0 and (labels >= session.n_labels or session.labels[labels] != TAP_LABELS_OTHER)
+
+
 cdef inline int tap_is_full(TapSession* session, uint64_t second) noexcept nogil:
     """Is it sure already that this request would be hidden? Then nothing needs to be kept of it, and it is counted."""
     if session.max_rps_milli < 1000 or session.wants_outcome or session.dst_len or session.cluster_slot >= 0 \
+            or session.labels != NULL \
             or atomic_load_u64(&session.window_second) != second \
             or atomic_load_u64(&session.window_count) < session.max_rps_milli // 1000:
         return 0

@@ -34,6 +34,7 @@ RECORD = (
     False,  # HTTP, not TCP
     False,  # in plaintext
     "",
+    0,  # nothing is said of the endpoint
     None,  # nothing was captured
 )
 
@@ -190,7 +191,10 @@ class FakeHub:
 
 class FakeEngine:
     def slots_of(self, kind):
-        return {"web": 3} if kind == "routes" else {"users": 4}
+        return {"routes": {"web": 3}, "clusters": {"users": 4}, "labels": {}}[kind]
+
+    def slots_version(self, kind):
+        return 1
 
 
 def test_a_session_reads_its_hub_and_gives_it_back(monkeypatch):
