@@ -272,6 +272,9 @@ def namers_from(
                 warn(Problem(message=f"'{key}' of {kind} has no meaning: {told}", path=(*at, key), source=source, at_key=True))
         try:
             entry = read_entry(kinds[kind], keys)
+            if entry.transformers:
+                # Without them traffic would go elsewhere than the file says: that is no matter of a warning.
+                wrong(f"{kind}: transformers of a namer are not supported; those of an interpreter are", "transformers", at_key=True)
             made.append(entry.make(_prefix(entry.prefix or f"/{kind}")))
         except BadKey as bad:
             wrong(f"{kind}: {bad}", *bad.path, hint=bad.hint, at_key=bad.at_key)

@@ -60,9 +60,11 @@ def test_all_problems_are_told_with_their_places():
             {"kind": "io.l5d.static", "names": {"web": []}},
             {"kind": "io.l5d.consul", "consistencyMode": "eventual"},
             "io.l5d.fs",
+            {"kind": "io.l5d.dnssrv", "transformers": [{"kind": "io.l5d.port", "port": 4141}]},
         ]
     )
-    assert [problem.path[:2] for problem in found] == [("namers", index) for index in range(7)]
+    assert [problem.path[:2] for problem in found] == [("namers", index) for index in range(8)]
+    assert found[7].path == ("namers", 7, "transformers")
     assert "rootDir" in found[0].hint and found[0].path == ("namers", 0, "rootdir")
     assert "io.l5d." in found[1].hint
     assert "not supported" in found[2].message
