@@ -5,16 +5,18 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
+import ssl
 import stat
 import time
 from pathlib import Path
 
 from .errors import StoreUnavailable
-from .identity import Authority, authority_files
+from .identity import Authority, KubernetesTokens, authority_files
 from .settings import Settings
 from .store import SqliteStore, Store
 
 AUTHORITY = "root"
+POD_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 
 
 def make(settings: Settings) -> Path:
@@ -44,6 +46,22 @@ def authority_of(settings: Settings, now_s: float | None = None) -> Authority:
     authority = Authority.new_root(settings.trust_domain, now_s)
     authority_files.save(folder, AUTHORITY, authority)
     return authority
+
+
+def kubernetes_tokens_of(settings: Settings) -> KubernetesTokens | None:
+    """Who judges service-account tokens; None when nobody does. StoreUnavailable where `in-cluster` is no cluster."""
+    if not settings.kubernetes:
+        return None
+    url, token_file, ca_file = settings.kubernetes, settings.kubernetes_token_file, settings.kubernetes_ca_file
+    if url == "in-cluster":
+        host, port = os.environ.get("KUBERNETES_SERVICE_HOST", ""), os.environ.get("KUBERNETES_SERVICE_PORT", "443")
+        if not host:
+            raise StoreUnavailable("kubernetes: in-cluster, and this does not run in a pod; name the API server's URL")
+        url = f"https://{f'[{host}]' if ':' in host else host}:{port}"
+        ca_file = ca_file or str(POD_ACCOUNT / "ca.crt")
+    tls = ssl.create_default_context(cafile=ca_file) if ca_file else None
+    own = token_file or str(POD_ACCOUNT / "token")
+    return KubernetesTokens(url, settings.trust_domain, own_token_file=own, tls=tls)
 
 
 def publish(path: Path, octets: bytes) -> None:

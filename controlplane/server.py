@@ -35,7 +35,9 @@ from .identity import (
     JoinTokens,
     Leaf,
     PrivateKey,
+    ServiceAccountToken,
     Trust,
+    Verifier,
 )
 from .observation.parts import Observing
 from .resolve import View
@@ -145,9 +147,16 @@ class ControlPlane:
         bounds = self.settings.bounds
         peers = Peers(self.settings.trust_domain, is_local=False)
         self.streams = Streams(bounds)
+        verifiers: dict[type, Verifier] = {
+            JoinToken: self.join_tokens,
+            HandshakeIdentity: HandshakeIdentities(self.trust),
+        }
+        kubernetes = home.kubernetes_tokens_of(self.settings)
+        if kubernetes is not None:
+            verifiers[ServiceAccountToken] = kubernetes
         self.issuer = Issuer(
             self.trust,
-            {JoinToken: self.join_tokens, HandshakeIdentity: HandshakeIdentities(self.trust)},
+            verifiers,
             self.audit,
             policy=IssuingPolicy(lifetime_s=self.settings.leaf_s),
         )

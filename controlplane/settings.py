@@ -58,6 +58,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """How long certificates live."""
     roles: str = ""
     """A file that says which identities may do what; empty: operators on this machine only."""
+    kubernetes: str = ""
+    """Whose service-account tokens prove an identity: the URL of an API server, or `in-cluster`; empty: nobody's."""
+    kubernetes_token_file: str = ""
+    """Our own token, for TokenReview; read again each time. Empty: that of the pod this runs in."""
+    kubernetes_ca_file: str = ""
+    """What vouches for the API server; empty: that of the pod this runs in, for a URL the roots of this system."""
     sources: str = ""
     """A file that names sources of discovery besides the store; empty: none."""
     drain_s: float = 5.0

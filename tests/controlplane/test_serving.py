@@ -25,8 +25,10 @@ from tests.controlplane.members import (
     spiffe,
     token,
 )
+from tests.controlplane.test_kubernetes_tokens import GOOD, ApiServer
 
 Code = grpc.StatusCode
+KUBERNETES_TOKEN = GOOD
 
 
 def endpoint(number: int, service: str = "web", **fields) -> Endpoint:
@@ -50,6 +52,21 @@ async def test_a_newcomer_joins_with_a_token_and_renews_with_its_certificate(tmp
             # Another identity is not to be had with one's own certificate.
             error = await refused(certify(own, wanted=spiffe("shop", "payments")))
             assert error.code() is Code.PERMISSION_DENIED
+
+
+async def test_a_pod_joins_with_the_token_of_its_service_account(tmp_path):
+    api = ApiServer()
+    (tmp_path / "own").write_text("own-token\n")
+    kubernetes = {"kubernetes": api.url, "kubernetes_token_file": str(tmp_path / "own")}
+    async with ControlPlane(settings(tmp_path / "plane", **kubernetes)) as plane:
+        async with channel(plane.address, plane.bundle_pem) as newcomer:
+            answer = await certify(newcomer, KUBERNETES_TOKEN.encode(), wanted=spiffe("shop", "web"))
+            assert answer.leaf_certificate
+            assert (await refused(certify(newcomer, b"eyJ.another.one"))).code() is Code.UNAUTHENTICATED
+            api.stop()
+            # Nobody can say whose it is: that is no refusal, and worth another try.
+            error = await refused(certify(newcomer, KUBERNETES_TOKEN.encode()))
+            assert error.code() is Code.UNAVAILABLE and "grpc-retry-pushback-ms" in dict(error.trailing_metadata())
 
 
 async def test_without_a_proof_there_is_no_certificate_and_no_service(tmp_path):
