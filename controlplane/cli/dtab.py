@@ -62,6 +62,22 @@ def _faults(client: NamerdClient) -> dict[str, str]:
 
 
 @dtab.command()
+@with_namerd
+def check(client: NamerdClient) -> None:
+    """Whether namerd reaches its store and every stored table is the one in use. Exit: 1 when not."""
+    told = client.json("/faults")
+    found = [("store", told["store"])] if told["store"] else []
+    found += sorted(told["tables"].items())
+    for name, fault in found:
+        click.echo(f"bad    {name}: {escaped(fault)}")
+        hint = "it binds by the tables it has" if name == "store" else f"the one before is in use; meshctl dtab history {name}"
+        click.echo(f"       {hint}")
+    if found:
+        raise SystemExit(1)
+    click.echo(f"good   {len(client.json('/dtabs'))} tables, all in use")
+
+
+@dtab.command()
 @click.argument("namespace")
 @click.option("--revision", type=int, default=None, help="As it was then (see history).")
 @output_option

@@ -27,7 +27,7 @@ from meshcore.naming import (
 )
 from meshcore.naming.transformers import strip_transformers
 
-from .http_watch import Watches, is_watch
+from .http_watch import Watches, is_watch, one_line
 from .names import BINDING_S, DELEGATING_S, Key, Names
 from .shapes import addr_json, bound_json, with_addresses
 from .tables import check_namespace
@@ -102,7 +102,7 @@ def read_name(text: str) -> Path:
     try:
         return read_path(text)
     except NamingError as error:
-        raise web.HTTPBadRequest(reason=_line(f"Invalid path: {error}")) from None
+        raise web.HTTPBadRequest(reason=one_line(f"Invalid path: {error}")) from None
 
 
 def read_local(text: str) -> Dtab:
@@ -111,7 +111,7 @@ def read_local(text: str) -> Dtab:
     try:
         return read_dtab(text)
     except (NamingError, RecursionError) as error:
-        raise web.HTTPBadRequest(reason=_line(f"Invalid dtab: {error}")) from None
+        raise web.HTTPBadRequest(reason=one_line(f"Invalid dtab: {error}")) from None
 
 
 async def _asked(request: web.Request, namespace: str | None) -> tuple[dict[str, str], str | None]:
@@ -166,7 +166,7 @@ async def _once(live: Live[Said]) -> web.Response:
     if said.is_pending:
         raise web.HTTPGatewayTimeout(reason=f"a namer has not answered within {BINDING_S:g} s")
     if said.message:
-        raise web.HTTPInternalServerError(reason=_line(said.message))
+        raise web.HTTPInternalServerError(reason=one_line(said.message))
     return web.Response(body=said.body + b"\n", content_type=JSON)
 
 
@@ -179,10 +179,3 @@ async def _lines(live: Live[Said]) -> AsyncIterator[bytes]:
                 return
             if not said.is_pending:
                 yield said.body
-
-
-def _line(message: str) -> str:
-    return message.replace("\r", " ").replace("\n", "\\n")[:2000]
-
-
-__all__ = ["DELEGATING_S", "NameRoutes", "read_local", "read_name"]

@@ -24,7 +24,7 @@ from meshcore.naming import (
 )
 
 from .book import Book, Revision, parsed, remember
-from .http_watch import Watches, is_watch
+from .http_watch import Watches, is_watch, one_line
 from .tables import Record, check_namespace
 
 JSON, DTAB, TEXT = "application/json", "application/dtab", "text/plain"
@@ -80,7 +80,7 @@ class TableRoutes:
         assert latest is not None
         answer.headers["ETag"] = etag(latest.version)
         if latest.fault:
-            answer.headers["Warning"] = f'199 - "the stored table is bad, this is the one before it: {_header(latest.fault)}"'
+            answer.headers["Warning"] = f'199 - "the stored table is bad, this is the one before it: {one_line(latest.fault)}"'
 
     async def _present(self, name: str) -> Revision:
         """The table in use. The store is asked when this replica has not heard of it: it may be a moment behind."""
@@ -92,7 +92,7 @@ class TableRoutes:
             await self._book.written(name, table.revision)
         good = namespace.good.now
         if good is None:
-            raise web.HTTPInternalServerError(reason=f"the stored table is bad: {_header(namespace.fault)}")
+            raise web.HTTPInternalServerError(reason=f"the stored table is bad: {one_line(namespace.fault)}")
         return good
 
     async def _table_lines(self, name: str, kind: str) -> AsyncIterator[bytes]:
@@ -200,12 +200,12 @@ class TableRoutes:
             dtab = dtab_from_json(text) if kind == JSON else read_dtab(text)
         except (NamingError, UnicodeDecodeError, RecursionError) as error:
             shown = f" at line {error.line}, column {error.column}" if isinstance(error, DtabSyntaxError) else ""
-            raise web.HTTPBadRequest(reason=_header(f"Invalid dtab{shown}: {error}")) from None
+            raise web.HTTPBadRequest(reason=one_line(f"Invalid dtab{shown}: {error}")) from None
         if request.query.get("faults", "").lower() != "allowed":
             for fault in check(dtab):
                 if fault.is_certain or fault.kind != "loop":
                     message = f"{fault.message} (?faults=allowed writes it all the same)"
-                    raise web.HTTPBadRequest(reason=_header(f"Invalid dtab: {message}"))
+                    raise web.HTTPBadRequest(reason=one_line(f"Invalid dtab: {message}"))
         canonical = show_dtab(dtab)
         remember(canonical, dtab)
         return canonical
@@ -300,8 +300,3 @@ def _record(one: Record) -> dict[str, object]:
 def _revision(one: Record) -> Revision:
     dtab, fault = (None, "") if one.text is None else parsed(one.text)
     return Revision(one.revision, one.version, one.text, dtab, fault, one.by, one.time_s)
-
-
-def _header(message: str) -> str:
-    """A reason that is one line: aiohttp refuses others."""
-    return message.replace("\r", " ").replace("\n", "\\n")[:2000]

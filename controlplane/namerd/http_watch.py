@@ -98,3 +98,8 @@ def heartbeat_of(request: web.Request) -> float | None:
     if not told.isdecimal() or not least <= int(told) <= most:
         raise web.HTTPBadRequest(reason=f"heartbeat: got {told[:20]!a}; expected {least} to {most} seconds")
     return float(told)
+
+
+def one_line(message: str) -> str:
+    """A message that may stand in a header or a reason: one line, and nothing that does not print."""
+    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in message)[:2000]

@@ -93,6 +93,19 @@ async def test_a_watch_prints_each_revision_and_a_bad_one_is_told():
         assert [part for part in ("/svc  => /0 ;", "/svc  => /1 ;", "/svc  => /2 ;", "deleted") if part not in told] == []
 
 
+async def test_a_check_tells_what_is_bad_and_how_to_go_on():
+    async with served(memory(default="/svc=>/a", other="/x=>/y")) as one:
+        assert await run(one, "check") == "good   2 tables, all in use\n"
+        await one.namerd.book.tables.put("default", "/svc=>\x00???", "a script")
+        while not one.namerd.book.bad():
+            await asyncio.sleep(0.01)
+        told = await run(one, "check", code=1)
+        assert told.startswith("bad    default: ") and "meshctl dtab history default" in told
+        assert "simple expected" in await run(one, "list")
+        got = await one.ask("GET", "/dtabs/default")
+        assert got.status == 200 and "\x00" not in got.headers["Warning"] and "simple expected" in got.headers["Warning"]
+
+
 async def test_what_cannot_work_is_refused_with_its_place(tmp_path):
     async with served(memory()) as one:
         told = await run(one, "create", "a", write(tmp_path, "/svc => /a ;\n/srv => ??? ;"), code=1)
@@ -119,7 +132,7 @@ async def test_a_namerd_that_is_not_there_is_told_with_the_way_out():
     assert "no namerd answers at http://127.0.0.1:1" in told and "MESHCTL_NAMERD" in told
 
 
-@pytest.mark.parametrize("command", ["list", "get", "create", "update", "delete", "history", "diff", "rollback", "explain", "watch"])
+@pytest.mark.parametrize("command", ["list", "check", "get", "create", "update", "delete", "history", "diff", "rollback", "explain", "watch"])
 def test_every_command_helps(command):
     done = CliRunner().invoke(meshctl, ["dtab", command, "--help"])
     assert done.exit_code == 0 and "--namerd" in done.output
