@@ -126,7 +126,7 @@ class Listener(Section, frozen=True, kw_only=True):
         bool,
         Key(
             _BOOL,
-            "Keep `l5d-*` and `x-forwarded-client-cert` fields that callers send.",
+            "Keep `l5d-*` and `x-forwarded-client-cert` fields that callers send, and end their requests by `l5d-ctx-deadline`.",
             "Off: a stranger could claim an identity or change timeouts with them.",
         ),
     ] = False
