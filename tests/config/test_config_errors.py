@@ -92,7 +92,7 @@ def test_the_message_has_the_promised_form():
 
 def test_a_key_near_to_none_lists_the_valid_ones():
     told = the_problem_of(GOOD.replace("timeout: 5s", "zzzzzz: 5s"))
-    assert told.startswith("mesh.yaml:7:3: unknown key 'zzzzzz' in route 'users'; keys are: connect, idle_timeout, ")
+    assert told.startswith("mesh.yaml:7:3: unknown key 'zzzzzz' in route 'users'; keys are: connect, grpc_web, idle_timeout, ")
 
 
 def test_a_key_of_another_section_is_sent_home():

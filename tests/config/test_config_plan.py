@@ -101,7 +101,7 @@ def test_the_plan_names_every_field_of_the_snapshot(struct, part):
 
 
 def test_the_plan_names_every_field_of_a_cluster():
-    derived = {"slot", "n_endpoints", "cumulative_weights", "total_weight", "weights_equal"}
+    derived = {"slot", "n_endpoints", "cumulative_weights", "total_weight", "weights_equal", "is_nothing"}
     cluster = plan_of()["clusters"][0]
     of_each_endpoint = {"tls"}
     assert fields_of("ClusterConf") - derived == set(cluster) - of_each_endpoint
