@@ -101,6 +101,8 @@ def main(arguments: list[str] | None = None) -> Any:
         code = meshctl.main(arguments, prog_name="meshctl", standalone_mode=False)
     except ConfigError as error:
         _fail(str(error), EXIT_CONFIG)
+    except ModuleNotFoundError as error:
+        _fail(f"{error.name} is not installed: pip install 'meshcore[mesh]'", 1)
     except MeshError as error:
         _fail(str(error), 1)
     except click.exceptions.Abort:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 
 import grpc
@@ -12,7 +13,7 @@ from cryptography import x509
 from controlplane.identity import Authority
 from controlplane.model import Endpoint, Match, Retries, RoutePolicy, Rule, Service, ServicePort, Split, TrafficPolicy
 from controlplane.server import ControlPlane
-from meshcore.api import destination_pb2, destination_pb2_grpc, trust_pb2, trust_pb2_grpc
+from meshcore.api import destination_pb2, destination_pb2_grpc, discovery_pb2, trust_pb2, trust_pb2_grpc
 from tests.controlplane.asking import new_key, request
 from tests.controlplane.members import (
     DOMAIN,
@@ -258,3 +259,30 @@ async def test_streams_are_told_to_go_elsewhere_when_the_control_plane_ends(tmp_
                 pass
             assert seen.draining is not None
             await closing
+
+
+async def test_both_sides_show_that_they_live_and_who_is_silent_or_does_not_read_is_let_go(tmp_path):
+    bounds = {"heartbeat_ms": 100, "silence_ms": 1_000}
+    async with ControlPlane(settings(tmp_path / "plane", bounds=bounds)) as plane:
+        await plane.catalogue.put(Service(namespace="shop", name="web"), by="test")
+        member = await join(plane)
+        async with member.channel() as own, member.channel() as other:
+            lively, silent = await Watching(own).hello(), await Watching(other).hello()
+            for _ in range(15):
+                await lively.one()
+                await lively.write(heartbeat=discovery_pb2.Heartbeat())
+            assert lively.beats >= 14
+            while await silent.one() is not None:
+                pass
+            await lively.write(heartbeat=discovery_pb2.Heartbeat())
+            # It shows that it lives, but reads nothing of what is more than any buffer between takes.
+            await lively.begin(1, "web")
+            labels = {f"label-{number}": "x" * 60 for number in range(60)}
+            turn = 0
+            async with asyncio.timeout(40):
+                while plane.discovery.streams:
+                    turn += 1
+                    values = [endpoint(number, labels={**labels, "turn": str(turn)}) for number in range(1, 40)]
+                    await plane.catalogue.put(*values, by="test")
+                    with contextlib.suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError):
+                        await lively.write(heartbeat=discovery_pb2.Heartbeat())
