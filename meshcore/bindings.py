@@ -51,7 +51,7 @@ class BoundEndpoint(msgspec.Struct, frozen=True, kw_only=True):
     weight: int = 1
     """0 keeps running requests and gets no new ones."""
     protocol: str = "http1"
-    """http1, http2, or same: as the client of each request."""
+    """http1, http2, same: as the client of each request, or mesh_hop: HTTP/2, where a proxy of the mesh restores what was HTTP/1."""
     tls: str | None = None
     identity: str | None = None
     sni: str | None = None

@@ -152,7 +152,8 @@ cdef inline void tap_capture_tcp(Worker* worker, Exchange* exchange, const char*
     text.method_len = 0
     text.path_len = 0
     text.authority_len = <uint16_t>(name_len if name_len < 128 else 128)
-    memcpy(text.authority, name, text.authority_len)
+    if name_len:                        # of nothing, not even no octets may be copied
+        memcpy(text.authority, name, text.authority_len)
 
 
 cdef inline void tap_capture_body(Worker* worker, Flow* flow, uint32_t body_bytes) noexcept nogil:
