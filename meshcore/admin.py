@@ -62,7 +62,7 @@ class Request(NamedTuple):
 class AdminServer:
     """Serves `address` ("unix:/path" or "127.0.0.1:9901") from `start` to `close`.
 
-    stats, tap, describe_config, reload: what the endpoints call, from the server's threads. reload returns the text of
+    stats, tap, describe_config, reload, agent: what the endpoints call, from the server's threads. reload returns the text of
     the diff or raises ConfigError. state: "" when ready for traffic, else the word /ready answers with 503.
     """
 
@@ -76,6 +76,7 @@ class AdminServer:
         reload: Callable[[], str] | None = None,
         reloads: Callable[[], Mapping[str, int]] | None = None,
         more_metrics: Callable[[], str] | None = None,
+        agent: Callable[[], Any] | None = None,
         version: str = "",
     ) -> None:
         self.state = "starting"
@@ -85,6 +86,7 @@ class AdminServer:
         self._reload = reload
         self._reloads = reloads
         self._more_metrics = more_metrics
+        self._agent = agent
         self._version = version
         self._closing = threading.Event()
         self._sessions = threading.BoundedSemaphore(MAX_SESSIONS)
@@ -226,6 +228,11 @@ class AdminServer:
     def _config(self, request: Request) -> Reply:
         return _json(self._describe_config())
 
+    def _agent_page(self, request: Request) -> Reply:
+        if self._agent is None:
+            return _error(404, "this proxy has no control plane: it was not started as a sidecar")
+        return _json(msgspec.to_builtins(self._agent()))
+
     def _reload_config(self, request: Request) -> Reply:
         if self._reload is None:
             return _error(409, "this proxy was not started from a file: there is nothing to read again")
@@ -279,6 +286,7 @@ ENDPOINTS: dict[str, tuple[str, Callable[[AdminServer, Request], Reply], str]] =
     "/stats": ("GET", AdminServer._stats_page, "statistics as JSON; ?window=SECONDS measures that long"),
     "/config": ("GET", AdminServer._config, "the configuration in force, as JSON"),
     "/clusters": ("GET", AdminServer._clusters, "clusters and their endpoints, as JSON; ?window= as above"),
+    "/agent": ("GET", AdminServer._agent_page, "a sidecar's identity and its control plane, as JSON"),
     "/tap": ("GET", AdminServer._unreachable, "live exchanges, one JSON object a line; filters as query"),
     "/reload": ("POST", AdminServer._reload_config, "read the configuration file again, all or nothing"),
 }

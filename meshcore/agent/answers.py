@@ -73,7 +73,7 @@ class Traffic(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     balancer: str = "peak_ewma"
     connect_timeout_ms: int = 1_000
-    idle_timeout_ms: int = 0
+    idle_timeout_ms: int = 60_000
     max_connections: int = 1_024
     max_pending: int = 100
     queue_timeout_ms: int = 3_000

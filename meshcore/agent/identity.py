@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Callable
@@ -47,6 +48,11 @@ class Identity:
         self.renewals = 0
         self.failures = 0
         self.last_error = ""
+        self._asked = asyncio.Event()
+
+    def renew(self) -> None:
+        """Ask for the next certificate now. On the agent's loop."""
+        self._asked.set()
 
     @property
     def is_usable(self) -> bool:
@@ -90,8 +96,10 @@ class Identity:
         while True:
             assert self.certificate is not None
             renew_at_s = self.certificate.renew_at_s()
-            while time.time() < renew_at_s:
-                await asyncio.sleep(min(LOOK_S, max(0.05, renew_at_s - time.time())))
+            while time.time() < renew_at_s and not self._asked.is_set():
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(min(LOOK_S, max(0.05, renew_at_s - time.time()))):
+                        await self._asked.wait()
             try:
                 await self._certify(channel, b"")
             except (grpc.aio.AioRpcError, CertificateError) as error:
@@ -110,6 +118,7 @@ class Identity:
         except OSError as error:
             _log.error("the certificate could not be saved, and is lost with this process: %s", error)
         self.certificate = fresh
+        self._asked.clear()
         self.renewals += 1
         self.last_error = ""
         _log.info("certificate of %s until %s", fresh.identity, time.strftime("%FT%TZ", time.gmtime(fresh.not_after_s)))

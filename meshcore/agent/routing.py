@@ -22,7 +22,9 @@ NO_LIMIT = "0"
 # What clients wait for is theirs to say: nothing is cut that they would have waited for.
 IDLE = "1h"
 # The model's words for what may be sent again, as the proxy's. A word that is missing here is not repeated.
-RETRY_ON = {"unsent": ("connect_failure", "reset"), "502": ("502",), "503": ("503",), "504": ("504",)}
+RETRY_ON = {"unsent": ("connect_failure", "reset")} | {
+    word: (word,) for word in ("502", "503", "504", "cancelled", "deadline_exceeded", "resource_exhausted", "unavailable")
+}
 
 
 class Region(NamedTuple):
@@ -47,36 +49,36 @@ UNRULED = Rule(attempts=2, retry_on=("unsent", "502", "503"))
 def routes_of(policy: Policy, host: str, target: str, target_of: Callable[[str], str]) -> tuple[Route, ...]:
     """The routes of one name. `target`: the cluster of the name itself; `target_of(path)`: that of another name."""
     rules = [rule for rule in policy.rules if _takes_host(rule, host) and not _needs_fields(rule)]
-    regions = {EVERYTHING: None} | {_region(match): None for rule in rules for match in rule.matches}
+    named = {_region(match): None for rule in rules for match in rule.matches}
+    regions = sorted(named | {EVERYTHING: None}, key=lambda region: -len(region.path))
     routes: list[Route] = []
     for region in regions:
-        routes += _of_region(region, rules, policy, target, target_of)
+        routes += _of_region(region, rules, target, target_of)
         if len(routes) > MAX_ROUTES:
             break
     return tuple(routes[:MAX_ROUTES])
 
 
 def _of_region(
-    region: Region, rules: Sequence[Rule], policy: Policy, target: str, target_of: Callable[[str], str]
+    region: Region, rules: Sequence[Rule], target: str, target_of: Callable[[str], str]
 ) -> Iterable[Route]:
     for rule in rules:
         for match in rule.matches or (Match(),):
             if not _region(match).contains(region):
                 continue
-            yield _route(region, match.methods, rule, policy, target, target_of)
+            yield _route(region, match.methods, rule, target, target_of)
             if not match.methods:
                 return
-    yield _route(region, (), UNRULED, policy, target, target_of)
+    yield _route(region, (), UNRULED, target, target_of)
 
 
 def _route(
-    region: Region, methods: Sequence[str], rule: Rule, policy: Policy, target: str, target_of: Callable[[str], str]
+    region: Region, methods: Sequence[str], rule: Rule, target: str, target_of: Callable[[str], str]
 ) -> Route:
     match = RouteMatch(prefix=region.path, methods=methods) if region.is_prefix else RouteMatch(path=region.path, methods=methods)
     shares: dict[str, int] = {}
     for share in rule.splits:
         shares[target_of(share.path)] = shares.get(target_of(share.path), 0) + share.weight
-    idle_ms = policy.traffic.idle_timeout_ms
     split = [RouteSplit(cluster=cluster, weight=weight) for cluster, weight in shares.items()]
     where: dict[str, Any] = {"split": split} if split else {"to": target}
     return Route(
@@ -85,9 +87,8 @@ def _route(
         **where,
         timeout=f"{rule.per_try_timeout_ms}ms" if rule.per_try_timeout_ms else NO_LIMIT,
         total_timeout=f"{rule.timeout_ms}ms" if rule.timeout_ms else NO_LIMIT,
-        idle_timeout=f"{max(idle_ms, 10)}ms" if idle_ms else IDLE,
+        idle_timeout=IDLE,
         retries=_retries(rule),
-        connect=True,
     )
 
 

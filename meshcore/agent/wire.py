@@ -173,7 +173,7 @@ def _traffic(traffic: Any) -> Traffic:
     return Traffic(
         balancer=traffic.balancer if traffic.balancer in _BALANCERS else "peak_ewma",
         connect_timeout_ms=min(traffic.connect_timeout_ms, 60_000) or 1_000,
-        idle_timeout_ms=min(traffic.idle_timeout_ms, MAX_DAY_MS),
+        idle_timeout_ms=min(traffic.idle_timeout_ms, MAX_DAY_MS) or 60_000,
         max_connections=min(traffic.max_connections, 1_000_000) or 1_024,
         max_pending=min(traffic.max_pending, 1_000_000),
         queue_timeout_ms=min(traffic.queue_timeout_ms, 600_000) or 3_000,

@@ -12,7 +12,7 @@ import click
 # EX_CONFIG of sysexits.h: supervisors know that a restart will not help.
 EXIT_CONFIG = 78
 
-COMMANDS = ("proxy", "run", "check", "config", "explain", "dtab", "intercept", "tap", "stat", "completion", "version")
+COMMANDS = ("proxy", "run", "sidecar", "check", "config", "explain", "dtab", "intercept", "tap", "stat", "completion", "version")
 
 EPILOG = """
 \b

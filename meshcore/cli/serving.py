@@ -48,13 +48,16 @@ class Serving:
 
     load: reads the configuration again (None: there is nothing to read). watch: the file whose change is a reload, and so is
     that of a certificate it names. on_reloaded: what has to follow a reload that was applied. more_metrics: lines for /metrics.
+    agent: what its admin page tells of a sidecar's agent.
     """
 
     def __init__(
         self, proxy: Proxy, config: Config, *, load: Callable[[], Config] | None = None, watch: Path | None = None,
         on_reloaded: Callable[[], None] | None = None, more_metrics: Callable[[], str] | None = None,
+        agent: Callable[[], Any] | None = None,
     ) -> None:  # fmt: skip
         self._proxy = proxy
+        self._agent = agent
         self._config = config
         self._load = load
         self._on_reloaded = on_reloaded
@@ -172,6 +175,7 @@ class Serving:
                 reload=self.reload if self._load is not None else None,
                 reloads=lambda: dict(self._reloads),
                 more_metrics=self._more_metrics,
+                agent=self._agent,
                 version=package_version(),
             )
         except (AdminError, OSError) as error:

@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from meshcore.agent.answers import Match, Policy, Rule, Split, Traffic
+from meshcore.agent.answers import Match, Policy, Rule, Split
 from meshcore.agent.routing import routes_of
 from meshcore.cli.explain import find
 
@@ -73,10 +73,9 @@ def test_splits_timeouts_and_retries_are_those_of_the_rule():
         splits=(Split("web.shop:80", 9), Split("next.shop:80", 1), Split("web.shop:80", 1)),
         timeout_ms=1500, per_try_timeout_ms=300, attempts=2, retry_on=("unsent", "503", "something-new"),
     )  # fmt: skip
-    policy = Policy(rules=(rule,), traffic=Traffic(idle_timeout_ms=70_000))
-    route = routes_of(policy, "web.shop", "web", lambda path: path.partition(".")[0])[0]
+    route = routes_of(Policy(rules=(rule,)), "web.shop", "web", lambda path: path.partition(".")[0])[0]
     assert route.to is None and {split.cluster: split.weight for split in route.split} == {"web": 10, "next": 1}
-    assert (str(route.total_timeout), str(route.timeout), str(route.idle_timeout)) == ("1500ms", "300ms", "70s")
+    assert (str(route.total_timeout), str(route.timeout)) == ("1500ms", "300ms")
     assert route.retries.max_attempts == 3 and list(route.retries.on) == ["connect_failure", "reset", "503"]
 
 

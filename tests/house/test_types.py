@@ -1,4 +1,4 @@
-"""The control plane against mypy, strictly: it is all Python, and its types are how its parts agree."""
+"""The control plane, and its client in a sidecar, against mypy, strictly: all Python, and types are how their parts agree."""
 
 import subprocess
 import sys
@@ -9,6 +9,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 def test_the_control_plane_holds_to_its_types():
     done = subprocess.run(
-        [sys.executable, "-m", "mypy", "--strict", "--follow-imports=silent", "--no-error-summary", "-p", "controlplane"],
+        [sys.executable, "-m", "mypy", "--strict", "--follow-imports=silent", "--no-error-summary",
+         "-p", "controlplane", "-p", "meshcore.agent", "-m", "meshcore.cli.sidecar", "-m", "meshcore.cli.sidecar_life"],
         cwd=ROOT, capture_output=True, text=True, timeout=110)
     assert done.returncode == 0, done.stdout + done.stderr
