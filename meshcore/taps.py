@@ -227,6 +227,7 @@ def format_line(event: TapEvent, *, wide: bool = False) -> str:
     if wide:
         labels = {"cluster": event.cluster, "reason": event.reason, "route": event.route, "src_id": event.src_id}
         labels["tls"] = "true" if event.tls else ""
+        labels["proxy"] = event.direction
         line += "".join(f" {name}={escape(text)}" for name, text in sorted(labels.items()) if text)
         for side, known in (("src", event.src_labels), ("dst", event.dst_labels)):
             line += "".join(f" {side}_{escape(name)}={escape(text)}" for name, text in sorted(known.items()) if text)

@@ -115,22 +115,32 @@ cdef class Names:
 
     def stats(self) -> dict:
         """Routes and clusters that bindings name, as Engine.stats has those of the configuration. Bindings that use one
-        cluster share its row, and its endpoints are those of all of them."""
+        cluster share its row, and its endpoints are those of all of them. The lock is taken for one row at a time: whoever
+        binds a name does not wait for ten thousand others to be counted."""
         cdef _BindingHandle handle
+        routes = {}
+        clusters = {}
+        out = {"routes": [], "clusters": []}
         with self.engine.lock:
-            routes = {}
-            clusters = {}
-            for handle in self.bound.values():
-                for name, slot in handle.routes:
-                    routes[slot] = name
-                for name, slot, rows in handle.clusters:
-                    clusters.setdefault(slot, (name, {}))[1].update((row[2], row) for row in rows)
+            handles = list(self.bound.values())
             own = {slot for _, slot in self.engine._current().routes}
-            return {
-                "routes": [self.engine._route_stats(name, slot) for slot, name in routes.items() if slot not in own],
-                "clusters": [self.engine._cluster_stats(name, slot, list(rows.values()))
-                             for slot, (name, rows) in clusters.items()],
-            }
+        for handle in handles:
+            for name, slot in handle.routes:
+                if slot not in own:
+                    routes.setdefault(slot, (name, []))[1].append(handle)
+            for name, slot, rows in handle.clusters:
+                clusters.setdefault(slot, (name, []))[1].append((handle, rows))
+        for slot, (name, holders) in routes.items():
+            with self.engine.lock:
+                # A slot whose holders are all gone may be another's by now.
+                if any([holder.held for holder in holders]):
+                    out["routes"].append(self.engine._route_stats(name, slot))
+        for slot, (name, holders) in clusters.items():
+            with self.engine.lock:
+                rows = {row[2]: row for holder, rows in holders if holder.held for row in rows}
+                if any([holder.held for holder, _ in holders]):
+                    out["clusters"].append(self.engine._cluster_stats(name, slot, list(rows.values())))
+        return out
 
     # --- life ---------------------------------------------------------------------------------------------------
 
