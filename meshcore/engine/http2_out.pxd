@@ -19,8 +19,8 @@ from meshcore.engine.http2_frame cimport (
 from meshcore.engine.http2_in cimport http2_close_if_over, http2_reset, session_credit
 from meshcore.engine.state cimport (
     CONN_ERROR, IO_FAILED, IO_WRITABLE, STREAM_ALL_SENT, STREAM_CLOSED, STREAM_DIRTY, STREAM_ENDED_IN, STREAM_ENDED_OUT,
-    STREAM_HEAD_OUT_DUE, STREAM_RESET_WHEN_OUT, STREAM_SENT, STREAM_STALLED, STREAM_UNPROCESSED, STREAM_WEBSOCKET, Conn,
-    Session, Stream, Worker,
+    STREAM_HEAD_OUT_DUE, STREAM_LEFT_BEHIND, STREAM_RESET_WHEN_OUT, STREAM_SENT, STREAM_STALLED, STREAM_UNPROCESSED,
+    STREAM_WEBSOCKET, Conn, Session, Stream, Worker,
 )
 from meshcore.engine.stream cimport stream_mark, stream_set_id, stream_set_ready
 
@@ -105,6 +105,11 @@ cdef inline int http2_write_head(Session* session, Stream* stream, Http2Out* out
             # No ids are left, or the endpoint said GOAWAY: it has seen nothing of this.
             session.is_closing = 1
             stream.flags |= STREAM_UNPROCESSED
+            stream_set_ready(session.worker, stream, IO_FAILED)
+            return 0
+        if session.n_begun >= session.max_streams:
+            # Its endpoint has thought better of how many it takes: this one goes elsewhere, or waits.
+            stream.flags |= STREAM_UNPROCESSED | STREAM_LEFT_BEHIND
             stream_set_ready(session.worker, stream, IO_FAILED)
             return 0
         n = http2_fields_of_request(text, len, session.is_secure, stream.flags & STREAM_WEBSOCKET != 0, fields, used)

@@ -199,6 +199,7 @@ cdef struct Session:
     Session* next                       # upstream: all of its endpoint
     Session* prev
     uint32_t n_streams                  # of which the session knows, or will
+    uint32_t n_begun                    # of them those with an id
     uint32_t max_streams                # that we may open
     uint32_t max_peer_streams           # that the client may, as it was told
     uint32_t resets                     # tokens left: see session_spend

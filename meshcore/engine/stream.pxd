@@ -60,6 +60,7 @@ cdef inline void stream_set_id(Session* session, Stream* stream, int32_t id) noe
         stream.window_bytes = WINDOW_FIRST_BYTES
     stream.place_next = place[0]
     place[0] = stream
+    session.n_begun += 1
 
 
 cdef inline Stream* stream_find(const Session* session, int32_t id) noexcept nogil:
@@ -267,6 +268,7 @@ cdef inline void stream_unlink(Stream* stream) noexcept nogil:
         place = &place[0].place_next
     if place[0] == stream:
         place[0] = stream.place_next
+        session.n_begun -= 1
     if stream.prev != NULL:
         stream.prev.next = stream.next
     else:
