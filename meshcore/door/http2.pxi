@@ -42,7 +42,7 @@ def http2_block_text(str kind, list fields, bint ends=False, bint has_body_text=
     block_begin(&block, BLOCK_KINDS[kind], limit_bytes)
     for name, value in fields:
         block_field(&pool, &block, PyBytes_AS_STRING(name), <uint32_t>len(name), PyBytes_AS_STRING(value),
-                    <uint32_t>len(value), &rng)
+                    <uint32_t>len(value), NULL, &rng)
     reason = block_end(&pool, &block, ends, has_body_text, &rng)
     text = b"" if reason or block.text == NULL else block.text.data[block.text.start:block.text.end]
     block_free(&pool, &block)

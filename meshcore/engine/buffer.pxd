@@ -24,7 +24,7 @@ cdef extern from *:
     #ifdef __SANITIZE_ADDRESS__
     #define MC_BUFFER_KEPT_BYTES 0u
     #else
-    #define MC_BUFFER_KEPT_BYTES 1048576u
+    #define MC_BUFFER_KEPT_BYTES 2097152u
     #endif
     """
     const uint32_t* BUFFER_SIZES "mc_buffer_sizes"

@@ -1,7 +1,8 @@
 # One message head as offsets into the bytes it came in, and the llhttp pass that records them. Judges nothing.
 #
 # The start line is read by the rooms above (http1_request, http1_response); the field section goes through llhttp,
-# entered from a parser state that was saved just behind a canned start line. Callbacks only record spans.
+# entered from a parser state that was saved just behind a canned start line. Callbacks only record spans. Lines that we wrote
+# ourselves, octet by octet judged before (see http2_head), are only divided (head_divide).
 #
 # A head that arrives in pieces is fed to llhttp once, octet by octet if need be, so a bad octet is seen at once; the
 # spans of such a pass are thrown away and the whole head is read again when it is complete. That keeps HeadParser small
@@ -10,6 +11,7 @@
 
 from libc.stddef cimport size_t
 from libc.stdint cimport int32_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.string cimport memchr
 
 from meshcore.engine.llhttp cimport (
     HPE_INVALID_CONTENT_LENGTH,
@@ -144,6 +146,7 @@ cdef struct HeadParser:
     uint8_t place                       # HeadPlace
     uint8_t reason                      # why a callback stopped llhttp
     uint8_t is_response
+    uint8_t is_own_text                 # whole, in the form that http2_head gives it
 
 
 cdef enum HeadPlace:
@@ -178,6 +181,7 @@ cdef inline void head_parser_reset(HeadParser* parser, const Llhttp* library, in
     parser.library = library
     parser.fed_bytes = 0
     parser.is_response = <uint8_t>is_response
+    parser.is_own_text = 0
 
 
 cdef inline int head_parser_is_idle(const HeadParser* parser) noexcept nogil:
@@ -193,6 +197,8 @@ cdef inline int head_read_fields(HeadParser* parser, const char* base, uint32_t 
     cdef uint32_t end = len if len < limits.head_size_bytes else limits.head_size_bytes
     cdef uint32_t seen
     cdef int code
+    if parser.is_own_text:
+        return head_divide(base, len, head, limits)
     if parser.fed_bytes == 0:
         parser.llhttp = parser.library.after_status_line if parser.is_response else parser.library.after_request_line
         parser.fed_bytes = head.fields_at
@@ -230,6 +236,40 @@ cdef inline int head_read_fields(HeadParser* parser, const char* base, uint32_t 
     if code == HPE_INVALID_CONTENT_LENGTH or code == HPE_UNEXPECTED_CONTENT_LENGTH or code == HPE_INVALID_TRANSFER_ENCODING:
         return HEAD_REFUSED + REASON_BAD_FRAMING
     return HEAD_REFUSED + REASON_MALFORMED_HEAD
+
+
+cdef inline int head_divide(const char* base, uint32_t len, Head* head, const Limits* limits) noexcept nogil:
+    """Divide "name: value CRLF" lines without a blank too many or an octet that may not be there; bounds are as for any."""
+    cdef uint32_t end = len if len < limits.head_size_bytes else limits.head_size_bytes
+    cdef uint32_t size_max = limits.field_size_bytes if limits.field_size_bytes < 65535 else 65535
+    cdef uint32_t n_max = limits.max_fields if limits.max_fields < HEAD_MAX_FIELDS else HEAD_MAX_FIELDS
+    cdef uint32_t at = head.fields_at
+    cdef uint32_t n = 0
+    cdef const char* colon
+    cdef const char* line_end
+    cdef Field* field
+    while at + 2 <= end and base[at] != 13:
+        colon = <const char*>memchr(base + at, 58, end - at)
+        line_end = NULL if colon == NULL else <const char*>memchr(colon, 13, <size_t>(base + end - colon))
+        if (base + end if line_end == NULL else line_end) - (base + at) > <long>size_max:
+            return HEAD_REFUSED + REASON_FIELD_TOO_LARGE
+        if line_end == NULL:
+            at = end
+            break
+        if n == n_max:
+            return HEAD_REFUSED + REASON_TOO_MANY_FIELDS
+        field = &head.fields[n]
+        field.name_at = at
+        field.name_len = <uint16_t>(colon - base - at)
+        field.value_at = <uint32_t>(colon + 2 - base)
+        field.value_len = <uint32_t>(line_end - colon - 2)
+        n += 1
+        at = <uint32_t>(line_end + 2 - base)
+    if at + 2 > end:
+        return HEAD_REFUSED + REASON_HEAD_TOO_LARGE if len >= limits.head_size_bytes else <int>HEAD_MORE
+    head.size_bytes = at + 2
+    head.n_fields = <uint16_t>n
+    return HEAD_DONE
 
 
 cdef inline uint32_t head_longest_line(const char* at, uint32_t len) noexcept nogil:

@@ -34,6 +34,7 @@ cdef struct HpackField:
     const char* value
     uint32_t name_len
     uint32_t value_len
+    HpackEntry* entry                   # of the table, that is all of it; or NULL
 
 
 cdef inline int hpack_read(HpackReader* reader, const uint8_t** at, const uint8_t* end, char* scratch,
@@ -85,6 +86,7 @@ cdef inline int hpack_literal(HpackReader* reader, const uint8_t** at, const uin
         code = hpack_string(&from_here, end, scratch, &field.name, &field.name_len)
         if code != HPACK_DONE:
             return code
+    field.entry = NULL
     code = hpack_string(&from_here, end, scratch + HPACK_STRING_BYTES, &field.value, &field.value_len)
     if code != HPACK_DONE:
         return code
@@ -97,7 +99,8 @@ cdef inline int hpack_literal(HpackReader* reader, const uint8_t** at, const uin
 
 cdef inline int hpack_look_up(const HpackReader* reader, uint32_t index, HpackField* field) noexcept nogil:
     """Borrow the field of an index. 1, or 0: there is none."""
-    cdef const HpackEntry* entry
+    cdef HpackEntry* entry
+    field.entry = NULL
     if index - 1 < <uint32_t>HPACK_STATIC_ENTRIES:
         field.name = hpack_static[index].name
         field.name_len = hpack_static[index].name_len
@@ -108,6 +111,7 @@ cdef inline int hpack_look_up(const HpackReader* reader, uint32_t index, HpackFi
     if index >= reader.table.n:
         return 0
     entry = hpack_table_entry(&reader.table, index)
+    field.entry = entry
     field.name = reader.table.octets + entry.at
     field.name_len = entry.name_len
     field.value = field.name + entry.name_len

@@ -50,10 +50,11 @@ cdef enum:
 
 cdef struct HpackEntry:
     uint32_t number                     # how many had been inserted with it
-    uint32_t hash                       # the writer's; see hpack_write
+    uint32_t hash                       # the writer's; see hpack_write. The reader's: 1 once its octets were found valid
     uint16_t at                         # its name, then its value, in the block
     uint16_t name_len
     uint16_t value_len
+    uint8_t id                          # the writer's: of `fields`
 
 
 cdef struct HpackTable:
@@ -118,6 +119,7 @@ cdef inline HpackEntry* hpack_table_insert(HpackTable* table, const char* name, 
     entry = hpack_table_entry(table, 0)
     entry.number = table.inserted
     entry.hash = 0
+    entry.id = 0
     entry.at = <uint16_t>table.octets_end
     entry.name_len = <uint16_t>name_len
     entry.value_len = <uint16_t>value_len

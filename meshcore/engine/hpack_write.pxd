@@ -10,7 +10,7 @@ from libc.string cimport memcmp, memcpy, memset
 
 from meshcore.engine.fields cimport (
     FIELD_AUTHORIZATION, FIELD_CONTENT_ENCODING, FIELD_CONTENT_LENGTH, FIELD_CONTENT_RANGE, FIELD_CONTENT_TYPE,
-    FIELD_COOKIE, FIELD_DATE, FIELD_MAX_FORWARDS, FIELD_SET_COOKIE, FIELD_VIA,
+    FIELD_COOKIE, FIELD_DATE, FIELD_MAX_FORWARDS, FIELD_MESH, FIELD_OTHER, FIELD_SET_COOKIE, FIELD_VIA,
 )
 from meshcore.engine.hpack_table cimport (
     HPACK_RING_ENTRIES, HPACK_STATIC_ENTRIES, HPACK_TABLE_BYTES, HpackEntry, HpackStatic, HpackTable, hpack_static,
@@ -97,6 +97,7 @@ cdef inline char* hpack_write(HpackWriter* writer, char* out, const Http2Field* 
     if entry == NULL:
         return hpack_put_literal(out, 0, 15, field)
     entry.hash = hash
+    entry.id = field.id
     writer.slots[hash & 127] = <uint8_t>(1 + (entry.number & (HPACK_RING_ENTRIES - 1)))
     return hpack_put_literal(out, 0x40, 63, field)
 
@@ -123,16 +124,51 @@ cdef inline HpackEntry* hpack_find(const HpackWriter* writer, const Http2Field* 
         return NULL
     entry = &table.ring[slot - 1]
     if entry.hash != hash or table.inserted - entry.number >= table.n or entry.name_len != field.name_len \
-            or entry.value_len != field.value_len \
-            or memcmp(table.octets + entry.at, field.name, field.name_len) != 0 \
-            or memcmp(table.octets + entry.at + field.name_len, field.value, field.value_len) != 0:
+            or entry.value_len != field.value_len or entry.id != field.id \
+            or not (hpack_has_own_id(field) or hpack_is_equal(table.octets + entry.at, field.name, field.name_len)) \
+            or not hpack_is_equal(table.octets + entry.at + field.name_len, field.value, field.value_len):
         return NULL
     return entry
 
 
+cdef inline int hpack_has_own_id(const Http2Field* field) noexcept nogil:
+    """Is its name told by its id and length alone?"""
+    return field.id != FIELD_OTHER and field.id != FIELD_MESH
+
+
+cdef inline uint64_t hpack_tail(const char* at, uint32_t n) noexcept nogil:
+    """Fewer than eight octets as a word that tells them apart from all others of their number."""
+    cdef uint32_t low
+    cdef uint32_t high
+    if n >= 4:
+        memcpy(&low, at, 4)
+        memcpy(&high, at + n - 4, 4)
+        return <uint64_t>high << 32 | low
+    if n == 0:
+        return 0
+    return <uint64_t>(<uint8_t>at[0]) | <uint64_t>(<uint8_t>at[n >> 1]) << 8 | <uint64_t>(<uint8_t>at[n - 1]) << 16
+
+
+cdef inline int hpack_is_equal(const char* a, const char* b, uint32_t n) noexcept nogil:
+    """As memcmp says, without the call: most are short."""
+    cdef uint64_t x
+    cdef uint64_t y
+    if n > 64:
+        return memcmp(a, b, n) == 0
+    while n >= 8:
+        memcpy(&x, a, 8)
+        memcpy(&y, b, 8)
+        if x != y:
+            return 0
+        a += 8
+        b += 8
+        n -= 8
+    return hpack_tail(a, n) == hpack_tail(b, n)
+
+
 cdef inline uint32_t hpack_hash(const Http2Field* field) noexcept nogil:
     cdef uint64_t mixed = (<uint64_t>field.value_len << 32 | field.name_len) * <uint64_t>0x9E3779B97F4A7C15
-    mixed = hpack_mix(mixed, field.name, field.name_len)
+    mixed = mixed ^ field.id if hpack_has_own_id(field) else hpack_mix(mixed, field.name, field.name_len)
     mixed = hpack_mix(mixed, field.value, field.value_len)
     return <uint32_t>(mixed >> 32)
 
@@ -145,8 +181,7 @@ cdef inline uint64_t hpack_mix(uint64_t mixed, const char* at, uint32_t n) noexc
         mixed ^= mixed >> 29
         at += 8
         n -= 8
-    word = 0
-    memcpy(&word, at, n)
+    word = hpack_tail(at, n)
     mixed = (mixed ^ word) * <uint64_t>0x9E3779B97F4A7C15
     return mixed ^ mixed >> 29
 

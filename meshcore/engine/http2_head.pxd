@@ -87,8 +87,11 @@ cdef inline void block_free(BufferPool* pool, HeadBlock* block) noexcept nogil:
 
 
 cdef inline void block_field(BufferPool* pool, HeadBlock* block, const char* name, uint32_t name_len,
-                             const char* value, uint32_t value_len, Rng* rng) noexcept nogil:
-    """Take one field. What is wrong with it stays in block.reason."""
+                             const char* value, uint32_t value_len, uint32_t* is_valid, Rng* rng) noexcept nogil:
+    """Take one field. What is wrong with it stays in block.reason.
+
+    `is_valid`: where it is remembered that these octets were found valid; NULL for those that come once.
+    """
     if name_len + value_len > block.limit_bytes or block.decoded_bytes > block.limit_bytes:
         block.reason = REASON_HEAD_TOO_LARGE
     block.decoded_bytes += name_len + value_len + BLOCK_FIELD_OVERHEAD_BYTES
@@ -98,9 +101,12 @@ cdef inline void block_field(BufferPool* pool, HeadBlock* block, const char* nam
         return
     if name_len and name[0] == 58:
         block.reason = block_pseudo(pool, block, name + 1, name_len - 1, value, value_len)
-    elif not block_name_is_valid(name, name_len) or not block_value_is_valid(value, value_len):
+    elif (is_valid == NULL or not is_valid[0]) \
+            and (not block_name_is_valid(name, name_len) or not block_value_is_valid(value, value_len)):
         block.reason = REASON_MALFORMED_HEAD
     else:
+        if is_valid != NULL:
+            is_valid[0] = 1
         block.reason = block_regular(pool, block, name, name_len, value, value_len, rng)
 
 

@@ -139,7 +139,7 @@ cdef inline void http2_add_to_block(Session* session, const uint8_t* at, uint32_
     while code == HPACK_FIELD:
         if not session.block_is_passed_over:
             block_field(&worker.buffers, &session.block, field.name, field.name_len, field.value, field.value_len,
-                        &worker.rng)
+                        NULL if field.entry == NULL else &field.entry.hash, &worker.rng)
         code = hpack_read(&session.reader, &at, end, worker.session_out, &field)
     if code == HPACK_BROKEN or (code == HPACK_MORE and is_last):
         session.error_code = HTTP2_COMPRESSION_ERROR
