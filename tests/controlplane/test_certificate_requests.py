@@ -104,7 +104,12 @@ def test_names_are_wishes_of_which_only_uris_are_looked_at():
 @settings(max_examples=300, deadline=None)
 @given(st.integers(0, len(GOOD) - 1), st.integers(1, 255))
 def test_no_flipped_byte_makes_anything_but_a_refusal(at, by):
+    """Or the same key and wishes: the count of unused bits in the signature's BIT STRING is signed by nobody, and may be 1
+    where its last bit is 0."""
     data = bytearray(GOOD)
     data[at] ^= by
-    with pytest.raises(Denied):
-        key_of(bytes(data))
+    try:
+        found = key_of(bytes(data))
+    except Denied:
+        return
+    assert found == key_of(GOOD)
