@@ -16,7 +16,7 @@ from meshcore.taps import DEFAULT_MAX_RPS, TapEvent, TapFilterError, captured_li
 
 from ..observation.resources import DEFAULT_NAMESPACE, KINDS, Resource
 from .connection import channel
-from .traffic_asking import message, resource, side
+from .traffic_asking import message, own_namespace, resource, side
 
 EPILOG = """
 \b
@@ -67,8 +67,9 @@ def tap(
 ) -> None:  # fmt: skip
     """Watch single requests of a resource's proxies as they happen."""
     target = resource(words, namespace, everywhere=all_namespaces)
-    there, to_address = _side(to, to_namespace, namespace, "destination")
-    origin, from_address = _side(from_, from_namespace, namespace, "source")
+    near = own_namespace(target, namespace)
+    there, to_address = _side(to, to_namespace, near, "destination")
+    origin, from_address = _side(from_, from_namespace, near, "source")
     try:
         asked = tap_filter(**conditions, to=to_address, from_=from_address)
     except TapFilterError as error:
@@ -96,12 +97,12 @@ def tap(
             click.echo(f"({last.hidden} requests were above --max-rps, {last.dropped} events were lost)", err=True)
 
 
-def _side(text: str, namespace: str, own_namespace: str, what: str) -> tuple[Resource | None, str]:
+def _side(text: str, namespace: str, near: str, what: str) -> tuple[Resource | None, str]:
     """A resource, or an address or identity that proxies compare themselves."""
     kind = text.partition("/")[0]
     if text and (kind not in KINDS or "/sa/" in text):
         return None, text
-    return side(text, namespace, own_namespace, what), ""
+    return side(text, namespace, near, what), ""
 
 
 def _show(event: TapEvent, workload: str, form: str) -> None:

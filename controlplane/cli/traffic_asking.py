@@ -27,11 +27,16 @@ def resource(words: tuple[str, ...], namespace: str, *, everywhere: bool = False
         raise click.UsageError(f"{what} resource invalid: {error}") from None
 
 
-def side(text: str, namespace: str, own_namespace: str, what: str) -> Resource | None:
+def side(text: str, namespace: str, near: str, what: str) -> Resource | None:
     """The other side: `--to deploy/b --to-namespace x`. A namespace alone is one; without one it is that of the target."""
     if text:
-        return resource((text,), namespace or own_namespace, what=what)
+        return resource((text,), namespace or near, what=what)
     return parse_resource("ns", namespace) if namespace else None
+
+
+def own_namespace(target: Resource, namespace: str) -> str:
+    """Where the other side is looked for unless it is said: where the target is."""
+    return target.name if target.label == "namespace" and target.name else namespace
 
 
 def message(one: Resource) -> observation_pb2.Resource:
