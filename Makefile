@@ -22,8 +22,8 @@ help: ## show this list
 setup: ## install: Debian packages (as root), .venv, the compiled package; leaves .venv/bin/meshproxy
 	@tools/setup.sh run
 
-demo: ## three backends, a proxy, a load, live tap lines, a table; Ctrl-C or DEMO_SECONDS ends it
-	@tools/setup.sh run
+demo: ## a mesh: control plane, three deployments with sidecars, traffic, taps, tables; Ctrl-C or DEMO_SECONDS ends it
+	@tools/setup.sh mesh
 	@DEMO_SECONDS=$(DEMO_SECONDS) exec $(PYTHON) examples/demo.py
 
 test: ## run the whole suite

@@ -50,7 +50,7 @@ BEHAVIOURS = (
 )
 
 
-async def _serve_connection(
+async def serve_connection(
     behaviour: Behaviour, rng: random.Random, born_s: float, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
 ) -> None:
     """Answers one connection's requests in order, until the client closes it or the behaviour hangs up."""
@@ -77,7 +77,7 @@ async def _serve_connection(
 
 async def start(behaviour: Behaviour, port: int = 0, seed: int = 1) -> tuple[asyncio.Server, int]:
     """Listens on 127.0.0.1 (port 0: any). Returns the server and its port."""
-    serve = partial(_serve_connection, behaviour, random.Random(seed), monotonic())
+    serve = partial(serve_connection, behaviour, random.Random(seed), monotonic())
     server = await asyncio.start_server(serve, "127.0.0.1", port)
     return server, server.sockets[0].getsockname()[1]
 

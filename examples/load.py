@@ -1,6 +1,7 @@
 """A bounded load: so many requests a second, for so many seconds, whatever the answers are.
 
     python examples/load.py 8080 --rps 200 --seconds 10
+    python examples/load.py 4140 --name b.demo          # by way of an HTTP proxy on that port, as a sidecar's outbound is
 
 Requests are sent when they are due, not when the previous answer came, and a latency counts from when its request
 was due: a server that stalls cannot hide it. What cannot be sent because too many are open is counted as not sent.
@@ -8,7 +9,9 @@ was due: a server that stalls cannot hide it. What cannot be sent because too ma
 
 import argparse
 import asyncio
+import json
 import random
+import signal
 from collections import Counter
 from dataclasses import dataclass, field
 from time import monotonic
@@ -39,10 +42,14 @@ class Outcome:
 
 
 class Load:
-    """Requests against one port of 127.0.0.1. `run` ends by itself or when `stop` is called; it leaves no connection."""
+    """Requests against one port. `run` ends by itself or when `stop` is called; it leaves no connection.
 
-    def __init__(self, port: int, rps: float = 200, seconds: float = 20, seed: int = 1) -> None:
+    name: the service that is meant. host: whom to connect to; on 127.0.0.1 it is a proxy, which is asked for the name.
+    """
+
+    def __init__(self, port: int, rps: float = 200, seconds: float = 20, seed: int = 1, name: str = "", host: str = "127.0.0.1") -> None:
         self.port, self.rps, self.seconds = port, rps, seconds
+        self._host, self._name, self._form = host, name or "shop.test", f"http://{name}" if name and host == "127.0.0.1" else ""
         self.outcome = Outcome()
         self._rng = random.Random(seed)
         self._idle: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
@@ -77,16 +84,18 @@ class Load:
     def _next(self) -> bytes:
         """Mostly reads, some orders, now and then a path that no route knows."""
         kind = self._rng.random()
+        body, method, path = "", "GET", f"/shop/items/{self._rng.randrange(100)}"
         if kind < 0.02:
-            return b"GET /nowhere HTTP/1.1\r\nhost: shop.test\r\n\r\n"
-        if kind < 0.15:
-            return b"POST /shop/orders HTTP/1.1\r\nhost: shop.test\r\ncontent-length: 11\r\n\r\n{\"item\": 1}"
-        return b"GET /shop/items/%d HTTP/1.1\r\nhost: shop.test\r\n\r\n" % self._rng.randrange(100)
+            path = "/nowhere"
+        elif kind < 0.15:
+            body, method, path = '{"item": 1}', "POST", "/shop/orders"
+        length = f"content-length: {len(body)}\r\n" if body else ""
+        return f"{method} {self._form}{path} HTTP/1.1\r\nhost: {self._name}\r\n{length}\r\n{body}".encode()
 
     async def _request(self, due: float) -> None:
         writer = None
         try:
-            reader, writer = self._idle.pop() if self._idle else await asyncio.open_connection("127.0.0.1", self.port)
+            reader, writer = self._idle.pop() if self._idle else await asyncio.open_connection(self._host, self.port)
             writer.write(self._next())
             head = (await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 10)).decode("latin-1").lower()
             length = next((int(x.partition(":")[2]) for x in head.split("\r\n") if x.startswith("content-length:")), 0)
@@ -108,12 +117,21 @@ def main() -> None:
     parser.add_argument("port", type=int)
     parser.add_argument("--rps", type=float, default=200)
     parser.add_argument("--seconds", type=float, default=10)
+    parser.add_argument("--name", default="", help="The service to ask an HTTP proxy for.")
+    parser.add_argument("--host", default="127.0.0.1", help="Whom to connect to.")
+    parser.add_argument("--json", action="store_true", help="What came, as one JSON object.")
     options = parser.parse_args()
 
     async def run() -> Outcome:
-        return await Load(options.port, options.rps, options.seconds).run()
+        load = Load(options.port, options.rps, options.seconds, name=options.name, host=options.host)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            asyncio.get_running_loop().add_signal_handler(number, load.stop)
+        return await load.run()
 
     seen = asyncio.run(run())
+    if options.json:
+        print(json.dumps({**vars(seen), "statuses": dict(seen.statuses)}))
+        return
     print(f"{seen.requests} requests: {dict(seen.statuses)}, {seen.not_answered} without an answer, "
           f"{seen.not_sent} not sent; p50 {seen.quantile_ms(.5):.1f} ms, p99 {seen.quantile_ms(.99):.1f} ms")
 

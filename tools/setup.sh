@@ -1,7 +1,7 @@
 #!/bin/bash
 # Installs what one task needs: Debian packages, .venv, the compiled package. Runs nothing of the product itself.
 #
-#   tools/setup.sh [run|test|bench|dist]     default: run
+#   tools/setup.sh [run|mesh|test|bench|dist]     default: run; mesh: what a control plane and sidecars need too
 #
 # Idempotent: what is there is reused, and only what changed is rebuilt (by content, not by date).
 # As root it installs missing Debian packages; otherwise it prints the exact line and goes on when it can.
@@ -9,7 +9,7 @@
 set -euo pipefail
 
 GROUP=${1:-run}
-case $GROUP in run|test|bench|dist) ;; *) echo "usage: $0 [run|test|bench|dist]" >&2; exit 2 ;; esac
+case $GROUP in run|mesh|test|bench|dist) ;; *) echo "usage: $0 [run|mesh|test|bench|dist]" >&2; exit 2 ;; esac
 cd "$(dirname "$0")/.."
 ROOT=$PWD
 VENV=$ROOT/.venv
