@@ -280,7 +280,8 @@ cdef class Names:
                 for kind, slot in handle.fresh:
                     self.engine._make_state(kind, slot)
             keys = {key for key, _, _, _ in answers}
-            new = len(keys - self.bound.keys())
+            # Not keys - self.bound.keys(): that walks all that is bound.
+            new = len([key for key in keys if key not in self.bound])
             if len(self.bound) + new > self.most:
                 evicted = self._oldest(len(self.bound) + new - self.most, keys)
                 self.evicted += len(evicted)
