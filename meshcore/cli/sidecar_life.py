@@ -11,7 +11,7 @@ import contextlib
 import queue
 import signal
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -58,7 +58,7 @@ class SidecarLife:
                     listeners=tls_listeners(settings),
                     falls_back=settings.interception != "off",
                 )
-                _SidecarServing(proxy, config, self, agent.state).run(self._started(proxy))
+                _SidecarServing(proxy, config, self, agent).run(self._started(proxy))
             finally:
                 agent.stop()
         return self._application.status if self._application is not None else 0
@@ -141,8 +141,11 @@ class SidecarLife:
 class _SidecarServing(Serving):
     """The life of the proxy within that of the sidecar."""
 
-    def __init__(self, proxy: Proxy, config: Config, life: SidecarLife, agent: Callable[[], Any]) -> None:
-        super().__init__(proxy, config, agent=agent)
+    def __init__(self, proxy: Proxy, config: Config, life: SidecarLife, agent: Agent) -> None:
+        from meshcore.agent import metrics
+
+        labels = agent.settings.labels
+        super().__init__(proxy, config, agent=agent.state, more_metrics=lambda: metrics.render(agent.state(), labels))
         self._life = life
         self._drain_s = Duration(config.timeouts.drain).seconds
 

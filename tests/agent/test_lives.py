@@ -5,6 +5,8 @@ import signal
 import sys
 import time
 
+from prometheus_client.parser import text_string_to_metric_families
+
 from tests.agent.mesh import ROOT, Steady, free_port, until
 
 APP = (sys.executable, str(ROOT / "tests/agent/app_program.py"))
@@ -115,7 +117,7 @@ def test_a_rollout_of_registered_members_fails_no_request(mesh):
     assert load.bodies["new-0"] and load.bodies["new-1"], load.bodies
 
 
-def test_what_an_agent_knows_stands_on_the_admin_page(mesh):
+def test_what_an_agent_knows_stands_on_the_admin_page_and_in_metrics(mesh):
     plane = mesh.plane()
     sidecar = mesh.sidecar(plane, "web", app_port=1)
     sidecar.get("http://web.shop/")
@@ -123,3 +125,9 @@ def test_what_an_agent_knows_stands_on_the_admin_page(mesh):
     assert agent["identity"] == "spiffe://mesh.test/ns/shop/sa/web"
     assert agent["link"]["is_connected"] and agent["link"]["address"] == plane.address
     assert agent["watched"] == 1
+    page = sidecar.admin_page("/metrics")
+    families = {family.name: family for family in text_string_to_metric_families(page)}
+    info, = families["mesh_workload_info"].samples
+    assert info.labels == {"namespace": "shop", "workload": "web", "identity": "spiffe://mesh.test/ns/shop/sa/web"}
+    assert families["mesh_control_plane_connected"].samples[0].value == families["mesh_watched_names"].samples[0].value == 1
+    assert families["mesh_certificate_expiry_seconds"].samples[0].value == agent["certificate_until_s"]
