@@ -145,7 +145,7 @@ cdef inline int hpack_table_make_room(HpackTable* table, uint32_t n) noexcept no
         table.ring = <HpackEntry*>malloc(HPACK_RING_ENTRIES * sizeof(HpackEntry))
         if table.ring == NULL:
             return 0
-    if table.octets_end + n <= table.octets_size:
+    if table.octets != NULL and table.octets_end + n <= table.octets_size:
         return 1
     if table.n:
         first = hpack_table_entry(table, table.n - 1).at
