@@ -26,9 +26,10 @@ from meshcore.engine.slab cimport SLAB_NONE, slab_at, slab_free, slab_init
 from meshcore.engine.snapshot cimport Limits
 from meshcore.engine.stack cimport Stack, StackNode, stack_push, stack_take
 from meshcore.engine.state cimport (
-    DESTINATION_BUCKETS, MAX_DESTINATIONS, MAX_TAPS, MAX_TLS_CONTEXTS, READ_BYTES, READ_LARGE_BYTES, SCRATCH_BYTES, Conn, Exchange, Hook,
-    ListenerState, RouteState, Stream, TapSession, Worker,
+    DESTINATION_BUCKETS, MAX_DESTINATIONS, MAX_TLS_CONTEXTS, READ_BYTES, READ_LARGE_BYTES, SCRATCH_BYTES, Conn, Exchange, Hook,
+    ListenerState, RouteState, Stream, Worker,
 )
+from meshcore.engine.tap_session cimport MAX_TAPS, TapSession
 from meshcore.engine.sys cimport (
     EFD_CLOEXEC, EFD_NONBLOCK, EPOLL_CLOEXEC, EPOLLET, EPOLLIN, atomic_load_u32, epoll_create1, eventfd, sys_close,
     sys_drain_notify, sys_dup, sys_epoll_add, sys_notify, sys_now_ns, sys_wall_ns,

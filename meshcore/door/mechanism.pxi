@@ -18,8 +18,9 @@ from meshcore.engine.slab cimport slab_take
 from meshcore.engine.snapshot cimport ClusterConf, EndpointConf, Limits, ListenerConf, RouteConf
 from meshcore.engine.stack cimport Stack, StackNode, stack_push, stack_take
 from meshcore.engine.state cimport FLOW_CHUNKED, FLOW_DONE, FLOW_LENGTH, FLOW_RAW, FLOW_UNTIL_CLOSE, Conn, Exchange
-from meshcore.engine.state cimport TRANSPORT_TLS, Flow, TapSession
-from meshcore.engine.tap cimport tap_admits, tap_matches, tap_matches_endpoint, tap_matches_outcome
+from meshcore.engine.state cimport TRANSPORT_TLS, Flow
+from meshcore.engine.tap cimport tap_matches, tap_matches_endpoint, tap_matches_outcome
+from meshcore.engine.tap_session cimport TapSession, tap_session_admits
 from meshcore.engine.timer cimport TIMER_SLOTS, TIMER_TICK_NS, TimerNode, TimerWheel, timer_clear, timer_expired
 from meshcore.engine.tls cimport Tls
 from meshcore.engine.timer cimport timer_node_init, timer_set, timer_wait_ms, timer_wheel_init
@@ -478,7 +479,7 @@ cdef class TapDoor:
 
     def admits(self, uint64_t second) -> bool:
         """Whether a request that matches in this second of the wall clock is shown."""
-        return bool(tap_admits(&self.session, second))
+        return bool(tap_session_admits(&self.session, second))
 
     @property
     def matched(self) -> int:

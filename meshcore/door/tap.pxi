@@ -2,8 +2,8 @@
 
 import collections as _collections
 
-from meshcore.engine.state cimport MAX_TAPS, TapSession
 from meshcore.engine.tap cimport TAP_LABELS_OTHER, TAP_LABELS_WANTED, TAP_NO_RESET, TAP_PART, TapPart
+from meshcore.engine.tap_session cimport MAX_TAPS, TapSession
 
 cdef enum:
     TAP_QUEUE_EVENTS = 65536            # per session between two reads; beyond: dropped and counted

@@ -7,8 +7,9 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from meshcore.engine.lookup cimport Bind
 from meshcore.engine.openssl cimport SSL_CTX
 from meshcore.engine.stack cimport StackNode, stack_push
-from meshcore.engine.state cimport SnapshotRef, TapSession, Worker
+from meshcore.engine.state cimport SnapshotRef, Worker
 from meshcore.engine.sys cimport sys_notify
+from meshcore.engine.tap_session cimport TapSession
 
 cdef enum CommandKind:
     COMMAND_APPLY = 0

@@ -26,11 +26,11 @@ from meshcore.engine.slab cimport Slab, SlabItem
 from meshcore.engine.silence cimport Silences
 from meshcore.engine.snapshot cimport Address, Snapshot, RouteConf, ClusterConf, ListenerConf
 from meshcore.engine.stack cimport Stack, StackNode
+from meshcore.engine.tap_session cimport MAX_TAPS, TapSession
 from meshcore.engine.timer cimport TimerNode, TimerWheel
 from meshcore.engine.uring cimport Uring
 
 cdef enum:
-    MAX_TAPS = 8                        # sessions at a time: one bit each in Exchange.tap_mask
     MAX_ENDPOINTS = 262144              # slots per worker; pages of an unused table are never touched
     MAX_CLUSTERS = 65536
     MAX_ROUTES = 65536
@@ -463,39 +463,6 @@ cdef struct SnapshotRef:                # one worker's hold on one snapshot
     uint32_t* workers_left              # shared: the last worker to drop it lets Python free it
     uint32_t exchanges
     uint8_t is_current
-
-
-cdef struct TapSession:
-    uint32_t id
-    uint8_t method                      # 0 any, else Method + 1
-    uint8_t scheme                      # 0 any, 1 http, 2 https, 3 tcp
-    int32_t route_slot                  # -1 any
-    int32_t cluster_slot
-    uint16_t authority_len
-    uint16_t path_len
-    uint16_t dst_len
-    uint16_t src_len
-    uint16_t peer_len
-    char authority[256]
-    char path[256]
-    char dst[64]                        # "ip:port" of the endpoint
-    char src[64]                        # client address, without port
-    char peer[256]                      # of the identity that the client has proved: somewhere in it,
-    uint8_t peer_is_end                 # ... or its end
-    uint8_t wants_outcome               # one of the next four: nothing is shown before it is known
-    uint16_t status_low                 # 0: any
-    uint16_t status_high
-    uint64_t min_latency_ns
-    int16_t reason                      # -1: any
-    uint8_t* labels                     # by number of an endpoint's labels: a TapLabels; NULL: any
-    uint32_t n_labels
-    uint8_t wants_fields                # of both heads
-    uint32_t body_bytes                 # of each body; 0: none
-    uint32_t max_rps_milli              # 0 = no limit
-    uint64_t window_second              # shared by all workers: the second that `window_count` counts
-    uint64_t window_count
-    uint64_t matched
-    uint64_t suppressed                 # matched, over max_rps
 
 
 cdef struct Received:                   # what a connection was sent, read in a batch, not yet taken

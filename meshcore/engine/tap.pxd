@@ -15,10 +15,9 @@ from meshcore.engine.buffer cimport Buffer, buffer_return, buffer_take
 from meshcore.engine.conn cimport conn_is_secure, conn_is_stream, conn_peer
 from meshcore.engine.head cimport Head
 from meshcore.engine.ring cimport ring_claim, ring_has_room, ring_publish
-from meshcore.engine.state cimport (
-    EXCHANGE_TAPPED, EXCHANGE_TCP, MAX_TAPS, Conn, Exchange, Flow, Stream, TapSession, Worker,
-)
-from meshcore.engine.sys cimport atomic_add_u64, atomic_load_u64, atomic_store_u64, sys_ipv6_text, sys_now_ns
+from meshcore.engine.state cimport EXCHANGE_TAPPED, EXCHANGE_TCP, Conn, Exchange, Flow, Stream, Worker
+from meshcore.engine.sys cimport sys_ipv6_text, sys_now_ns
+from meshcore.engine.tap_session cimport MAX_TAPS, TapSession, tap_session_admits, tap_session_is_full
 from meshcore.engine.tls_context cimport Peer
 
 cdef extern from "string.h" nogil:
@@ -103,7 +102,7 @@ cdef inline void tap_capture(Worker* worker, Exchange* exchange, const Head* hea
     cdef Buffer* buffer
     for i in range(<uint32_t>MAX_TAPS):
         if worker.tap_bits >> i & 1 and tap_matches(worker.taps[i], exchange, head) \
-                and not tap_is_full(worker.taps[i], tap_second(worker)):
+                and not tap_session_is_full(worker.taps[i], tap_second(worker)):
             mask |= <uint32_t>1 << i
             pending |= <uint32_t>worker.taps[i].wants_outcome << i
             body_bytes = max(body_bytes, worker.taps[i].body_bytes)
@@ -176,7 +175,7 @@ cdef inline void tap_request(Worker* worker, Exchange* exchange) noexcept nogil:
             continue
         session = worker.taps[i]
         if not tap_is_open(worker, exchange, i) or not tap_matches_endpoint(session, exchange) \
-                or not (exchange.tap_pending >> i & 1 or tap_admits(session, tap_second(worker))):
+                or not (exchange.tap_pending >> i & 1 or tap_session_admits(session, tap_second(worker))):
             mask &= ~(<uint32_t>1 << i)
     exchange.tap_mask = <uint8_t>mask
     exchange.tap_pending &= exchange.tap_mask
@@ -240,7 +239,7 @@ cdef inline uint32_t tap_settle(Worker* worker, Exchange* exchange, uint64_t lat
         if not tap_is_open(worker, exchange, i):
             exchange.tap_mask &= <uint8_t>~(<uint32_t>1 << i)
         elif exchange.tap_pending >> i & 1 and (is_end or session.reason < 0):
-            if tap_matches_outcome(session, exchange, latency_ns) and tap_admits(session, tap_second(worker)):
+            if tap_matches_outcome(session, exchange, latency_ns) and tap_session_admits(session, tap_second(worker)):
                 shown |= <uint32_t>1 << i
             else:
                 exchange.tap_mask &= <uint8_t>~(<uint32_t>1 << i)
@@ -482,35 +481,3 @@ cdef inline uint32_t tap_labels(const Exchange* exchange) noexcept nogil:
 
 cdef inline int tap_matches_labels(const TapSession* session, uint32_t labels) noexcept nogil:
     return labels != 0 and (labels >= session.n_labels or session.labels[labels] != TAP_LABELS_OTHER)
-
-
-cdef inline int tap_is_full(TapSession* session, uint64_t second) noexcept nogil:
-    """Is it sure already that this request would be hidden? Then nothing needs to be kept of it, and it is counted."""
-    if session.max_rps_milli < 1000 or session.wants_outcome or session.dst_len or session.cluster_slot >= 0 \
-            or session.labels != NULL \
-            or atomic_load_u64(&session.window_second) != second \
-            or atomic_load_u64(&session.window_count) < session.max_rps_milli // 1000:
-        return 0
-    atomic_add_u64(&session.matched, 1)
-    atomic_add_u64(&session.suppressed, 1)
-    return 1
-
-
-cdef inline int tap_admits(TapSession* session, uint64_t second) noexcept nogil:
-    # Below one a second the window grows instead of the share: 0.1 rps is one request in ten seconds.
-    cdef uint64_t window = second
-    cdef uint64_t allowed = session.max_rps_milli // 1000
-    atomic_add_u64(&session.matched, 1)
-    if session.max_rps_milli == 0:
-        return 1
-    if allowed == 0:
-        window = second * session.max_rps_milli // 1000
-        allowed = 1
-    if atomic_load_u64(&session.window_second) != window:
-        # Two workers may both open the window: at worst one request more in that second.
-        atomic_store_u64(&session.window_second, window)
-        atomic_store_u64(&session.window_count, 0)
-    if atomic_add_u64(&session.window_count, 1) > allowed:
-        atomic_add_u64(&session.suppressed, 1)
-        return 0
-    return 1

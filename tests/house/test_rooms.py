@@ -26,7 +26,7 @@ LEVELS = {
                        "http2_fields", "grpc", "context", "identity", "client_hello", "mesh_hop", "websocket",
                        "base64", "grpc_web"],
     "policy, sans-io": ["breaker", "budget", "endpoint", "balance", "target_tree", "routes", "binding", "silence", "ticket", "tls_context",
-                        "certificate"],
+                        "certificate", "tap_session"],
     "edge": ["state", "batch", "socket", "tls", "http2_control", "stream", "conn", "pipe", "pool", "intercept"],
     "exchange": ["flow", "input", "tap", "exchange", "downstream", "respond", "hook", "dispatch", "request", "response",
                  "preface", "secure", "tcp", "lookup", "upstream", "reframe", "http2_in", "http2_read", "http2_out", "session", "destination"],
