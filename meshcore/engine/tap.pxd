@@ -340,7 +340,8 @@ cdef inline int tap_write_parts(Worker* worker, Exchange* exchange, uint8_t kind
 cdef inline int tap_wants_parts(const Worker* worker, uint32_t mask) noexcept nogil:
     cdef uint32_t i
     for i in range(<uint32_t>MAX_TAPS):
-        if mask >> i & 1 and (worker.taps[i].wants_fields or worker.taps[i].body_bytes):
+        # A session may be gone before an exchange that it saw begin.
+        if mask >> i & 1 and worker.taps[i] != NULL and (worker.taps[i].wants_fields or worker.taps[i].body_bytes):
             return 1
     return 0
 
