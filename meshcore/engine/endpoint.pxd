@@ -43,7 +43,7 @@ cdef struct EndpointState:
     uint64_t slot_version               # snapshot version that last named this slot
     uint32_t bindings                   # current ones of this worker that name it
     void* tls_session                   # SSL_SESSION* to resume, one reference; NULL: none
-    uint64_t tls_trust                  # what the trust in it rests on (TlsRules.trust)
+    uint64_t tls_trust                  # what it was made under (TlsRules.sessions)
     uint64_t tls_handshakes             # completed
     uint64_t tls_resumed                # ... of them
     uint64_t tls_failures

@@ -159,9 +159,6 @@ cdef enum:
     STREAM_LEFT_BEHIND = 8192           # ... since its session was ending
     STREAM_WEBSOCKET = 16384            # upstream: its request is an extended CONNECT (RFC 8441)
     STREAM_ALL_SENT = 32768             # its last octet has left
-
-
-cdef enum:
     STREAM_FULL_BYTES = 16384           # waiting in one stream: one frame's worth, so that its session never idles
 
 

@@ -15,6 +15,7 @@ from meshcore.engine.buffer cimport Buffer, buffer_return, buffer_take
 from meshcore.engine.conn cimport conn_is_secure, conn_is_stream, conn_peer
 from meshcore.engine.head cimport Head
 from meshcore.engine.ring cimport ring_claim, ring_has_room, ring_publish
+from meshcore.engine.snapshot cimport RouteConf
 from meshcore.engine.state cimport EXCHANGE_TAPPED, EXCHANGE_TCP, Conn, Exchange, Flow, Stream, Worker
 from meshcore.engine.sys cimport sys_ipv6_text, sys_now_ns
 from meshcore.engine.tap_session cimport MAX_TAPS, TapSession, tap_session_admits, tap_session_is_full
@@ -404,7 +405,8 @@ cdef inline int tap_matches(const TapSession* session, const Exchange* exchange,
         return 0
     if session.scheme and session.scheme != 1 + conn_is_secure(exchange.down):
         return 0
-    if session.route_slot >= 0 and (exchange.route == NULL or <uint32_t>session.route_slot != exchange.route.slot):
+    if session.route_slot >= 0 and not tap_is_route(session, exchange.route) \
+            and not tap_is_route(session, exchange.listed_route):
         return 0
     if session.path_len and (head.path_len < session.path_len
                              or memcmp(head.base + head.path_at, session.path, session.path_len) != 0):
@@ -443,6 +445,10 @@ cdef inline int tap_matches_peer(const TapSession* session, const Conn* down) no
     if session.peer_is_end:
         return memcmp(peer.identity + peer.identity_len - session.peer_len, session.peer, session.peer_len) == 0
     return memmem(peer.identity, peer.identity_len, session.peer, session.peer_len) != NULL
+
+
+cdef inline int tap_is_route(const TapSession* session, const RouteConf* route) noexcept nogil:
+    return route != NULL and <uint32_t>session.route_slot == route.slot
 
 
 cdef inline int tap_matches_source(const TapSession* session, const Conn* down) noexcept nogil:

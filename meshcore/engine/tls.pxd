@@ -131,7 +131,7 @@ cdef inline void tls_prepare_client(Tls* tls, EndpointState* keeper) noexcept no
         SSL_set_tlsext_host_name(tls.ssl, tls.peer.rules.server_name)
     if keeper.tls_session == NULL:
         return
-    if keeper.tls_trust != tls.peer.rules.trust or not SSL_SESSION_is_resumable(<SSL_SESSION*>keeper.tls_session):
+    if keeper.tls_trust != tls.peer.rules.sessions or not SSL_SESSION_is_resumable(<SSL_SESSION*>keeper.tls_session):
         SSL_SESSION_free(<SSL_SESSION*>keeper.tls_session)
         keeper.tls_session = NULL
     else:
@@ -147,7 +147,7 @@ cdef inline int tls_keep_session(SSL* ssl, SSL_SESSION* session) noexcept nogil:
     if keeper.tls_session != NULL:
         SSL_SESSION_free(<SSL_SESSION*>keeper.tls_session)
     keeper.tls_session = session
-    keeper.tls_trust = peer.rules.trust
+    keeper.tls_trust = peer.rules.sessions
     return 1                            # its reference is ours now
 
 

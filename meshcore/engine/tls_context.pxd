@@ -37,7 +37,8 @@ cdef struct TlsRules:
     uint32_t alpn_len
     char* server_name                   # to ask for, upstream; NULL: none
     TicketKeys* tickets                 # shared with the SSL_CTX this one replaced
-    uint64_t trust                      # a digest of all that the trust in a peer rests on: sessions of another are void
+    uint64_t trust                      # a digest of all that the trust in a peer rests on
+    uint64_t sessions                   # ... and of what we show: sessions made under another are void
     uint8_t is_server
     uint8_t client_auth
     uint8_t tells_certificate           # describe the client's certificate in X-Forwarded-Client-Cert

@@ -48,6 +48,7 @@ def test_a_name_is_asked_for_once_however_many_wait(raw_server, raw_client, name
     for number, client in enumerate(clients):
         client.request("GET", f"/{number}", host="web.test")
     until(lambda: sum(worker.lookups_waiting for worker in proxy.stats().workers) == 12, "waiting")
+    proxy.wait_asked()
     proxy.bind("web.test:80", binding(server))
     assert [client.read_response().status for client in clients] == [200] * 12
     assert [one.name for one in proxy.asked] == ["web.test:80"]
@@ -439,3 +440,24 @@ def test_interim_answers_and_closing_clients_pass_as_ever(raw_server, raw_client
     client = raw_client(proxy)
     client.request("GET", host="web.test", headers={"Connection": "close"})
     assert client.read_response().text == "bye"
+
+
+def test_what_is_bound_is_counted_once_however_many_names_share_it(raw_server, raw_client, named):
+    server = raw_server()
+    bound = binding(server, name="web", labels={"workload": "web"}, routes=[meshcore.config.Route(name="web/all", to="web")])
+    proxy = named({"web.test:80": bound, "other.test:80": bound})
+    client = raw_client(proxy)
+    assert [client.get(host=host).status for host in ("web.test", "other.test")] == [200, 200]
+    stats = proxy.stats()
+    (endpoint,) = stats.cluster("web").endpoints
+    assert (stats.cluster("web").requests, endpoint.requests, endpoint.labels) == (2, 2, {"workload": "web"})
+    assert stats.route("web/all").requests == stats.route("out").requests == 2
+
+
+def test_a_tap_of_the_route_that_looks_up_sees_what_its_names_lead_to(raw_server, raw_client, named):
+    bound = binding(raw_server(), name="web", routes=[meshcore.config.Route(name="web/all", to="web")])
+    proxy = named({"web.test:80": bound})
+    with proxy.proxy.tap(route="out") as session:
+        assert raw_client(proxy).get(host="web.test").status == 200
+        events = session.read(10)
+    assert {event.cluster for event in events} == {"web"}
