@@ -45,6 +45,7 @@ cdef inline uint64_t grpc_timeout_ns(const Head* head) noexcept nogil:
     cdef uint64_t n = 0
     cdef uint64_t unit
     cdef uint32_t i
+    cdef char letter
     if field == NULL or field.value_len < 2 or field.value_len > 9:
         return 0
     at = head.base + field.value_at
@@ -52,17 +53,18 @@ cdef inline uint64_t grpc_timeout_ns(const Head* head) noexcept nogil:
         if not 48 <= at[i] <= 57:
             return 0
         n = n * 10 + <uint32_t>(at[i] - 48)
-    if at[i + 1] == c"n":
+    letter = at[field.value_len - 1]
+    if letter == c"n":
         unit = 1
-    elif at[i + 1] == c"u":
+    elif letter == c"u":
         unit = 1000
-    elif at[i + 1] == c"m":
+    elif letter == c"m":
         unit = 1000000
-    elif at[i + 1] == c"S":
+    elif letter == c"S":
         unit = 1000000000
-    elif at[i + 1] == c"M":
+    elif letter == c"M":
         unit = <uint64_t>60000000000ULL
-    elif at[i + 1] == c"H":
+    elif letter == c"H":
         unit = <uint64_t>3600000000000ULL
     else:
         return 0

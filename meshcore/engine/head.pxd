@@ -250,7 +250,9 @@ cdef inline int head_divide(const char* base, uint32_t len, Head* head, const Li
     cdef Field* field
     while at + 2 <= end and base[at] != 13:
         colon = <const char*>memchr(base + at, 58, end - at)
-        line_end = NULL if colon == NULL else <const char*>memchr(colon, 13, <size_t>(base + end - colon))
+        line_end = NULL
+        if colon != NULL:
+            line_end = <const char*>memchr(colon, 13, <size_t>(base + end - colon))
         if (base + end if line_end == NULL else line_end) - (base + at) > <long>size_max:
             return HEAD_REFUSED + REASON_FIELD_TOO_LARGE
         if line_end == NULL:
