@@ -97,7 +97,8 @@ class Load:
         try:
             reader, writer = self._idle.pop() if self._idle else await asyncio.open_connection(self._host, self.port)
             writer.write(self._next())
-            head = (await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 10)).decode("latin-1").lower()
+            async with asyncio.timeout(10):
+                head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").lower()
             length = next((int(x.partition(":")[2]) for x in head.split("\r\n") if x.startswith("content-length:")), 0)
             await reader.readexactly(length)
             self.outcome.statuses[int(head.split(" ", 2)[1])] += 1

@@ -32,7 +32,8 @@ class Other:
         try:
             reader, writer = self._idle.pop() if self._idle else await asyncio.open_connection(self._host, self._port)
             writer.write(f"GET {self._form}{path} HTTP/1.1\r\nhost: {self.name}\r\n\r\n".encode())
-            head = (await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 10)).decode("latin-1").lower()
+            async with asyncio.timeout(10):  # wait_for of 3.11 may swallow the cancellation that ends this program
+                head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").lower()
             length = next((int(x.partition(":")[2]) for x in head.split("\r\n") if x.startswith("content-length:")), 0)
             await reader.readexactly(length)
             if "connection: close" in head:

@@ -22,11 +22,12 @@ def test_the_sidecar_of_the_example_is_a_configuration():
 def test_the_example_runs_and_leaves_nothing(namespaces_are_possible):
     if program("nft") is None:
         pytest.skip("nft is not here")
-    before = subprocess.run([str(program("ip")), "netns"], capture_output=True, text=True, check=True).stdout
     meshproxy = Path(sys.executable).with_name("meshproxy")
     done = subprocess.run(["examples/interception.sh"], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False,
                           env={**os.environ, "MESHPROXY": str(meshproxy)})  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     assert "\nthe page\n" in done.stdout
     assert done.stdout.count("100.00%") == 2  # what left by one sidecar came in by the other
-    assert subprocess.run([str(program("ip")), "netns"], capture_output=True, text=True, check=True).stdout == before
+    # Other tests may have namespaces of other names at this moment.
+    left = subprocess.run([str(program("ip")), "netns"], capture_output=True, text=True, check=True).stdout
+    assert "mesh-example-client" not in left and "mesh-example-server" not in left
