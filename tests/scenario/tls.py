@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import ssl
 from collections.abc import Callable
@@ -96,10 +97,11 @@ def over_tls(context: ssl.SSLContext, script: Callable[[ServerConnection], None]
         connection.sock = context.wrap_socket(connection.sock, server_side=True, do_handshake_on_connect=False)
         try:
             connection.sock.do_handshake()
-        except ssl.SSLError:
+        except (ssl.SSLError, ConnectionResetError):
             # The alert must be read before RST could overtake it: take what still comes.
-            while socket.socket.recv(connection.sock, 65536):
-                pass
+            with contextlib.suppress(ConnectionResetError):
+                while socket.socket.recv(connection.sock, 65536):
+                    pass
             raise PeerGone from None
         try:
             script(connection)
