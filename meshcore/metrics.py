@@ -58,6 +58,11 @@ def render(stats: Stats, *, version: str = "", reloads: Mapping[str, int] | None
         "Exchanges the proxy answered, cut or refused itself, by reason.",
         [({"reason": reason.lower()}, count) for reason, count in sorted(stats.reasons.items())],
     )
+    page.histogram(
+        "mesh_folded_duration_seconds",
+        "As the durations of routes, clusters and endpoints, of all that have no histogram of their own.",
+        [({}, stats.folded_latency)],
+    )
     _workers(page, stats)
     _process(page)
     return page.text()
@@ -282,6 +287,12 @@ def _workers(page: _Page, stats: Stats) -> None:
     page.gauge("mesh_worker_tls_handshakes", "TLS handshakes of a worker under way now.", _column(rows, "tls_handshaking"))
     page.gauge("mesh_worker_requests_in_flight", "Exchanges of a worker now.", _column(rows, "in_flight"))
     page.gauge("mesh_worker_filters_waiting", "Exchanges that wait for a filter now.", _column(rows, "filters_waiting"))
+    page.gauge("mesh_worker_latency_histograms", "Histograms of routes, clusters and endpoints.", _column(rows, "histograms"))
+    page.counter(
+        "mesh_worker_folded_samples_total",
+        "Durations of routes, clusters and endpoints that have no histogram: limits.max_latency_histograms were there already.",
+        _column(rows, "folded"),
+    )
     page.gauge("mesh_worker_buffers_bytes", "Buffers lent to connections now.", _column(rows, "buffers_bytes"))
     page.gauge("mesh_worker_memory_bytes", "Memory of a worker's slabs and buffers.", _column(rows, "memory_bytes"))
     page.counter("mesh_worker_tap_dropped_total", "Tap records lost to slow readers.", _column(rows, "tap_dropped"))

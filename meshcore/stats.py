@@ -152,6 +152,10 @@ class WorkerStats(msgspec.Struct, frozen=True, kw_only=True):
     filters_waiting: int = 0
     lookups_waiting: int = 0
     names: int = 0
+    histograms: int = 0
+    """Of latency, of routes, clusters and endpoints: limits.max_latency_histograms bounds them."""
+    folded: int = 0
+    """Samples of those who have none of their own."""
     buffers_bytes: int = 0
     memory_bytes: int = 0
     tap_dropped: int = 0
@@ -297,6 +301,8 @@ class Stats(msgspec.Struct, frozen=True, kw_only=True):
     routes: tuple[RouteStats, ...] = ()
     clusters: tuple[ClusterStats, ...] = ()
     reasons: dict[str, int] = {}
+    folded_latency: Histogram = Histogram()
+    """Durations of routes, clusters and endpoints that have no histogram of their own, together: see WorkerStats.folded."""
 
     @property
     def endpoints(self) -> tuple[EndpointStats, ...]:
@@ -343,6 +349,7 @@ class Stats(msgspec.Struct, frozen=True, kw_only=True):
                 for reason, count in self.reasons.items()
                 if count != earlier.reasons.get(reason, 0)
             },
+            folded_latency=self.folded_latency.since(earlier.folded_latency),
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -360,6 +367,7 @@ class Stats(msgspec.Struct, frozen=True, kw_only=True):
                 for cluster in self.clusters
             ],
             "reasons": self.reasons,
+            "folded_latency": self.folded_latency.to_dict(),
         }
 
 
@@ -396,6 +404,7 @@ def snapshot(raw: dict[str, Any], *, started_ns: int | None = None, taken_ns: in
             for row in raw.get("clusters", ())
         ),
         reasons={reason: count for reason, count in raw.get("reasons", {}).items() if count},
+        folded_latency=Histogram(raw.get("folded_latency", b"")),
     )
 
 
@@ -404,7 +413,7 @@ def snapshot(raw: dict[str, Any], *, started_ns: int | None = None, taken_ns: in
 # What is true now, not counted: a difference of two of them means nothing.
 _GAUGES = frozenset(
     "index name cluster address weight labels destinations active idle open_connections ejected checked healthy check_error ewma_ms"
-    " in_flight queue_len connections upstream_connections tls_handshaking filters_waiting lookups_waiting names buffers_bytes memory_bytes seconds endpoints".split()
+    " in_flight queue_len connections upstream_connections tls_handshaking filters_waiting lookups_waiting names histograms buffers_bytes memory_bytes seconds endpoints".split()
 )
 
 

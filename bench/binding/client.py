@@ -34,3 +34,8 @@ class Client:
 def quantile(values: list[float], share: float) -> float:
     ordered = sorted(values)
     return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
+
+
+def bench_name(number: int) -> str:
+    """The host that the load instrument asks for by that number."""
+    return f"n{number:06}.test"

@@ -12,10 +12,11 @@ from meshcore.namers.interpreter import Interpreter
 
 
 class BoundProxy:
-    def __init__(self, interpreter: Callable[[], Interpreter]) -> None:
+    def __init__(self, interpreter: Callable[[], Interpreter], workers: int | str = "auto") -> None:
         lookup = RouteLookup(by="header_token")
         self._proxy = Proxy(
             Config(
+                workers=workers,
                 listeners=[Listener(name="in", address="127.0.0.1:0")],
                 routes=[Route(name="names", lookup=lookup)],
                 limits=Limits(max_requests_per_connection=0),

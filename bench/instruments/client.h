@@ -21,6 +21,7 @@ static void build_request(Stream *stream, const char *path) {
   char *end = stream->request = malloc((size_t)options.post_bytes + 2048);
   end += sprintf(end, "%s %s HTTP/1.1\r\nHost: %s:%d\r\n", is_post ? "POST" : "GET", path,
                  options.host, options.proxy_port);
+  stream->name = options.names ? strstr(stream->request, "NNNNNN") : NULL;
   if (is_browser) end += sprintf(end, "%s", browser_fields);
   if (options.header) end += sprintf(end, "%s\r\n", options.header);
   if (options.closes) end += sprintf(end, "Connection: close\r\n");
@@ -68,7 +69,17 @@ static void client_fail(Conn *conn, const char *what, int detail) {
   client_reopen(conn);
 }
 
+/* The six N of --host or --path become a number: each request asks for one of so many names. */
+static void client_name(Stream *stream) {
+  static uint64_t state = 88172645463325252ull;
+  if (!stream->name) return;
+  state ^= state << 13, state ^= state >> 7, state ^= state << 17;
+  uint32_t number = (uint32_t)(state >> 32) % options.names;
+  for (int i = 5; i >= 0; i--, number /= 10) stream->name[i] = (char)('0' + number % 10);
+}
+
 static void client_start(Conn *conn, uint64_t due_ns) {
+  client_name(conn->stream);
   conn->due_ns = due_ns;
   conn->out_at = 0;
   conn->state = AWAIT_ANSWER;

@@ -46,7 +46,7 @@ typedef struct {
 
 /* One kind of request on connections of its own. */
 struct Stream {
-  char *request;
+  char *request, *name;
   uint32_t request_len;
   uint32_t n_conns, n_open;
   uint64_t interval_ns;        /* 0: closed loop */
@@ -61,6 +61,7 @@ struct Stream {
 static struct {
   int proxy_port, backend_port, conns, post_bytes, is_chunked, closes, is_idle, touches, spins;
   int keep_awake_core, background_conns;
+  uint32_t names;
   long response_bytes;
   double seconds, warmup_seconds, rate, background_rate;
   const char *request, *path, *host, *header, *background_path;

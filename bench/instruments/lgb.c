@@ -120,7 +120,7 @@ static void read_options(int argc, char **argv) {
       {"touch", 0, 0, 't'}, {"background-path", 1, 0, 1}, {"background-rate", 1, 0, 2},
       {"background-conns", 1, 0, 3}, {"spin", 0, 0, 4}, {"header", 1, 0, 5},
       {"tls-ca", 1, 0, 6}, {"tls-cert", 1, 0, 7}, {"tls-key", 1, 0, 8}, {"resume", 0, 0, 9},
-      {"backend-cert", 1, 0, 10}, {"backend-key", 1, 0, 11}, {0, 0, 0, 0}};
+      {"backend-cert", 1, 0, 10}, {"backend-key", 1, 0, 11}, {"names", 1, 0, 12}, {0, 0, 0, 0}};
   for (int option; (option = getopt_long(argc, argv, "", names, NULL)) != -1;) {
     switch (option) {
     case 'P': options.proxy_port = atoi(optarg); break;
@@ -152,6 +152,7 @@ static void read_options(int argc, char **argv) {
     case 9: options.resumes = 1; break;
     case 10: options.backend_cert = optarg; break;
     case 11: options.backend_key = optarg; break;
+    case 12: options.names = (uint32_t)atoi(optarg); break;
     default: exit(2);
     }
   }

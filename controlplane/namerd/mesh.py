@@ -45,6 +45,8 @@ from .tables import check_namespace
 
 T = TypeVar("T")
 
+ALTERNATIVES = ("meshcore-alternatives", "true")
+"""Metadata of a call whose bound trees keep what an alternation would go on to: proxies of ours fall over by themselves."""
 NAMELESS = b"\xff delegated"
 """A name that no table has: a tree is delegated as the destination of it."""
 
@@ -52,10 +54,9 @@ NAMELESS = b"\xff delegated"
 class MeshInterface:
     """All services over one book."""
 
-    def __init__(self, book: Book, names: Names, *, keeps_alternatives: bool = False) -> None:
+    def __init__(self, book: Book, names: Names) -> None:
         self.book = book
         self.names = names
-        self.keeps_alternatives = keeps_alternatives
         self.streams = 0
 
     def add_to(self, server: grpc.aio.Server) -> None:
@@ -94,7 +95,7 @@ class Interpreter(services.InterpreterServicer):  # type: ignore[misc]
             await context.abort(grpc.StatusCode.NOT_FOUND, "No name given")
         local = await _meant(lambda: dtab_of(request.dtab), context)
         name = await _meant(lambda: path_of(request.name), context)
-        key = Key(namespace, name, local, self._interface.keeps_alternatives)
+        key = Key(namespace, name, local, ALTERNATIVES in (context.invocation_metadata() or ()))
         return self._interface.names.shared(key, _bound)
 
 

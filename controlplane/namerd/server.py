@@ -93,7 +93,7 @@ class Namerd:
         from .mesh import MeshInterface
 
         server = grpc.aio.server(options=GRPC_OPTIONS, maximum_concurrent_rpcs=20_000)
-        interface = MeshInterface(self.book, self.names, keeps_alternatives=config.alternatives)
+        interface = MeshInterface(self.book, self.names)
         interface.add_to(server)
         self.mesh_streams = lambda: interface.streams
         address = shown(config.ip, config.port)

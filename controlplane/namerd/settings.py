@@ -88,8 +88,6 @@ class HttpController(_Interface, kw_only=True, forbid_unknown_fields=True):
 
 class Mesh(_Interface, kw_only=True, forbid_unknown_fields=True):
     port: int = 4321
-    alternatives: bool = False
-    """Ours: bound trees keep what an alternation would go on to, which proxies of ours make use of."""
     accessLog: dict[str, Any] | None = None
 
 

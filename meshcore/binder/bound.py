@@ -31,7 +31,7 @@ RESIDUAL = "l5d-dst-residual"
 # The cluster that the engine takes for nothing on purpose: it keeps its share, and finds no endpoint.
 NOTHING = "$"
 WHOLE = "name"
-_ROUTE_KEYS = ("timeout", "total_timeout", "retries")
+_ROUTE_KEYS = ("timeout", "total_timeout", "retries", "retry_backoff")
 _LONGEST_HEADER = 4096
 
 
@@ -145,7 +145,7 @@ def _route(rules: Rules, name: Path, local: Dtab, tree: NameTree[Bound], setting
         to=WHOLE,
         timeout=settings["timeout"],
         total_timeout=settings.get("total_timeout", 0),
-        retries=_same(Retries, settings.get("retries", {})),
+        retries=_same(Retries, {**settings.get("retries", {}), **settings.get("retry_backoff", {})}),
         request_headers=HeaderEdits(set=headers, remove=remove),
     )
 

@@ -32,7 +32,7 @@ class HttpInterpreter(RemoteInterpreter):
         self._session: Any = None
 
     async def watch_tree(self, path: Path, dtab: Dtab, tell: Tell[BindResult]) -> None:
-        parameters = {"path": str(path)}
+        parameters = {"path": str(path), "alternatives": "true"}  # one that is not ours sends the branch that won
         if dtab:
             parameters["dtab"] = show_dtab(dtab)
         async for value in self._lines("bind", parameters):

@@ -30,6 +30,10 @@ _OPTIONS = (
 )
 
 
+# Of a namerd of ours: what an alternation would go on to, for the engine falls over by itself. Another sends the branch that won.
+ALTERNATIVES = (("meshcore-alternatives", "true"),)
+
+
 class MeshInterpreter(RemoteInterpreter):
     """The table `namespace` of the namerd at host:port."""
 
@@ -53,7 +57,8 @@ class MeshInterpreter(RemoteInterpreter):
         request = mesh_pb2.BindReq(
             root=mesh_pb2.Path(elems=self._root.elems), name=mesh_pb2.Path(elems=path.elems), dtab=dtab_message(dtab)
         )
-        async for told in _stream(mesh_pb2_grpc.InterpreterStub(self._connected()).StreamBoundTree(request)):
+        interpreter = mesh_pb2_grpc.InterpreterStub(self._connected())
+        async for told in _stream(interpreter.StreamBoundTree(request, metadata=ALTERNATIVES)):
             tell(read_tree(told.tree))
 
     async def watch_addresses(self, id: Path, tell: Tell[State]) -> None:

@@ -6,7 +6,7 @@ shows every value with its origin, `compile_plan` makes what the engine takes.
 
 from ..errors import ConfigError, Problem
 from .bounds import Limits, Timeouts
-from .clusters import Breaker, Cluster, Endpoint, Pool, RetryBudget
+from .clusters import Breaker, Cluster, Endpoint, Pool, RetryBudget, SuccessRate
 from .diff import Diff, diff
 from .effective import Leaf, effective, render
 from .health_checks import HealthCheck
@@ -48,6 +48,7 @@ __all__ = [
     "Route",
     "RouteLookup",
     "Split",
+    "SuccessRate",
     "Timeouts",
     "check",
     "compile_plan",

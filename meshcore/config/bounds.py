@@ -123,6 +123,15 @@ class Limits(Section, frozen=True, kw_only=True):
             "1024: about 0.6 KiB each; few services speak to as many.",
         ),
     ] = 1024
+    max_latency_histograms: Annotated[
+        int,
+        Key(
+            IntKind(16, 1_048_576),
+            "Latency histograms per worker, of routes, clusters and endpoints together, each made with its first request. Those that come "
+            "later share one, until others are let go (`mesh_folded_duration_seconds`).",
+            "4096: up to 14 KiB each, 56 MiB; a cluster and its endpoint for each of 2000 names.",
+        ),
+    ] = 4096
     max_bound_names: Annotated[
         int,
         Key(

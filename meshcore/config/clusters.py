@@ -10,7 +10,7 @@ from .health_checks import HealthCheck
 from .section import Section, SectionKind
 from .tls import ClusterTls
 from .units import Duration, DurationKind, DurationLike
-from .values import NAME, Bad, IntKind, Key, ListKind, WordKind
+from .values import JITTER, JITTER_TEXT, NAME, Bad, IntKind, Key, ListKind, PercentKind, WordKind
 
 MAX_ENDPOINTS = 10_000
 MAX_WEIGHT = 65_535  # 10,000 endpoints of it still sum up below 2^32
@@ -67,6 +67,31 @@ class Pool(Section, frozen=True, kw_only=True):
     ] = 0
 
 
+class SuccessRate(Section, frozen=True, kw_only=True):
+    """Ejects an endpoint when too few of its latest requests succeed: an average in which the latest count most."""
+
+    noun: ClassVar[str] = "success_rate"
+
+    least_percent: Annotated[int | float, Key(PercentKind(), "Share of the requests that must succeed.")]
+    requests: Annotated[
+        int,
+        Key(
+            IntKind(1, 1_000_000),
+            "Requests that an endpoint must have had before it is judged. Without `window` also how many the latest are: after so many "
+            "more, a request counts for a third of what it did.",
+            "100: one failure is one percent.",
+        ),
+    ] = 100
+    window: Annotated[
+        DurationLike,
+        Key(
+            DurationKind("1s", "1d", off=True),
+            "The latest are those of so long, in place of a number. An endpoint is judged once it has had requests for that long.",
+            "0: by number; an endpoint with little traffic would be judged by a request or two.",
+        ),
+    ] = Duration(0)
+
+
 class Breaker(Section, frozen=True, kw_only=True):
     """Ejects endpoints that fail again and again. Errors that a client caused never count."""
 
@@ -98,6 +123,15 @@ class Breaker(Section, frozen=True, kw_only=True):
             IntKind(0, 100), "Random share added to each ejection.", "50: the workers and proxies do not probe in step."
         ),
     ] = 50
+    jitter: Annotated[str, Key(JITTER, JITTER_TEXT, "added: the first backoff is a promise, its double the worst.")] = "added"
+    success_rate: Annotated[
+        SuccessRate | None,
+        Key(
+            SectionKind(SuccessRate),
+            "Eject when too few of the latest requests succeed, besides failures in a row.",
+            "None: what that share should be, only its owner knows.",
+        ),
+    ] = None
     panic_percent: Annotated[
         int,
         Key(

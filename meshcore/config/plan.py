@@ -5,6 +5,7 @@ Checks nothing again that a Config guarantees by existing; only name resolution 
 
 from __future__ import annotations
 
+import math
 import os
 import resource
 import socket
@@ -14,12 +15,13 @@ from typing import Any
 
 from ..errors import ConfigError, Problem
 from .addresses import join_address, split_address
+from .clusters import Breaker, SuccessRate
 from .listeners import OPAQUE_PORTS, Listener
 from .loader import origin_of
 from .lookup import NAME_KINDS as NAME_KIND_WORDS
 from .lookup import RouteLookup
 from .references import route_names_of
-from .routes import HeaderEdits, Route
+from .routes import HeaderEdits, Retries, Route
 from .types import Config
 from .units import MAX_DURATION_NS
 
@@ -32,6 +34,7 @@ X_FORWARDED = {"off": 0, "append": 1, "replace": 2}  # snapshot.Forwarding.x_for
 PROXY_VERSIONS = {"off": 0, "v1": 1, "v2": 2, "any": 3}  # proxy_protocol: bits of the versions
 UPSTREAM_PROTOCOLS = {"http1": 0, "http2": 1, "same": 2, "mesh_hop": 3}  # snapshot.UpstreamProtocol
 NAME_KINDS = {word: number for number, word in enumerate(NAME_KIND_WORDS)}  # snapshot.NameKind
+BACKOFF_KINDS = {"added": 0, "decorrelated": 1}  # snapshot.BackoffKind
 INTERCEPTION = {"off": 0, "redirect": 1, "tproxy": 2}  # snapshot.Interception
 HEADER_SET, HEADER_ADD, HEADER_REMOVE = 0, 1, 2  # snapshot.HeaderOpKind
 MATCH_ANY, MATCH_EXACT, MATCH_PATTERN = 0, 1, 2  # routes.RouteMatch: any, exact, wildcard or prefix
@@ -88,6 +91,7 @@ def compile_plan(config: Config, version: int = 1, resolve: Resolver = system_re
             "http2_max_streams": limits.http2_max_streams,
             "http2_stream_window_bytes": limits.http2_stream_window,
             "http2_max_resets": limits.http2_max_resets,
+            "max_latency_histograms": limits.max_latency_histograms,
             "max_original_destinations": limits.max_original_destinations,
             "tls_handshake_timeout_ns": int(timeouts.tls_handshake),  # type: ignore[arg-type]
             "max_tls_handshakes": limits.max_tls_handshakes,
@@ -163,9 +167,8 @@ def cluster_plan(cluster: Any) -> dict[str, Any]:
         "tls": None,
         "breaker": {
             "consecutive_failures": breaker.consecutive_failures,
-            "backoff_ns": int(breaker.backoff),
-            "max_backoff_ns": int(breaker.max_backoff),
-            "jitter_ppm": breaker.jitter_percent * 10_000,
+            "success_rate": _success_rate(breaker.success_rate),
+            "backoff": _backoff(breaker),
             "panic_percent": breaker.panic_percent,
         },
         "budget": {
@@ -197,6 +200,27 @@ def _socket_addresses(address: str, resolved: Mapping[str, list[str]]) -> Iterab
         }
         for ip in resolved.get(host, (host,))
     ]
+
+
+def _success_rate(rate: SuccessRate | None) -> dict[str, Any]:
+    if rate is None:
+        return {"least_ppm": 0, "requests": 0, "window_ns": 0, "kept": 0.0}
+    return {
+        "least_ppm": round(rate.least_percent * 10_000),
+        "requests": rate.requests,
+        "window_ns": int(rate.window),  # type: ignore[arg-type]
+        "kept": math.exp(-1 / rate.requests),
+    }
+
+
+def _backoff(section: Breaker | Retries) -> dict[str, Any]:
+    """How its waits grow: the keys are the same wherever something is waited for."""
+    return {
+        "first_ns": int(section.backoff),  # type: ignore[arg-type]
+        "longest_ns": int(section.max_backoff),  # type: ignore[arg-type]
+        "jitter_ppm": section.jitter_percent * 10_000,
+        "kind": BACKOFF_KINDS[section.jitter],
+    }
 
 
 def route_plan(route: Route) -> dict[str, Any]:
@@ -244,6 +268,7 @@ def route_plan(route: Route) -> dict[str, Any]:
         "max_body_bytes": route.max_body,
         "retry_on": sum(RETRY_ON[word] for word in retries.on) if retries.max_attempts > 1 else 0,
         "max_attempts": retries.max_attempts,
+        "backoff": _backoff(retries),
         "filters": 0,
         "allow_upgrade": route.upgrade,
         "allow_connect": route.connect,

@@ -9,7 +9,7 @@ from .http_parts import HeaderNameKind, HeaderValueKind, HostKind, MethodKind, P
 from .lookup import RouteLookup
 from .section import Section, SectionKind
 from .units import Duration, DurationKind, DurationLike, SizeKind, SizeLike
-from .values import NAME, Bad, BoolKind, IntKind, Key, ListKind, MapKind, TextKind, WordKind
+from .values import JITTER, JITTER_TEXT, NAME, Bad, BoolKind, IntKind, Key, ListKind, MapKind, TextKind, WordKind
 
 MAX_WEIGHT = 65_535  # 10,000 shares of it still sum up below 2^32
 MAX_ATTEMPTS = 10
@@ -153,6 +153,25 @@ class Retries(Section, frozen=True, kw_only=True):
             "Statuses are left out: an endpoint's answer is an answer, and whether a call may be repeated only its owner knows.",
         ),
     ] = ("connect_failure", "reset")
+    backoff: Annotated[
+        DurationLike,
+        Key(
+            DurationKind("2ms", "1m", off=True),
+            "Wait before the first retry; doubles with each further one. The request holds nothing upstream meanwhile, and total_timeout runs on.",
+            "0: at once; the next endpoint is another, and has done nothing wrong.",
+        ),
+    ] = Duration(0)
+    max_backoff: Annotated[
+        DurationLike, Key(DurationKind("2ms", "10m"), "Longest wait before a retry.", "10s: few clients wait for longer.")
+    ] = Duration("10s")
+    jitter_percent: Annotated[
+        int, Key(IntKind(0, 100), "Random share added to each wait.", "50: requests that failed together do not come back together.")
+    ] = 50
+    jitter: Annotated[str, Key(JITTER, JITTER_TEXT, "added: as a breaker's.")] = "added"
+
+    def rules(self) -> Iterator[Bad]:
+        if self.backoff > self.max_backoff:  # type: ignore[operator]
+            yield Bad(f"backoff {self.backoff} is longer than max_backoff {self.max_backoff}", "", path=("backoff",))
 
 
 class Route(Section, frozen=True, kw_only=True):

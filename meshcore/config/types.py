@@ -14,7 +14,7 @@ from msgspec.structs import force_setattr, replace
 from ..errors import ConfigError
 from .addresses import AddressKind
 from .bounds import Limits, Timeouts
-from .clusters import Breaker, Cluster, Endpoint, Pool, RetryBudget
+from .clusters import Breaker, Cluster, Endpoint, Pool, RetryBudget, SuccessRate
 from .health_checks import HealthCheck
 from .listeners import Listener
 from .lookup import RouteLookup
@@ -144,7 +144,7 @@ def _named(items: Iterable[Any], noun: str) -> tuple[Any, ...]:
 
 SECTIONS: tuple[type[Section], ...] = (
     Config, Listener, Route, Match, Split, Respond, RouteLookup, Rewrite, HeaderEdits, Retries, Cluster, Endpoint, Pool, Breaker,
-    RetryBudget, HealthCheck, Certificate, ListenerTls, ClusterTls, Limits, Timeouts, Forwarding, Admin,
+    SuccessRate, RetryBudget, HealthCheck, Certificate, ListenerTls, ClusterTls, Limits, Timeouts, Forwarding, Admin,
 )  # fmt: skip
 
 _PLACES: dict[type[Section], str] = {
@@ -152,7 +152,7 @@ _PLACES: dict[type[Section], str] = {
     Respond: "respond of a route", Rewrite: "rewrite of a route", Retries: "retries of a route",
     RouteLookup: "lookup of a route",
     Cluster: "a cluster", Pool: "pool of a cluster", Breaker: "breaker of a cluster",
-    RetryBudget: "retry_budget of a cluster", HealthCheck: "health_check of a cluster",
+    SuccessRate: "success_rate of a breaker", RetryBudget: "retry_budget of a cluster", HealthCheck: "health_check of a cluster",
     Limits: "limits", Timeouts: "timeouts", Forwarding: "forwarding",
     ListenerTls: "tls of a listener", ClusterTls: "tls of a cluster", Certificate: "certificates of a listener's tls",
     HeaderEdits: "request_headers or response_headers of a route",

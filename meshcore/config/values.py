@@ -117,6 +117,24 @@ class IntKind(Kind):
         return f"number, {self.least} to {self.most}{words}" + (f"; 0 = {self.zero}" if self.zero else "")
 
 
+class PercentKind(Kind):
+    """A share from above 0 up to 100 %, with at most four decimals."""
+
+    what = "a percentage"
+
+    def read(self, value: Any) -> int | float:
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            raise self.wrong(value)
+        if not 0.0001 <= value <= 100:
+            raise Bad(f"{shown(value)} is out of range", "from 0.0001 to 100", self.describe())
+        if round(value, 4) != value:
+            raise Bad(f"{shown(value)} is finer than four decimals", f"write {round(value, 4)}", self.describe())
+        return value
+
+    def describe(self) -> str:
+        return "percentage, 0.0001 to 100"
+
+
 class BoolKind(Kind):
     """true or false."""
 
@@ -199,6 +217,13 @@ NAME = TextKind(
     r"[A-Za-z0-9_][A-Za-z0-9_.:/@+-]*",
     most=200,
     hint="names have letters, digits and . _ - : / @ +, and start with a letter or a digit",
+)
+
+
+JITTER = WordKind("added", "decorrelated")
+JITTER_TEXT = (
+    "`added`: waits double, each with up to `jitter_percent` of itself on top. `decorrelated`: each is drawn between `backoff` and three "
+    "times the one before, up to `max_backoff`; `jitter_percent` then means nothing."
 )
 
 

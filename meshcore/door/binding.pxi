@@ -371,6 +371,7 @@ cdef class Names:
         kept = []
         for handle in self.retired:
             if handle.is_unused() and not self.engine._has_sessions(handle):
+                self.engine._return_histograms(handle)
                 handle.release()
             else:
                 kept.append(handle)

@@ -14,6 +14,7 @@ from meshcore.engine.buffer cimport buffer_pool_free
 from meshcore.engine.binding cimport binding_table_free, binding_table_init
 from meshcore.engine.destination cimport destination_sum
 from meshcore.engine.endpoint cimport Destination
+from meshcore.engine.histogram_pool cimport histogram_pool_return
 from meshcore.engine.loop cimport loop_run
 from meshcore.engine.mailbox cimport (
     COMMAND_APPLY, COMMAND_DRAIN, COMMAND_STOP, COMMAND_TAP_CLOSE, COMMAND_TAP_OPEN, Command, mailbox_post,
@@ -323,17 +324,17 @@ cdef class Engine:
             # Safety: the slot is named by no live snapshot, so no worker reads its state until this plan is applied.
             if kind == "endpoints":
                 if worker.endpoints[slot] != NULL:
-                    free(worker.endpoints[slot].latency)
+                    histogram_pool_return(&worker.histograms, &worker.endpoints[slot].latency)
                     SSL_SESSION_free(<SSL_SESSION*>worker.endpoints[slot].tls_session)
                 _renew(<void**>&worker.endpoints[slot], sizeof(EndpointState))
                 worker.endpoints[slot].idle_head = SLAB_NONE
             elif kind == "clusters":
                 if worker.clusters[slot] != NULL:
-                    free(worker.clusters[slot].latency)
+                    histogram_pool_return(&worker.histograms, &worker.clusters[slot].latency)
                 _renew(<void**>&worker.clusters[slot], sizeof(ClusterState))
             elif kind == "routes":
                 if worker.routes[slot] != NULL:
-                    free(worker.routes[slot].latency)
+                    histogram_pool_return(&worker.histograms, &worker.routes[slot].latency)
                 _renew(<void**>&worker.routes[slot], sizeof(RouteState))
             else:
                 _renew(<void**>&worker.listeners[slot], sizeof(ListenerState))
@@ -358,7 +359,31 @@ cdef class Engine:
                 "reasons": {reason_name[i].decode().lower(): sum(self.workers[w].reasons[i]
                                                                  for w in range(self.n_workers))
                             for i in range(1, REASON_COUNT)},
+                "folded_latency": self._folded(),
             }
+
+    cdef bytes _folded(self):
+        # Samples of all who came when there were max_latency_histograms already.
+        cdef Histogram* total = _new_histogram()
+        for i in range(self.n_workers):
+            if self.workers[i].histograms.folded != NULL:
+                histogram_merge_into(total, self.workers[i].histograms.folded)
+        return _histogram_bytes(total)
+
+    cdef _return_histograms(self, _SlotHolder handle):
+        # Under the lock, before its release: what nobody else names needs no memory for its numbers any more.
+        cdef uint32_t slot
+        cdef uint32_t i
+        for kind, key in handle.held:
+            if kind.kind in ("endpoints", "clusters", "routes") and kind.is_held_once(key):
+                slot = kind.by_key[key]
+                for i in range(self.n_workers):
+                    if kind.kind == "endpoints":
+                        histogram_pool_return(&self.workers[i].histograms, &self.workers[i].endpoints[slot].latency)
+                    elif kind.kind == "clusters":
+                        histogram_pool_return(&self.workers[i].histograms, &self.workers[i].clusters[slot].latency)
+                    else:
+                        histogram_pool_return(&self.workers[i].histograms, &self.workers[i].routes[slot].latency)
 
     cdef dict _worker_stats(self, Worker* worker):
         return {
@@ -367,11 +392,13 @@ cdef class Engine:
             "requests": worker.requests, "wakeups": worker.wakeups, "batched_calls": worker.batch.calls,
             "in_flight": worker.exchanges.in_use, "tls_handshaking": worker.tls_handshakes,
             "filters_waiting": worker.filters_waiting, "lookups_waiting": worker.lookups_waiting,
-            "names": worker.bindings.n_names, "buffers_bytes": worker.buffers.in_use_bytes,
+            "names": worker.bindings.n_names, "histograms": atomic_load_u32(&worker.histograms.made),
+            "folded": 0 if worker.histograms.folded == NULL else worker.histograms.folded.count, "buffers_bytes": worker.buffers.in_use_bytes,
             "memory_bytes": worker.buffers.in_use_bytes + worker.conns.n_chunks * 256 * sizeof(Conn)
             + worker.exchanges.n_chunks * 256 * sizeof(Exchange) + worker.streams.n_chunks * 256 * sizeof(Stream)
             + sizeof(Worker) + READ_LARGE_BYTES + SCRATCH_BYTES
-            + BATCH_MEMORY_BYTES + worker.destinations.n_entries * sizeof(Destination),
+            + BATCH_MEMORY_BYTES + worker.destinations.n_entries * sizeof(Destination)
+            + atomic_load_u32(&worker.histograms.made) * <size_t>sizeof(Histogram),
             "tap_dropped": worker.tap_ring.dropped,
         }
 
@@ -529,6 +556,7 @@ cdef void _free_worker(Worker* worker):
     for i in range(worker.exchanges.n_chunks * 256):
         exchange = <Exchange*>slab_at(&worker.exchanges, i)
         free(exchange.hook)
+    free(worker.histograms.folded)
     free(worker.endpoints)
     free(worker.clusters)
     free(worker.routes)

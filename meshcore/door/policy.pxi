@@ -15,6 +15,7 @@ from meshcore.engine.histogram cimport histogram_quantile_ns, histogram_record, 
 from meshcore.engine.ewma cimport Ewma, ewma_cost, ewma_observe
 from meshcore.engine.snapshot cimport Arena, BreakerConf, BudgetConf, ClusterConf, EndpointConf, RouteConf
 from meshcore.engine.snapshot cimport arena_alloc, arena_free, arena_text
+from meshcore.engine.snapshot cimport BACKOFF_DECORRELATED, BACKOFF_DOUBLING
 from meshcore.engine.breaker cimport Breaker, breaker_admits, breaker_on_abandoned, breaker_on_failure
 from meshcore.engine.breaker cimport breaker_on_pick, breaker_on_success
 from meshcore.engine.budget cimport Budget, budget_balance_ppm, budget_deposit, budget_withdraw
@@ -232,17 +233,24 @@ cdef class SilencesDoor:
 
 
 cdef class BreakerDoor:
-    """One breaker with its configuration."""
+    """One breaker with its configuration. `success_rate`: as in the plan of a cluster."""
     cdef Breaker breaker
     cdef BreakerConf conf
     cdef Rng rng
 
     def __init__(self, uint32_t consecutive_failures=5, uint64_t backoff_ns=1_000_000_000,
-                 uint64_t max_backoff_ns=60_000_000_000, uint32_t jitter_ppm=0, uint64_t seed=1):
+                 uint64_t max_backoff_ns=60_000_000_000, uint32_t jitter_ppm=0, uint64_t seed=1, *,
+                 bint decorrelated=False, success_rate=None):
         self.conf.consecutive_failures = consecutive_failures
-        self.conf.backoff_ns = backoff_ns
-        self.conf.max_backoff_ns = max_backoff_ns
-        self.conf.jitter_ppm = jitter_ppm
+        self.conf.backoff.first_ns = backoff_ns
+        self.conf.backoff.longest_ns = max_backoff_ns
+        self.conf.backoff.jitter_ppm = jitter_ppm
+        self.conf.backoff.kind = BACKOFF_DECORRELATED if decorrelated else BACKOFF_DOUBLING
+        if success_rate is not None:
+            self.conf.success_rate.least_ppm = success_rate["least_ppm"]
+            self.conf.success_rate.requests = success_rate["requests"]
+            self.conf.success_rate.window_ns = success_rate["window_ns"]
+            self.conf.success_rate.kept = success_rate["kept"]
         rng_seed(&self.rng, seed)
 
     def admits(self, uint64_t now_ns) -> bool:
@@ -251,8 +259,8 @@ cdef class BreakerDoor:
     def on_pick(self, uint64_t now_ns) -> None:
         breaker_on_pick(&self.breaker, now_ns)
 
-    def on_success(self) -> None:
-        breaker_on_success(&self.breaker)
+    def on_success(self, uint64_t now_ns=0) -> None:
+        breaker_on_success(&self.breaker, &self.conf, now_ns)
 
     def on_failure(self, uint64_t now_ns) -> bool:
         return breaker_on_failure(&self.breaker, &self.conf, now_ns, &self.rng) != 0
@@ -267,6 +275,11 @@ cdef class BreakerDoor:
     @property
     def until_ns(self) -> int:
         return self.breaker.until_ns
+
+    @property
+    def success_rate(self) -> float:
+        """Of the latest requests; of none, 0."""
+        return self.breaker.rate.rate if self.breaker.rate.requests else 0.0
 
 
 cdef class BudgetDoor:
@@ -310,9 +323,9 @@ cdef class BalancerDoor:
         cluster.balancer = kind
         cluster.ewma_decay_ns = decay_ns
         cluster.breaker.consecutive_failures = consecutive_failures
-        cluster.breaker.backoff_ns = backoff_ns
-        cluster.breaker.max_backoff_ns = max_backoff_ns
-        cluster.breaker.jitter_ppm = jitter_ppm
+        cluster.breaker.backoff.first_ns = backoff_ns
+        cluster.breaker.backoff.longest_ns = max_backoff_ns
+        cluster.breaker.backoff.jitter_ppm = jitter_ppm
         cluster.breaker.panic_percent = panic_percent
         cluster.endpoints = <EndpointConf*>arena_alloc(&self.arena, n * sizeof(EndpointConf))
         cluster.cumulative_weights = <uint32_t*>arena_alloc(&self.arena, n * sizeof(uint32_t))
@@ -372,7 +385,7 @@ cdef class BalancerDoor:
         return ewma_cost(&self.endpoint(i).ewma, now_ns, self.cluster.ewma_decay_ns)
 
     def succeed(self, uint32_t i) -> None:
-        breaker_on_success(&self.endpoint(i).breaker)
+        breaker_on_success(&self.endpoint(i).breaker, &self.cluster.breaker, 0)
 
     def fail(self, uint32_t i, uint64_t now_ns) -> bool:
         return breaker_on_failure(&self.endpoint(i).breaker, &self.cluster.breaker, now_ns, &self.rng) != 0

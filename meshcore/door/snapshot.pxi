@@ -12,7 +12,7 @@ from meshcore.engine.head cimport (
 from meshcore.engine.reasons cimport REASON_DIRECT_RESPONSE
 from meshcore.engine.routes cimport ROUTE_HOST_ANY, ROUTE_HOST_EXACT, ROUTE_HOST_WILDCARD
 from meshcore.engine.snapshot cimport (
-    UPSTREAM_MIXED, Address, DirectResponse, HeaderOp, HeaderOps, ListenerConf, LookupConf, RouteTarget, Snapshot, Text,
+    UPSTREAM_MIXED, Address, BackoffConf, BreakerConf, DirectResponse, HeaderOp, HeaderOps, ListenerConf, LookupConf, RouteTarget, Snapshot, Text,
 )
 from meshcore.engine.respond cimport respond_status_line
 from meshcore.engine.state cimport MAX_CLUSTERS, MAX_ENDPOINTS, MAX_LISTENERS, MAX_ROUTES, SnapshotRef
@@ -209,16 +209,29 @@ cdef int _fill_cluster(Arena* arena, ClusterConf* out, dict plan, _SlotHolder ha
     out.max_requests_per_connection = plan["max_requests_per_connection"]
     out.proxy_version = plan["proxy_version"]
     _context(handle, held)
-    breaker = plan["breaker"]
-    out.breaker.consecutive_failures = breaker["consecutive_failures"]
-    out.breaker.backoff_ns = breaker["backoff_ns"]
-    out.breaker.max_backoff_ns = breaker["max_backoff_ns"]
-    out.breaker.jitter_ppm = breaker["jitter_ppm"]
-    out.breaker.panic_percent = breaker["panic_percent"]
+    _fill_breaker(&out.breaker, plan["breaker"])
     budget = plan["budget"]
     out.budget.ratio_ppm = budget["ratio_ppm"]
     out.budget.min_per_second = budget["min_per_second"]
     out.budget.ttl_ms = budget["ttl_ms"]
+
+
+cdef int _fill_breaker(BreakerConf* out, dict plan) except -1:
+    rate = plan["success_rate"]
+    out.consecutive_failures = plan["consecutive_failures"]
+    out.success_rate.least_ppm = rate["least_ppm"]
+    out.success_rate.requests = rate["requests"]
+    out.success_rate.window_ns = rate["window_ns"]
+    out.success_rate.kept = rate["kept"]
+    _fill_backoff(&out.backoff, plan["backoff"])
+    out.panic_percent = plan["panic_percent"]
+
+
+cdef int _fill_backoff(BackoffConf* out, dict plan) except -1:
+    out.first_ns = plan["first_ns"]
+    out.longest_ns = plan["longest_ns"]
+    out.jitter_ppm = plan["jitter_ppm"]
+    out.kind = plan["kind"]
 
 
 cdef int _fill_bound_endpoint(Arena* arena, EndpointConf* out, dict row, _SlotHolder handle, dict slots) except -1:
@@ -305,6 +318,7 @@ cdef int _fill_route(Arena* arena, RouteConf* out, dict plan, uint32_t order, di
     out.max_body_bytes = plan["max_body_bytes"]
     out.retry_on = plan["retry_on"]
     out.max_attempts = plan["max_attempts"]
+    _fill_backoff(&out.backoff, plan["backoff"])
     out.filters = plan["filters"]
     out.allow_upgrade = plan["allow_upgrade"]
     out.allow_connect = plan["allow_connect"]
@@ -483,6 +497,7 @@ cdef int _fill_limits(Limits* out, dict limits) except -1:
     out.max_lookups_waiting = limits.get("max_lookups_waiting", 4096)
     out.name_size_bytes = limits.get("name_size_bytes", 1024)
     out.max_original_destinations = limits.get("max_original_destinations", 1024)
+    out.max_latency_histograms = limits.get("max_latency_histograms", 4096)
 
 
 def method_bit(str method not None) -> int:

@@ -1,15 +1,18 @@
-# Circuit breaker of one endpoint: when failures in a row eject it, for how long, who probes. Never picks an endpoint.
+# Circuit breaker of one endpoint: when its failures eject it, for how long, who probes. Never picks an endpoint.
 #
-#   CLOSED --consecutive failures--> OPEN --due, picked--> HALF_OPEN --success--> CLOSED
-#                                     ^------- failure, or the probe was abandoned ----'
+#   CLOSED --too many failures--> OPEN --due, picked--> HALF_OPEN --success--> CLOSED
+#                                  ^------- failure, or the probe was abandoned ----'
 #
+# Too many are so many in a row, or a success rate that is too low; each may be off. Only a failure ejects.
 # Exactly one probe: HALF_OPEN admits nobody until its verdict. Answers that arrive while OPEN belong to requests sent
 # before the ejection (or under panic) and say nothing new: they are ignored. Client faults are not failures:
 # the caller reports only what the endpoint did (keeps CLIENT_FAULT_NOT_UPSTREAM).
 
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
-from meshcore.engine.rng cimport Rng, rng_below
+from meshcore.engine.backoff cimport backoff_next_ns
+from meshcore.engine.rng cimport Rng
 from meshcore.engine.snapshot cimport BreakerConf
+from meshcore.engine.success_rate cimport SuccessRate, success_rate_forget, success_rate_is_too_low, success_rate_note
 
 
 cdef enum BreakerState:
@@ -21,8 +24,10 @@ cdef enum BreakerState:
 cdef struct Breaker:
     uint64_t until_ns                   # OPEN: when a probe is due
     uint32_t consecutive                # failures in a row while CLOSED
-    uint32_t ejections_in_row           # without a success in between: doubles the backoff
+    uint32_t ejections_in_row           # without a success in between: lengthens the backoff
     uint8_t state
+    uint64_t backoff_ns                 # of the last ejection
+    SuccessRate rate
 
 
 cdef inline bint breaker_admits(const Breaker* breaker, uint64_t now_ns) noexcept nogil:
@@ -38,9 +43,13 @@ cdef inline void breaker_on_pick(Breaker* breaker, uint64_t now_ns) noexcept nog
         breaker.state = BREAKER_HALF_OPEN
 
 
-cdef inline void breaker_on_success(Breaker* breaker) noexcept nogil:
+cdef inline void breaker_on_success(Breaker* breaker, const BreakerConf* conf, uint64_t now_ns) noexcept nogil:
     if breaker.state == BREAKER_OPEN:
         return
+    if breaker.state == BREAKER_HALF_OPEN:
+        success_rate_forget(&breaker.rate)
+    elif conf.success_rate.least_ppm:
+        success_rate_note(&breaker.rate, &conf.success_rate, True, now_ns)
     breaker.state = BREAKER_CLOSED
     breaker.consecutive = 0
     breaker.ejections_in_row = 0
@@ -50,14 +59,23 @@ cdef inline bint breaker_on_failure(Breaker* breaker, const BreakerConf* conf, u
     """Returns 1 when this failure ejects the endpoint (a failed probe ejects it again, for longer)."""
     if breaker.state == BREAKER_OPEN:
         return False
-    if breaker.state == BREAKER_CLOSED:
-        breaker.consecutive += 1
-        if conf.consecutive_failures == 0 or breaker.consecutive < conf.consecutive_failures:
-            return False
-    breaker.until_ns = now_ns + breaker_backoff_ns(breaker.ejections_in_row, conf, rng)
+    if breaker.state == BREAKER_CLOSED and not breaker_has_failed(breaker, conf, now_ns):
+        return False
+    breaker.backoff_ns = backoff_next_ns(&conf.backoff, breaker.ejections_in_row, breaker.backoff_ns, rng)
+    breaker.until_ns = now_ns + breaker.backoff_ns
     breaker.state = BREAKER_OPEN
     breaker.ejections_in_row += 1
     return True
+
+
+cdef inline bint breaker_has_failed(Breaker* breaker, const BreakerConf* conf, uint64_t now_ns) noexcept nogil:
+    """Count a failure. Are they too many now?"""
+    breaker.consecutive += 1
+    if conf.success_rate.least_ppm:
+        success_rate_note(&breaker.rate, &conf.success_rate, False, now_ns)
+        if success_rate_is_too_low(&breaker.rate, &conf.success_rate, now_ns):
+            return True
+    return conf.consecutive_failures != 0 and breaker.consecutive >= conf.consecutive_failures
 
 
 cdef inline void breaker_on_abandoned(Breaker* breaker, uint64_t now_ns) noexcept nogil:
@@ -65,17 +83,3 @@ cdef inline void breaker_on_abandoned(Breaker* breaker, uint64_t now_ns) noexcep
     if breaker.state == BREAKER_HALF_OPEN:
         breaker.state = BREAKER_OPEN
         breaker.until_ns = now_ns
-
-
-cdef inline uint64_t breaker_backoff_ns(uint32_t ejections_before, const BreakerConf* conf, Rng* rng) noexcept nogil:
-    """backoff * 2^ejections_before, at most max_backoff, plus up to jitter_ppm of itself.
-
-    The jitter comes on top, so that workers and proxies that lost an endpoint together do not probe it together.
-    """
-    cdef uint32_t doublings = ejections_before if ejections_before < 63 else 63
-    cdef uint64_t longest_ns = conf.max_backoff_ns if conf.max_backoff_ns > conf.backoff_ns else conf.backoff_ns
-    cdef uint64_t backoff_ns = longest_ns
-    if conf.backoff_ns < longest_ns >> doublings:
-        backoff_ns = conf.backoff_ns << doublings
-    # Double: exact to a nanosecond for backoffs of up to weeks, and cannot overflow.
-    return backoff_ns + <uint64_t>(<double>backoff_ns * rng_below(rng, conf.jitter_ppm + 1) * 1e-6)

@@ -2,7 +2,7 @@
 
 from meshcore.engine.certificate cimport TLS_LATE
 from meshcore.engine.conn cimport conn_close, conn_deadline, conn_is_stream
-from meshcore.engine.dispatch cimport dispatch_failed, dispatch_unqueue
+from meshcore.engine.dispatch cimport dispatch_elsewhere, dispatch_failed, dispatch_unqueue
 from meshcore.engine.downstream cimport downstream_close
 from meshcore.engine.endpoint cimport EndpointState
 from meshcore.engine.event cimport event_end_tunnel, event_session_lost
@@ -24,7 +24,7 @@ from meshcore.engine.session cimport session_refuse_more, session_stop
 from meshcore.engine.state cimport (
     CONN_AWAIT_CONNECT, CONN_AWAIT_HEAD, CONN_AWAIT_HELLO, CONN_AWAIT_PROTOCOL, CONN_AWAIT_TLS, CONN_DOWNSTREAM, CONN_FREE, CONN_IDLE,
     CONN_IN_EXCHANGE, CONN_LISTENER, EXCHANGE_AWAIT_BINDING, EXCHANGE_AWAIT_CONNECTION, EXCHANGE_AWAIT_FILTER,
-    EXCHANGE_AWAIT_RESPONSE_FILTER, EXCHANGE_BODY_ABORTED, EXCHANGE_DEADLINE, EXCHANGE_RELAY, EXCHANGE_TUNNEL,
+    EXCHANGE_AWAIT_RESPONSE_FILTER, EXCHANGE_AWAIT_RETRY, EXCHANGE_BODY_ABORTED, EXCHANGE_DEADLINE, EXCHANGE_RELAY, EXCHANGE_TUNNEL,
     FLOW_OPEN, Conn, Exchange, Session, Worker,
 )
 from meshcore.engine.tcp cimport tcp_begin
@@ -85,6 +85,10 @@ cdef inline void deadline_exchange(Worker* worker, Exchange* exchange) noexcept 
     if exchange.total_deadline_ns and worker.now_ns >= exchange.total_deadline_ns:
         respond_reason(worker, exchange, REASON_DEADLINE_EXCEEDED if exchange.flags & EXCHANGE_DEADLINE
                        else REASON_TOTAL_TIMEOUT)
+        return
+    if exchange.state == EXCHANGE_AWAIT_RETRY:
+        conn_deadline(worker, down, exchange.total_deadline_ns)
+        dispatch_elsewhere(worker, exchange)
         return
     if exchange.state == EXCHANGE_TUNNEL:
         return

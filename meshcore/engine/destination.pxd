@@ -13,7 +13,7 @@ from libc.stdlib cimport calloc
 from libc.string cimport memcmp, memcpy, memset
 
 from meshcore.engine.endpoint cimport ENDPOINT_NO_CONNECTION, Destination, Destinations, EndpointState
-from meshcore.engine.histogram cimport Histogram
+from meshcore.engine.histogram_pool cimport histogram_pool_take
 from meshcore.engine.intercept cimport intercept_hash, intercept_is_own
 from meshcore.engine.ip_text cimport ip_text_write
 from meshcore.engine.octets cimport octets_write_decimal
@@ -103,10 +103,8 @@ cdef inline Destination* destination_make(Worker* worker, uint8_t family, uint16
         reason[0] = REASON_TOO_MANY_DESTINATIONS
         return NULL
     reason[0] = REASON_OUT_OF_MEMORY
-    if row.latency == NULL:
-        row.latency = <Histogram*>calloc(1, sizeof(Histogram))
-        if row.latency == NULL:
-            return NULL
+    if row.latency == NULL and not histogram_pool_take(&worker.histograms, &row.latency, <uint32_t>-1):
+        return NULL
     if table.spare == NULL:
         destination_reclaim(table)
     made = table.spare

@@ -8,6 +8,7 @@
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t, int32_t
 
+from meshcore.engine.backoff cimport backoff_next_ns
 from meshcore.engine.balance cimport balance_admits_only, balance_pick
 from meshcore.engine.breaker cimport BREAKER_HALF_OPEN
 from meshcore.engine.budget cimport budget_deposit, budget_withdraw
@@ -40,7 +41,7 @@ from meshcore.engine.slab cimport SLAB_NONE, slab_at
 from meshcore.engine.snapshot cimport RETRY_CONNECT_FAILURE, RETRY_RESET, ClusterConf, Limits, TargetNode
 from meshcore.engine.state cimport (
     CONN_AWAIT_CONNECT, CONN_CLOSE_AFTER, CONN_IN_EXCHANGE, CONN_REUSED, CONN_UPSTREAM, EXCHANGE_ACTIVE,
-    EXCHANGE_AWAIT_CONNECT, EXCHANGE_AWAIT_CONNECTION, EXCHANGE_AWAIT_RESPONSE, EXCHANGE_BODY_ABORTED,
+    EXCHANGE_AWAIT_CONNECT, EXCHANGE_AWAIT_CONNECTION, EXCHANGE_AWAIT_RESPONSE, EXCHANGE_AWAIT_RETRY, EXCHANGE_BODY_ABORTED,
     EXCHANGE_CONNECT, EXCHANGE_COUNTED, EXCHANGE_FRESH_CONNECTION, EXCHANGE_GRPC, EXCHANGE_IDEMPOTENT,
     EXCHANGE_MAY_REPLAY, EXCHANGE_PROBE, EXCHANGE_RELAY, EXCHANGE_RESPONSE_STARTED, EXCHANGE_STALE_REPLAYED,
     EXCHANGE_TAPPED, EXCHANGE_UPGRADE, FLOW_DONE, FLOW_OPEN, IO_FAILED, IO_PEER_CLOSED, IO_READABLE, IO_WRITABLE, STREAM_ENDED_IN,
@@ -430,6 +431,24 @@ cdef inline void dispatch_again(Worker* worker, Exchange* exchange, int outcome)
     if exchange.endpoint_index < 64:
         exchange.excluded |= <uint64_t>1 << exchange.endpoint_index
     exchange_release_upstream(worker, exchange, 0)
+    if exchange.route.backoff.first_ns:
+        dispatch_wait(worker, exchange)
+    else:
+        dispatch_elsewhere(worker, exchange)
+
+
+cdef inline void dispatch_wait(Worker* worker, Exchange* exchange) noexcept nogil:
+    """Nothing holds the exchange until its backoff is over but its client's connection, whose deadline that is."""
+    exchange.backoff_ns = backoff_next_ns(&exchange.route.backoff, exchange.attempts - 1, exchange.backoff_ns, &worker.rng)
+    exchange.state = EXCHANGE_AWAIT_RETRY
+    exchange.endpoint = NULL
+    exchange.address = NULL
+    exchange.endpoint_index = -1
+    conn_deadline(worker, exchange.down, exchange_earlier(worker.now_ns + exchange.backoff_ns, exchange.total_deadline_ns))
+
+
+cdef inline void dispatch_elsewhere(Worker* worker, Exchange* exchange) noexcept nogil:
+    """The next attempt, at another endpoint if there is one."""
     if exchange.route.tree != NULL \
             and not tree_cluster_is_alive(exchange.cluster, worker.endpoints, worker.now_ns, exchange.excluded):
         dispatch_turn(worker, exchange)

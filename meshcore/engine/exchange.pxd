@@ -7,7 +7,6 @@
 # the route's, the cluster's and the endpoint's histogram; attempt..first byte feeds the balancer's EWMA.
 
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
-from libc.stdlib cimport calloc
 from libc.string cimport memset
 
 from meshcore.engine.binding cimport BindingRef
@@ -18,7 +17,8 @@ from meshcore.engine.endpoint cimport ClusterState, EndpointState
 from meshcore.engine.ewma cimport ewma_observe
 from meshcore.engine.flow cimport flow_close
 from meshcore.engine.grpc cimport GRPC_NONE, GRPC_UNKNOWN, grpc_is_failure, grpc_status_of_http
-from meshcore.engine.histogram cimport Histogram, histogram_record
+from meshcore.engine.histogram cimport Histogram
+from meshcore.engine.histogram_pool cimport histogram_pool_record
 from meshcore.engine.pool cimport pool_discard, pool_return
 from meshcore.engine.reasons cimport REASON_NONE, reason_status
 from meshcore.engine.slab cimport slab_return, slab_take
@@ -75,6 +75,7 @@ cdef inline Exchange* exchange_begin(Worker* worker, Conn* down, uint64_t now_ns
     exchange.attempt_ns = now_ns
     exchange.first_byte_ns = 0
     exchange.total_deadline_ns = 0
+    exchange.backoff_ns = 0
     exchange.body_start_ns = now_ns
     exchange.queue_next = exchange.queue_prev = NULL
     exchange.request.state = exchange.response.state = FLOW_DONE
@@ -112,7 +113,7 @@ cdef inline void exchange_note_attempt(Worker* worker, Exchange* exchange, int o
         return
     exchange.flags &= ~<uint32_t>EXCHANGE_PROBE
     if outcome == ATTEMPT_SUCCEEDED:
-        breaker_on_success(&endpoint.breaker)
+        breaker_on_success(&endpoint.breaker, &exchange.cluster.breaker, now_ns)
     elif outcome == ATTEMPT_FAILED:
         if breaker_on_failure(&endpoint.breaker, &exchange.cluster.breaker, now_ns, &worker.rng):
             endpoint.ejections += 1
@@ -158,11 +159,11 @@ cdef inline void exchange_end(Worker* worker, Exchange* exchange, int outcome, u
         exchange.endpoint.bytes_out += exchange.request.moved_bytes
         exchange.endpoint.bytes_in += exchange.response.moved_bytes
         if outcome != ATTEMPT_ABANDONED:
-            exchange_record(&exchange.endpoint.latency, took_ns)
+            exchange_record(worker, &exchange.endpoint.latency, took_ns)
     if exchange.flags & EXCHANGE_GRPC:
         exchange_settle_grpc(exchange)
     if exchange.route_state != NULL:
-        exchange_note_route(exchange, exchange.route_state, status_class, took_ns)
+        exchange_note_route(worker, exchange, exchange.route_state, status_class, took_ns)
     if exchange.listed_route != exchange.route and exchange.listed_route != NULL:
         exchange_note_listed(worker, exchange, status_class, took_ns)
     if exchange.flags & EXCHANGE_COUNTED:
@@ -173,7 +174,7 @@ cdef inline void exchange_end(Worker* worker, Exchange* exchange, int outcome, u
             cluster_state.successes += 1
         elif outcome == ATTEMPT_FAILED:
             cluster_state.failures += 1
-        exchange_record(&cluster_state.latency, took_ns)
+        exchange_record(worker, &cluster_state.latency, took_ns)
     exchange_note_attempt(worker, exchange, outcome, now_ns)
     if exchange.reason != REASON_NONE:
         worker.reasons[exchange.reason] += 1
@@ -202,7 +203,7 @@ cdef inline void exchange_drop_binding(BindingRef* binding) noexcept nogil:
         atomic_add_u32(binding.workers_left, <uint32_t>-1)
 
 
-cdef inline void exchange_note_route(Exchange* exchange, RouteState* state, uint32_t status_class,
+cdef inline void exchange_note_route(Worker* worker, Exchange* exchange, RouteState* state, uint32_t status_class,
                                      uint64_t took_ns) noexcept nogil:
     state.requests += 1
     if exchange.down != NULL and conn_is_secure(exchange.down):
@@ -212,14 +213,14 @@ cdef inline void exchange_note_route(Exchange* exchange, RouteState* state, uint
         state.grpc_status[exchange.grpc_status] += 1
         if exchange.status < 500 and grpc_is_failure(exchange.grpc_status):
             state.grpc_failed += 1
-    exchange_record(&state.latency, took_ns)
+    exchange_record(worker, &state.latency, took_ns)
 
 
 cdef inline void exchange_note_listed(Worker* worker, Exchange* exchange, uint32_t status_class, uint64_t took_ns) noexcept nogil:
     # What a name was bound to has a route of its own: the one of the configuration counts it, too.
     cdef RouteState* listed = worker.routes[exchange.listed_route.slot]
     if listed != exchange.route_state:
-        exchange_note_route(exchange, listed, status_class, took_ns)
+        exchange_note_route(worker, exchange, listed, status_class, took_ns)
 
 
 cdef inline void exchange_settle_grpc(Exchange* exchange) noexcept nogil:
@@ -247,13 +248,9 @@ cdef inline int exchange_request_is_out(const Exchange* exchange) noexcept nogil
              or exchange.request_sent == exchange.request_buffer.end - exchange.request_buffer.start)
 
 
-cdef inline void exchange_record(Histogram** histogram, uint64_t took_ns) noexcept nogil:
+cdef inline void exchange_record(Worker* worker, Histogram** histogram, uint64_t took_ns) noexcept nogil:
     # The first sample of a route or endpoint makes its histogram: 10,000 routes do not pay for the 9,900 idle ones.
-    if histogram[0] == NULL:
-        histogram[0] = <Histogram*>calloc(1, sizeof(Histogram))
-        if histogram[0] == NULL:
-            return
-    histogram_record(histogram[0], took_ns)
+    histogram_pool_record(&worker.histograms, histogram, worker.current.snapshot.limits.max_latency_histograms, took_ns)
 
 
 cdef inline void exchange_observe_latency(Exchange* exchange, uint64_t now_ns) noexcept nogil:

@@ -12,6 +12,11 @@ from libc.string cimport memcpy, memset
 from meshcore.engine.openssl cimport SSL_CTX
 
 
+cdef enum:
+    ARENA_FIRST_BYTES = 4080            # with malloc's own word, a page
+    ARENA_BLOCK_BYTES = 65536
+
+
 cdef struct ArenaBlock:
     ArenaBlock* next
     size_t used_bytes
@@ -42,11 +47,29 @@ cdef enum BalancerKind:
     BALANCER_PEAK_EWMA = 3
 
 
+cdef enum BackoffKind:                  # how waits grow: see backoff
+    BACKOFF_DOUBLING = 0
+    BACKOFF_DECORRELATED = 1
+
+
+cdef struct BackoffConf:
+    uint64_t first_ns                   # 0: nothing is waited for
+    uint64_t longest_ns
+    uint32_t jitter_ppm                 # 500_000 = up to +50 %
+    uint8_t kind
+
+
+cdef struct SuccessRateConf:            # see success_rate
+    uint32_t least_ppm                  # of requests that must succeed; 0 = not judged
+    uint32_t requests                   # before it is judged
+    uint64_t window_ns                  # by time; 0 = by number of requests
+    double kept                         # by number: what one request leaves of the rate before it
+
+
 cdef struct BreakerConf:
     uint32_t consecutive_failures       # eject at this many in a row; 0 = never
-    uint64_t backoff_ns                 # first ejection
-    uint64_t max_backoff_ns
-    uint32_t jitter_ppm                 # 500_000 = up to +50 %
+    SuccessRateConf success_rate        # or when fewer succeed
+    BackoffConf backoff                 # how long
     uint32_t panic_percent              # fewer than this share of endpoints admitted -> ejection and health are ignored
 
 
@@ -208,6 +231,7 @@ cdef struct RouteConf:
     uint64_t max_body_bytes             # 0 = no limit
     uint16_t retry_on                   # RetryOn bits
     uint8_t max_attempts                # first try included
+    BackoffConf backoff                 # before a try is repeated
     uint8_t filters                     # 1 = on_request, 2 = on_response (Python hooks)
     uint8_t allow_upgrade               # Upgrade tunnels; h2c and TLS never
     uint8_t allow_connect
@@ -242,6 +266,7 @@ cdef struct Limits:
     uint32_t http2_max_resets           # per downstream session, forgotten in 6 s
     uint32_t max_lookups_waiting        # exchanges per worker that wait for a name to be bound
     uint32_t name_size_bytes            # of a name with its overrides
+    uint32_t max_latency_histograms     # per worker, of routes, clusters and endpoints together
     uint32_t max_original_destinations  # addresses per worker that clients were on their way to, all clusters together
 
 
@@ -299,8 +324,12 @@ cdef inline void* arena_alloc(Arena* arena, size_t size_bytes) noexcept nogil:
     cdef size_t block_bytes
     cdef char* at
     if block == NULL or block.size_bytes - block.used_bytes < wanted:
-        # 64 KiB: a 10,000-route table takes a few dozen blocks, a small one wastes at most one.
-        block_bytes = 65536 if wanted < 65536 - sizeof(ArenaBlock) - 16 else wanted + sizeof(ArenaBlock) + 16
+        # As much as there is already: a 10,000-route table takes a few dozen blocks, what one name is bound to a page.
+        block_bytes = arena.total_bytes if arena.total_bytes > ARENA_FIRST_BYTES else ARENA_FIRST_BYTES
+        if block_bytes > ARENA_BLOCK_BYTES:
+            block_bytes = ARENA_BLOCK_BYTES
+        if block_bytes < wanted + sizeof(ArenaBlock) + 16:
+            block_bytes = wanted + sizeof(ArenaBlock) + 16
         block = <ArenaBlock*>malloc(block_bytes)
         if block == NULL:
             return NULL

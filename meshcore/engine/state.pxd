@@ -13,6 +13,7 @@ from meshcore.engine.buffer cimport Buffer, BufferPool
 from meshcore.engine.endpoint cimport ClusterState, Destinations, EndpointState
 from meshcore.engine.framing cimport ChunkDecoder
 from meshcore.engine.histogram cimport Histogram
+from meshcore.engine.histogram_pool cimport HistogramPool
 from meshcore.engine.hpack_read cimport HpackReader
 from meshcore.engine.hpack_write cimport HpackWriter
 from meshcore.engine.http2_frame cimport Frame
@@ -265,6 +266,7 @@ cdef enum ExchangeState:
     EXCHANGE_RELAY = 5                  # response head forwarded
     EXCHANGE_TUNNEL = 6
     EXCHANGE_AWAIT_BINDING = 7          # its name was asked for
+    EXCHANGE_AWAIT_RETRY = 8            # its backoff runs
 
 cdef enum FlowState:
     FLOW_DONE = 0                       # every byte of this direction was read and handed on
@@ -379,6 +381,7 @@ cdef struct Exchange:
     uint64_t attempt_ns                 # this attempt was sent
     uint64_t first_byte_ns
     uint64_t total_deadline_ns
+    uint64_t backoff_ns                 # waited before its last retry
     uint64_t body_start_ns
     uint64_t stream                     # number in its worker, for taps
     Flow request
@@ -521,6 +524,7 @@ cdef struct Worker:
     ClusterState** clusters
     RouteState** routes
     ListenerState** listeners
+    HistogramPool histograms            # of its endpoints, clusters and routes
     ClusterState* queued_clusters       # with exchanges that wait for a connection
     BindingTable bindings
     SSL_CTX* tls_contexts[16]           # that bindings share, by EndpointConf.context; one reference each

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..binder.policies import ClientTls
+from ..config import Duration
 from .budgets import read_budget
 from .place import Place
 
@@ -18,6 +19,9 @@ BALANCERS = {
 ACCRUALS = ("io.l5d.consecutiveFailures", "io.l5d.successRate", "io.l5d.successRateWindowed", "none")
 HTTP2_KEYS = ("initialStreamWindowBytes", "windowUpdateRatio", "headerTableBytes", "maxFrameBytes", "maxHeaderListBytes",
               "maxConcurrentStreamsPerConnection")  # fmt: skip
+# A rate by time is no judgement on fewer requests: Linkerd, which had no such bound, ejected a quiet endpoint for one failure.
+LEAST_WINDOWED = 5
+LEAST_PERCENT = 0.0001
 _PLAIN_TRIAL = "an endpoint is looked for until one is found that may be used"
 
 # Linkerd's defaults, where they are not ours.
@@ -86,22 +90,35 @@ def _accrual(place: Place) -> dict[str, Any]:
     elif kind == "io.l5d.consecutiveFailures":
         breaker["consecutive_failures"] = place.whole("failures", 5, 1, 1_000_000)
     else:
-        place.warn(f"{place.noun}: {kind} counts as five consecutive failures", "kind")
-        place.meaningless("failures in a row are counted", "successRate", "requests", "window")
+        breaker |= {"consecutive_failures": 0, "success_rate": _success_rate(place, kind)}
     if place.has("backoff"):
         breaker |= read_backoff(place.section("backoff"))
     place.end()
     return {"breaker": breaker}
 
 
+def _success_rate(place: Place, kind: str) -> dict[str, Any]:
+    for key in ("successRate", "window" if kind.endswith("Windowed") else "requests"):
+        if not place.has(key):
+            place.problem(f"{place.noun}: the key '{key}' is missing", f"{kind} is nothing without it")
+    share = place.number("successRate", 0.8, 0.0, 1.0)
+    found: dict[str, Any] = {"least_percent": max(round(share * 100, 4), LEAST_PERCENT)}
+    if kind.endswith("Windowed"):
+        return {**found, "requests": LEAST_WINDOWED, "window": f"{place.whole('window', 10, 1, 86_400)}s"}
+    return {**found, "requests": place.whole("requests", 100, 1, 1_000_000)}
+
+
 def read_backoff(place: Place) -> dict[str, Any]:
-    """How long an endpoint is ejected."""
+    """How long is waited: until an endpoint that was ejected is tried again, or a request is."""
     kind = place.word("kind", ("constant", "jittered"), "jittered")
     if kind == "constant":
         wait = place.duration_ms("ms") or "5s"
         found: dict[str, Any] = {"backoff": wait, "max_backoff": wait, "jitter_percent": 0}
     else:
-        found = {"backoff": place.duration_ms("minMs") or "5s", "max_backoff": place.duration_ms("maxMs") or "5m"}
+        least, most = place.duration_ms("minMs") or "5s", place.duration_ms("maxMs") or "5m"
+        if Duration(least) > Duration(most):
+            place.problem(f"{place.noun}: minMs {least} is longer than maxMs {most}", "exchange them", "minMs")
+        found = {"backoff": least, "max_backoff": most, "jitter": "decorrelated"}
     place.end()
     return found
 

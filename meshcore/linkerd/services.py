@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..config import Duration
 from .budgets import read_budget
 from .clients import read_backoff
 from .place import Place
@@ -50,10 +51,20 @@ def _retries(place: Place) -> dict[str, Any]:
     if place.has("budget"):
         found["retry_budget"] = read_budget(place.section("budget"))
     if place.has("backoff"):
-        place.warn(f"'backoff' of {place.noun} has no meaning here: the next endpoint is tried at once", "backoff")
-        read_backoff(place.section("backoff"))
+        found["retry_backoff"] = _backoff(place.section("backoff"))
     place.end()
     return found
+
+
+def _backoff(place: Place) -> dict[str, Any]:
+    """As an ejection's, within what a client may wait for."""
+    found = read_backoff(place)
+    for key, least, most in (("backoff", "2ms", "1m"), ("max_backoff", "2ms", "10m")):
+        wanted = Duration(found[key])
+        found[key] = min(max(wanted, Duration(least)), Duration(most))
+        if found[key] != wanted:
+            place.warn(f"{place.noun}: a retry waits from 2ms to 1m, and 10m in the end; {wanted} counts as {found[key]}")
+    return {**found, "backoff": str(found["backoff"]), "max_backoff": str(found["max_backoff"])}
 
 
 def _classifier(place: Place) -> dict[str, Any]:

@@ -125,7 +125,7 @@ def test_a_wrong_environment_is_told():
 
 def test_the_effective_view_shows_every_key_and_loads_again():
     secured = TEXT.replace('":8080"}', '":8080", tls: {certificates: [{cert: c.pem, key: k.pem}]}}') + "  tls: {sni: a.test}\n"
-    secured += "  health_check: {type: tcp}\n"
+    secured += "  health_check: {type: tcp}\n  breaker: {success_rate: {least_percent: 90}}\n"
     secured = secured.replace("clusters:", "- {name: named, match: {host: named.test}, lookup: {by: authority}}\nclusters:", 1)
     config = loads(secured, "mesh.yaml")
     shown = render(config)

@@ -18,14 +18,14 @@ ENGINE = ROOT / "meshcore" / "engine"
 
 LEVELS = {
     "system calls and codes": ["reasons", "sys", "uring", "openssl"],
-    "mechanisms": ["rng", "histogram", "ewma", "timer", "slab", "buffer", "ring", "stack"],
+    "mechanisms": ["rng", "histogram", "histogram_pool", "ewma", "timer", "slab", "buffer", "ring", "stack"],
     "configuration": ["snapshot"],
     "bytes, sans-io": ["llhttp", "octets", "fields", "authority", "head", "target", "hop", "http1_request",
                        "http1_response", "http1", "framing", "trace", "rewrite", "ip_text", "proxy_protocol",
                        "detect", "name", "status", "http2_frame", "huffman", "hpack_table", "hpack_read", "hpack_write", "http2_head",
                        "http2_fields", "grpc", "context", "identity", "client_hello", "mesh_hop", "websocket",
                        "base64", "grpc_web"],
-    "policy, sans-io": ["breaker", "budget", "endpoint", "balance", "target_tree", "routes", "binding", "silence", "ticket", "tls_context",
+    "policy, sans-io": ["backoff", "success_rate", "breaker", "budget", "endpoint", "balance", "target_tree", "routes", "binding", "silence", "ticket", "tls_context",
                         "certificate", "tap_session"],
     "edge": ["state", "batch", "socket", "tls", "http2_control", "stream", "conn", "pipe", "pool", "intercept"],
     "exchange": ["flow", "input", "tap", "exchange", "downstream", "respond", "hook", "dispatch", "request", "response",

@@ -4,6 +4,7 @@ from textwrap import dedent
 
 import pytest
 
+from meshcore import config
 from meshcore.binder.policies import ClientTls
 from meshcore.binder.transform import Transformer
 from meshcore.errors import ConfigError
@@ -125,6 +126,7 @@ def test_settings_by_prefix_are_merged_key_by_key_and_later_ones_win():
     slow = router.services.of(read_path("/svc/slow"))
     assert slow["total_timeout"] == "9000ms"
     assert slow["retry_budget"] == {"min_per_second": 5, "ratio_percent": 50, "ttl": "15s"}
+    assert slow["retry_backoff"] == {"backoff": "10ms", "max_backoff": "10s", "jitter": "decorrelated"}
     assert slow["retries"]["on"] == ["connect_failure", "reset", "502", "503", "504"]
     client = router.clients.of(read_path("/$/inet/a/80"))
     assert client["balancer"] == "peak_ewma" and client["ewma_decay"] == "5000ms"
@@ -133,6 +135,33 @@ def test_settings_by_prefix_are_merged_key_by_key_and_later_ones_win():
     assert client["tls"] == ClientTls("{host}.example", ("/etc/ca.pem",))
     assert router.clients.variables(read_path("/$/inet/a/80")) == {"host": "a"}
     assert "timeout" not in router.clients.of(read_path("/#/io.l5d.fs/a"))
+
+
+@pytest.mark.parametrize(
+    ("accrual", "found"),
+    [
+        (
+            "{kind: io.l5d.successRate, successRate: 0.925, requests: 40}",
+            {"consecutive_failures": 0, "success_rate": {"least_percent": 92.5, "requests": 40}},
+        ),
+        (
+            "{kind: io.l5d.successRateWindowed, successRate: 0.999, window: 30, backoff: {kind: constant, ms: 10}}",
+            {
+                "consecutive_failures": 0, "success_rate": {"least_percent": 99.9, "requests": 5, "window": "30s"},
+                "backoff": "10ms", "max_backoff": "10ms", "jitter_percent": 0,
+            },
+        ),
+        (
+            "{kind: io.l5d.consecutiveFailures, failures: 7, backoff: {kind: jittered, minMs: 100, maxMs: 9000}}",
+            {"consecutive_failures": 7, "backoff": "100ms", "max_backoff": "9000ms", "jitter": "decorrelated"},
+        ),
+        ("{kind: none}", {"consecutive_failures": 0}),
+    ],
+)  # fmt: skip
+def test_failure_accrual_of_every_kind_is_a_breaker(accrual, found):
+    client = read(one_router(client=f"{{failureAccrual: {accrual}}}")).file.routers[0].clients.of(read_path("/$/inet/a/80"))
+    assert client["breaker"] == {"backoff": "5s", "max_backoff": "5m", **found}
+    config.Cluster(name="web", breaker=client["breaker"])
 
 
 def test_a_file_in_json_is_read_as_well():
@@ -207,14 +236,16 @@ def test_a_key_without_meaning_is_told_with_its_place_and_why():
     warnings = [str(warning) for warning in read(POLICIES).warnings]
     assert any(text.startswith("l5d.yaml:7:18: 'paths' of 'bindingCache' of router 'web' has no meaning here") for text in warnings)
     assert any("'maxEffort'" in text for text in warnings)
-    assert any("'backoff' of 'retries'" in text and "tried at once" in text for text in warnings)
 
 
 def test_settings_that_only_come_near_are_told():
-    text = one_router(client="{loadBalancer: {kind: aperture}, failureAccrual: {kind: io.l5d.successRate, successRate: 0.9}}")
+    text = one_router(
+        client="{loadBalancer: {kind: aperture}}",
+        service="{retries: {backoff: {kind: constant, ms: 1}}}",
+    )
     warnings = [str(warning) for warning in read(text).warnings]
     assert any("aperture counts as p2c" in text for text in warnings)
-    assert any("io.l5d.successRate counts as five consecutive failures" in text for text in warnings)
+    assert any("a retry waits from 2ms" in text and "1ms counts as 2ms" in text for text in warnings)
 
 
 def test_an_admin_server_for_everyone_listens_on_this_machine_only():

@@ -5,6 +5,8 @@
 Each write is a compare-and-set from one number to the next, through either replica. In the end: every number was seen by each
 watcher once and in order, none that was acknowledged is missing, and both replicas bind by the last table. Two proxies' worth of
 interpreters, over HTTP and over gRPC, ask the replica that is killed: they never go back to an older table, and end with the last.
+Four whole proxies, two of each replica, are asked for twenty names each all the while: every table sends them elsewhere, no request
+fails, and in the end all go where the last table says.
 """
 
 from __future__ import annotations
@@ -28,6 +30,8 @@ from meshcore.binder.namerd_mesh import MeshInterpreter
 from meshcore.namers import Interpreter, has_addresses
 from meshcore.naming import Leaf, read_path
 from tests.controlplane.places import EtcdServer, free_ports
+
+from .traffic import Backends, Traffic
 
 DTAB = {"Content-Type": "application/dtab"}
 HEARTBEAT_S = 1
@@ -80,6 +84,10 @@ class Ledger(msgspec.Struct):
     recovered_s: list[float] = msgspec.field(default_factory=list)
     answers: int = 0
     """Times that what a proxy binds by was looked at."""
+    requests: int = 0
+    connections: int = 0
+    in_outages: list[int] = msgspec.field(default_factory=list)
+    """Requests that were answered while something was dead."""
 
 
 class Bound:
@@ -124,7 +132,11 @@ def number_of(dtab: list[dict[str, str]]) -> int:
     return int(dtab[0]["dst"].rpartition("/")[2])
 
 
-async def write(replicas: list[Replica], ledger: Ledger, stop: asyncio.Event, most: int) -> None:
+def table(number: int, backends: Backends) -> str:
+    return f"/svc => /$/inet/127.0.0.1/{number} ; {backends.entry(number)}"
+
+
+async def write(replicas: list[Replica], ledger: Ledger, backends: Backends, stop: asyncio.Event, most: int) -> None:
     """Counts up through either replica, one write at a time."""
     timeout = aiohttp.ClientTimeout(total=8)
     async with aiohttp.ClientSession(timeout=timeout) as session:
@@ -137,7 +149,7 @@ async def write(replicas: list[Replica], ledger: Ledger, stop: asyncio.Event, mo
                         raise aiohttp.ClientError(f"status {got.status}")
                     number = number_of(await got.json()) + 1
                     etag = got.headers["ETag"]
-                body = f"/svc => /$/inet/127.0.0.1/{number}"
+                body = table(number, backends)
                 headers = {**DTAB, "If-Match": etag}
                 async with session.put(f"{replica.url}/dtabs/count", data=body, headers=headers) as put:
                     if put.status == 204:
@@ -200,20 +212,23 @@ async def recovery(replicas: list[Replica], ledger: Ledger) -> None:
     ledger.recovered_s.append(round(time.monotonic() - begun, 2))
 
 
-async def run(folder: Path, outage_s: float, most: int = 100_000) -> Ledger:
+async def run(folder: Path, outage_s: float, most: int = 100_000, pace_s: float = 0.005) -> Ledger:
     """All outages once; raises AssertionError at what was lost."""
     etcd = EtcdServer(folder)
     etcd.start()
     replicas = [Replica(folder, number, etcd.url) for number in range(2)]
-    ledger, stop = Ledger(), asyncio.Event()
+    ledger, stop, backends, traffic = Ledger(), asyncio.Event(), Backends(), Traffic(pace_s)
     tasks: list[asyncio.Task] = []
+    proxies = contextlib.ExitStack()
     try:
+        await backends.start()
         for replica in replicas:
             replica.start()
         await asyncio.gather(*map(ready, replicas))
         async with aiohttp.ClientSession() as session:
-            async with session.post(f"{replicas[0].url}/dtabs/count", data="/svc => /$/inet/127.0.0.1/1", headers=DTAB) as made:
+            async with session.post(f"{replicas[0].url}/dtabs/count", data=table(1, backends), headers=DTAB) as made:
                 assert made.status == 204, await made.text()
+        await asyncio.to_thread(proxies.enter_context, traffic.through([(one.http, one.mesh) for one in replicas], "count"))
         watchers = [
             asyncio.create_task(follow(name, order, ledger))
             for name, order in (("first", replicas), ("second", replicas[::-1]))
@@ -223,38 +238,54 @@ async def run(folder: Path, outage_s: float, most: int = 100_000) -> Ledger:
             Bound(MeshInterpreter("127.0.0.1", replicas[0].mesh, "count"), ledger),
         ]
         watchers += [asyncio.create_task(one.watch()) for one in bound]
-        tasks = [asyncio.create_task(write(replicas, ledger, stop, most)) for _ in range(2)]
+        watchers += [asyncio.create_task(client.run()) for client in traffic.clients]
+        await traffic.reaches(backends.of(1))
+        tasks = [asyncio.create_task(write(replicas, ledger, backends, stop, most)) for _ in range(2)]
         await asyncio.sleep(min(2.0, outage_s))
         for what in ("replica", "etcd", "both"):
             if what in ("replica", "both"):
                 replicas[0].stop(signal.SIGKILL)
             if what in ("etcd", "both"):
                 etcd.stop(signal.SIGKILL)
+            before = traffic.requests
             await asyncio.sleep(outage_s)
+            ledger.in_outages.append(traffic.requests - before)
             if what in ("replica", "both"):
                 replicas[0].start()  # before etcd: it waits for its store
             if what in ("etcd", "both"):
                 await asyncio.to_thread(etcd.start)
             await ready(replicas[0])
             await recovery(replicas, ledger)
+            check(watchers)
             await asyncio.sleep(min(2.0, outage_s))
         stop.set()
         await asyncio.gather(*tasks)
-        await judge(replicas, ledger, bound)
+        check(watchers)
+        await traffic.reaches(backends.of(await judge(replicas, ledger, bound)))
+        ledger.requests, ledger.connections = traffic.requests, sum(client.connections for client in traffic.clients)
+        check(watchers)
         for watcher in watchers:
-            assert not watcher.done(), watcher.exception()
             watcher.cancel()
         await asyncio.gather(*(one.close() for one in bound))
     finally:
         for task in tasks:
             task.cancel()
+        await asyncio.to_thread(proxies.close)
+        await backends.stop()
         for replica in replicas:
             replica.stop(signal.SIGKILL)
         etcd.stop(signal.SIGKILL)
     return ledger
 
 
-async def judge(replicas: list[Replica], ledger: Ledger, bound: list[Bound]) -> None:
+def check(watchers: list[asyncio.Task]) -> None:
+    """None of them has seen what must not be."""
+    for watcher in watchers:
+        assert not watcher.done(), repr(watcher.exception())
+
+
+async def judge(replicas: list[Replica], ledger: Ledger, bound: list[Bound]) -> int:
+    """The number of the last table."""
     async with aiohttp.ClientSession() as session:
         ends = []
         for replica in replicas:
@@ -277,6 +308,7 @@ async def judge(replicas: list[Replica], ledger: Ledger, bound: list[Bound]) -> 
     assert not lost, f"acknowledged and lost: {sorted(lost)}"
     strays = set(everything) - ledger.acknowledged - ledger.unknown - {1}
     assert not strays, f"nobody wrote {sorted(strays)}"
+    return ends[0]
 
 
 def _difference(seen: list[int], everything: list[int]) -> str:
@@ -294,6 +326,7 @@ def main() -> None:
     print(f"{len(ledger.acknowledged)} writes acknowledged, {len(ledger.unknown)} of unknown outcome, {ledger.refused} refused")
     print(f"each of {len(ledger.seen)} watchers saw {len(ledger.seen['first'])} revisions in order; {ledger.resumed} resumptions")
     print(f"proxies had a table at each of {ledger.answers} looks, never an older one than before, and the last one in the end")
+    print(f"{ledger.requests} requests over {ledger.connections} connections through four proxies, none failed; {ledger.in_outages} of them in the outages")
     print(f"writes through both replicas again after {ledger.recovered_s} s; {time.monotonic() - begun:.0f} s in all")
 
 

@@ -7,6 +7,7 @@ import pytest
 
 from meshcore.api import mesh_pb2 as pb
 from meshcore.api import mesh_pb2_grpc as services
+from meshcore.binder.namerd_mesh import ALTERNATIVES
 from meshcore.naming import read_dtab, read_path
 
 from .served import DTAB, memory, served
@@ -120,11 +121,10 @@ async def test_text_becomes_values_and_back():
         assert code == grpc.StatusCode.INVALID_ARGUMENT and "expected but 'n' found" in told
 
 
-async def test_our_proxies_may_be_given_the_alternatives():
-    from controlplane.namerd.settings import HttpController, Mesh
-
+async def test_our_proxies_are_given_the_alternatives_that_they_ask_for():
     table = "/svc=>/#/io.l5d.static/web | /$/inet/127.0.0.1/80"
-    settings = memory(HttpController(port=0), Mesh(port=0, alternatives=True), namers=NAMERS, default=table)
-    async with served(settings) as one, asked(one, "Interpreter") as interpreter:
-        tree = (await interpreter.GetBoundTree(bind("/default", "/svc"))).tree
+    async with served(memory(namers=NAMERS, default=table)) as one, asked(one, "Interpreter") as interpreter:
+        plain = (await interpreter.GetBoundTree(bind("/default", "/svc"))).tree
+        tree = (await interpreter.GetBoundTree(bind("/default", "/svc"), metadata=ALTERNATIVES)).tree
+        assert plain.leaf.id.elems[0] == b"#"
         assert [branch.leaf.id.elems[0] for branch in tree.alt.trees] == [b"#", b"$"]

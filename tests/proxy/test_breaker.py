@@ -44,6 +44,30 @@ def test_success_in_between_starts_the_count_anew(raw_server, proxy, raw_client,
     assert running.stats().cluster("backend").endpoints[0].ejections == 0
 
 
+def test_endpoint_whose_success_rate_falls_is_ejected_and_comes_back_with_a_clean_record(raw_server, proxy, raw_client, only_meshcore):
+    """Two failures of three, never two in a row that a plain count would notice."""
+    well = []
+
+    def mostly_bad(connection):
+        number = 0
+        while True:
+            number += 1
+            connection.read_request()
+            connection.send(response(200 if well or number % 3 == 0 else 500))
+
+    rate = {"least_percent": 60, "requests": 6}
+    running = proxy(to=raw_server(mostly_bad), cluster=cluster(consecutive_failures=0, success_rate=rate, backoff="50ms"))
+    client = raw_client(running)
+    statuses = [client.get().status for _ in range(8)]
+    assert (statuses[:7], statuses[7]) == ([500, 500, 200, 500, 500, 200, 500], 504)
+    assert running.stats().cluster("backend").endpoints[0].ejections == 1
+    well.append(True)
+    eventually(lambda: raw_client(running).get().status == 200)
+    client = raw_client(running)
+    assert [client.get().status for _ in range(20)] == [200] * 20
+    assert running.stats().cluster("backend").endpoints[0].ejections == 1
+
+
 def test_client_errors_never_eject(raw_server, proxy, raw_client, only_meshcore):
     running = proxy(to=raw_server(response(404)), cluster=cluster())
     client = raw_client(running)

@@ -6,6 +6,7 @@ import pytest
 
 import meshcore
 from meshcore import Binding, Negative
+from meshcore.metrics import render
 from tests.proxy.named import NamedProxy, binding, clusters, until
 from tests.scenario.servers import response
 
@@ -452,6 +453,41 @@ def test_what_is_bound_is_counted_once_however_many_names_share_it(raw_server, r
     (endpoint,) = stats.cluster("web").endpoints
     assert (stats.cluster("web").requests, endpoint.requests, endpoint.labels) == (2, 2, {"workload": "web"})
     assert stats.route("web/all").requests == stats.route("out").requests == 2
+
+
+def test_histograms_of_bound_names_are_bounded_and_what_comes_later_is_folded(raw_server, raw_client, named):
+    """A cluster and an endpoint for each name: without a bound, 28 KiB each and worker."""
+    server = raw_server()
+    known = {f"n{number}.test:80": binding(server, name=f"n{number}") for number in range(20)}
+    proxy = named(known, limits={"max_latency_histograms": 16})
+    client = raw_client(proxy)
+    for number in range(20):
+        assert client.get(host=f"n{number}.test").status == 200
+    until(lambda: proxy.stats().route("out").requests == 20, "the end of the last")
+    stats = proxy.stats()
+    (worker,) = stats.workers
+    assert worker.histograms == 16
+    own = sum(row.latency.count for row in (*stats.routes, *stats.clusters, *stats.endpoints))
+    assert own + worker.folded == 3 * 20 and worker.folded == stats.folded_latency.count == 60 - own > 0
+    assert all(row.requests == 1 for row in (*stats.clusters, *stats.endpoints)), "numbers are kept of everybody"
+    page = render(stats)
+    assert 'mesh_worker_latency_histograms{worker="0"} 16' in page and f"mesh_folded_duration_seconds_count {worker.folded}" in page
+
+
+def test_a_name_that_is_let_go_makes_room_for_the_histograms_of_another(raw_server, raw_client, named):
+    server = raw_server()
+    proxy = named(limits={"max_latency_histograms": 16})
+    client = raw_client(proxy)
+    for shop in ("old", "new"):
+        names = [f"{shop}{number}.test:80" for number in range(7)]
+        for name in names:
+            proxy.bind(name, binding(server, name=name))
+            assert client.get(host=name).status == 200
+        until(lambda: [row.latency.count for row in proxy.stats().clusters] == [1] * 7, "a histogram for each")
+        for name in names:
+            proxy.proxy.unbind("out", name)
+        until(lambda: proxy.stats().workers[0].histograms == 1, "the histograms' return")
+    assert proxy.stats().workers[0].folded == 0
 
 
 def test_a_tap_of_the_route_that_looks_up_sees_what_its_names_lead_to(raw_server, raw_client, named):
