@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 import sys
 from typing import Any
 
 import click
+
+from meshcore.commands import Commands
 
 # EX_CONFIG of sysexits.h: supervisors know that a restart will not help.
 EXIT_CONFIG = 78
@@ -46,26 +47,8 @@ open may do everything), or `host:port` with the certificate that `meshctl login
 """
 
 
-class _Commands(click.Group):
-    """Imports a command when it is asked for: `version` must not wait for gRPC."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(COMMANDS)
-
-    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
-        if name not in COMMANDS:
-            return None
-        module = importlib.import_module(f"controlplane.cli.{COMMANDS[name]}")
-        command: click.Command = getattr(module, COMMANDS[name])
-        return command
-
-    def invoke(self, ctx: click.Context) -> Any:
-        try:
-            return super().invoke(ctx)
-        except BrokenPipeError:
-            # The reader of a pipe has seen enough. Python would complain again when it flushes at exit.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            return None
+class _Commands(Commands):
+    modules = {name: f"controlplane.cli.{module}" for name, module in COMMANDS.items()}
 
 
 @click.group(

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import importlib
-import os
 import sys
 from typing import Any
 
 import click
+
+from meshcore.commands import Commands
 
 # EX_CONFIG of sysexits.h: supervisors know that a restart will not help.
 EXIT_CONFIG = 78
@@ -23,25 +23,8 @@ Start here:
 """
 
 
-class _Commands(click.Group):
-    """Imports a command when it is asked for: `tap` must not wait for what only `run` needs."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(COMMANDS)
-
-    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
-        if name not in COMMANDS:
-            return None
-        command: click.Command = getattr(importlib.import_module(f"meshcore.cli.{name}"), name)
-        return command
-
-    def invoke(self, ctx: click.Context) -> Any:
-        try:
-            return super().invoke(ctx)
-        except BrokenPipeError:
-            # The reader of a pipe has seen enough. Python would complain again when it flushes at exit.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            return None
+class _Commands(Commands):
+    modules = {name: f"meshcore.cli.{name}" for name in COMMANDS}
 
 
 @click.group(
