@@ -8,10 +8,12 @@ import secrets
 import ssl
 import stat
 import time
+from collections.abc import Collection
 from pathlib import Path
 
 from .errors import StoreUnavailable
 from .identity import Authority, KubernetesTokens, authority_files
+from .identity.certificates import fingerprint
 from .settings import Settings
 from .store import SqliteStore, Store
 
@@ -37,15 +39,29 @@ def store_of(settings: Settings) -> Store:
     return SqliteStore(Path(settings.data) / "mesh.db")
 
 
-def authority_of(settings: Settings, now_s: float | None = None) -> Authority:
-    """The authority of the folder: what lies there, else a new root that is kept there."""
-    now_s = time.time() if now_s is None else now_s
+def authorities_of(settings: Settings) -> dict[str, Authority]:
+    """The authorities of the folder by name: what lies there, else a new root that is kept there."""
     folder = Path(settings.data) / "authority"
-    if (folder / f"{AUTHORITY}.pem").exists() or (folder / f"{AUTHORITY}.key").exists():
-        return authority_files.load(folder, AUTHORITY, settings.trust_domain, now_s)
-    authority = Authority.new_root(settings.trust_domain, now_s)
-    authority_files.save(folder, AUTHORITY, authority)
+    if authority_files.names_in(folder):
+        return authority_files.load_all(folder, settings.trust_domain, time.time())
+    if (folder / f"{AUTHORITY}.pem").exists():  # its key is lost: a new root would cut the mesh off, so that is told
+        return {AUTHORITY: authority_files.load(folder, AUTHORITY, settings.trust_domain, time.time())}
+    return {AUTHORITY: new_root(settings, AUTHORITY)}
+
+
+def new_root(settings: Settings, name: str = "") -> Authority:
+    """A new root, kept in the folder beside what is there."""
+    authority = Authority.new_root(settings.trust_domain, time.time())
+    name = name or f"root-{fingerprint(authority.root)[:12]}"
+    authority_files.save(Path(settings.data) / "authority", name, authority)
     return authority
+
+
+def retire_authorities(settings: Settings, trusted: Collection[str]) -> None:
+    """Puts away those of roots that are trusted no longer."""
+    for name, authority in authorities_of(settings).items():
+        if fingerprint(authority.root) not in trusted:
+            authority_files.retire(Path(settings.data) / "authority", name)
 
 
 def kubernetes_tokens_of(settings: Settings) -> KubernetesTokens | None:

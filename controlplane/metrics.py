@@ -20,6 +20,7 @@ def rows(plane: ControlPlane) -> Iterator[Row]:
     discovery, view = plane.discovery, plane.view
     yield "streams", "gauge", "Streams of members and operators.", plane.streams.count
     yield "streams_refused_total", "counter", "Streams refused because there were too many.", plane.streams.refused
+    yield "calls_refused_total", "counter", "Calls that said what could not be read or meant.", plane.reading.refused
     yield "discovery_streams", "gauge", "Proxies that watch names.", len(discovery.streams)
     yield "discovery_names", "gauge", "Names watched, each once a proxy.", sum(one.names for one in discovery.streams)
     yield "discovery_messages_total", "counter", "Messages written to discovery streams.", discovery.messages

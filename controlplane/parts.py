@@ -44,6 +44,7 @@ def add_for_operators(plane: ControlPlane, server: Any, peers: Peers) -> None:
         settings.trust_domain,
         settings.cluster_domain,
         plane.status,
+        plane.roots,
     )
     admin_pb2_grpc.add_AdminServicer_to_server(admin, server)
     plane.observing.serve_operators(server, peers)

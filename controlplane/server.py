@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import importlib.metadata
+import logging
 import os
 import shutil
 import tempfile
@@ -27,17 +28,20 @@ from .discovery.source import Source
 from .door import Door
 from .errors import Denied, StoreUnavailable
 from .identity import (
+    AuthorityError,
     HandshakeIdentities,
     HandshakeIdentity,
     Issuer,
     IssuingPolicy,
     JoinToken,
     JoinTokens,
+    KeyFileError,
     Leaf,
     PrivateKey,
     ServiceAccountToken,
     Trust,
     Verifier,
+    rotation,
 )
 from .observation.parts import Observing
 from .resolve import View
@@ -46,6 +50,7 @@ from .serving.discovery import Discovery
 from .serving.peers import Peers
 from .serving.permissions import Permissions
 from .serving.reading import Reading
+from .serving.roots import Roots
 from .serving.streams import Streams
 from .serving.trust import Bundles
 from .settings import Settings
@@ -53,6 +58,7 @@ from .spiffe import SpiffeId
 
 NAMESPACE, ACCOUNT = "meshcore", "control-plane"
 FIRST_SNAPSHOT_S = 30.0
+_log = logging.getLogger("controlplane.server")
 
 
 def package_version() -> str:
@@ -72,6 +78,7 @@ class ControlPlane:
         self._tasks: list[asyncio.Task[None]] = []
         self._closing = contextlib.AsyncExitStack()
         self.draining = asyncio.Event()
+        self.reading = Reading()
         self.started_at_s = time.time()
 
     async def __aenter__(self) -> Self:
@@ -94,8 +101,9 @@ class ControlPlane:
         self._closing.callback(self.audit.close)
         self.store = await self._closing.enter_async_context(home.store_of(settings))
         self.catalogue = Catalogue(self.store, self.audit)
-        self.trust = Trust(self.store, self.audit, settings.trust_domain, [home.authority_of(settings)])
+        self.trust = Trust(self.store, self.audit, settings.trust_domain, home.authorities_of(settings).values())
         await self.trust.open(time.time(), leaf_s=settings.leaf_s)
+        self._phase = self.trust.state.phase
         try:
             self.trust.authority()
         except Denied as denied:
@@ -161,6 +169,8 @@ class ControlPlane:
             policy=IssuingPolicy(lifetime_s=self.settings.leaf_s),
         )
         self.bundles = Bundles(self.trust, peers, self.streams, bounds)
+        make = None if self.settings.etcd else lambda: home.new_root(self.settings)
+        self.roots = Roots(self.trust, self.bundles, lambda: home.authorities_of(self.settings), make)
         self.discovery = Discovery(self.view, peers, self.streams, bounds, self.settings.cluster_domain)
         self._run(self.discovery.keep_time())
         self.destination = Destination(self.view, peers, self.streams, bounds, self.settings.cluster_domain)
@@ -177,13 +187,14 @@ class ControlPlane:
         await self.door.open(self._leaf, self._key, self.bundle_pem)
         self._closing.push_async_callback(self.door.close)
         self._shown = asyncio.Event()
+        self.trust.on_change.append(self._take_authorities)
         self.trust.on_change.append(self._shown.set)
         self._run(self._keep_door())
 
     def _server(self) -> grpc.aio.Server:
         bounds = self.settings.bounds
         return grpc.aio.server(
-            interceptors=(Reading(),),
+            interceptors=(self.reading,),
             options=[
                 ("grpc.max_receive_message_length", bounds.message_bytes),
                 ("grpc.max_concurrent_streams", bounds.streams),
@@ -216,15 +227,36 @@ class ControlPlane:
 
     async def _keep_door(self) -> None:
         """A new certificate of our own at 70 %, and the present roots: without a restart."""
+        lacks_authority = False
         while True:
-            wait_s = max(1.0, self._leaf.renew_at_s - time.time())
+            wait_s = 5.0 if lacks_authority else max(1.0, self._leaf.renew_at_s - time.time())
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(wait_s):
                     await self._shown.wait()
             self._shown.clear()
-            self._key, self._leaf = self._own_leaf()
+            try:
+                self._key, self._leaf = self._own_leaf()
+                lacks_authority = False
+            except Denied as denied:
+                # What we have is good for hours, and an authority may be put into the folder meanwhile.
+                if not lacks_authority:
+                    _log.error("no new certificate of our own: %s", denied.why)
+                lacks_authority = True
+                self._take_authorities()
             await self.door.show(self._leaf, self._key, self.bundle_pem)
             home.publish(Path(self.settings.data) / "root.pem", self.bundle_pem)
+
+    def _take_authorities(self) -> None:
+        """Signs with what lies in the folder by now; what nobody trusts any more is put away."""
+        state, before = self.trust.state, self._phase
+        self._phase = state.phase
+        try:
+            for authority in home.authorities_of(self.settings).values():
+                self.trust.add(authority)
+            if (before, state.phase) == (rotation.RETIRING, rotation.STEADY):
+                home.retire_authorities(self.settings, {root.fingerprint for root in state.roots})
+        except (AuthorityError, KeyFileError, Denied, OSError) as error:
+            _log.error("authorities of the folder: %s", error)
 
     async def _follow_trust(self) -> None:
         while True:

@@ -55,7 +55,7 @@ class DurationType(click.ParamType[float]):
 @click.option("--kubernetes", default="", metavar="URL", help="Accept service-account tokens it knows; or `in-cluster`.")
 @click.option("--kubernetes-token-file", default="", metavar="FILE", help="Our own token there.  [default: the pod's]")
 @click.option("--kubernetes-ca-file", default="", metavar="FILE", help="What vouches for it.")
-@click.option("--roles", default="", metavar="FILE", help="Which identities may view, edit, make tokens, tap.")
+@click.option("--roles", default="", metavar="FILE", help="Which identities may view, edit, make tokens, tap, rotate roots.")
 @click.option("--sources", default="", metavar="FILE", help="Discovery besides the store: files, DNS, Kubernetes.")
 @click.option("--drain", "drain_s", default="5s", show_default=True, type=DurationType(), help="Time to go elsewhere.")
 def run(leaf_s: float, etcd: tuple[str, ...], **words: Any) -> None:

@@ -25,6 +25,7 @@ from . import explain
 from .answers import refuse
 from .peers import Peer, Peers
 from .permissions import Permissions
+from .roots import Roots
 
 DEFAULT_TOKEN_S = 3_600
 MAX_VALUES = 100  # of one call; a transaction of a store holds no more
@@ -43,6 +44,7 @@ class Admin(admin_pb2_grpc.AdminServicer):  # type: ignore[misc]
         trust_domain: str,
         cluster_domain: str,
         status: Callable[[], dict[str, Any]],
+        roots: Roots,
     ) -> None:
         self._catalogue = catalogue
         self._view = view
@@ -52,6 +54,7 @@ class Admin(admin_pb2_grpc.AdminServicer):  # type: ignore[misc]
         self._trust_domain = trust_domain
         self._cluster_domain = cluster_domain
         self._status = status
+        self._roots = roots
 
     async def Status(self, request: Any, context: Any) -> Any:
         async def answer(peer: Peer) -> Any:
@@ -170,6 +173,22 @@ class Admin(admin_pb2_grpc.AdminServicer):  # type: ignore[misc]
             if record is not None:
                 await self._tokens.revoke(request.id, by=peer.name)
             return admin_pb2.Applied(done=[f"join_token {request.id} {'deleted' if record else 'not there'}"])
+
+        return await self._answered(context, answer)
+
+    async def ShowRoots(self, request: Any, context: Any) -> Any:
+        async def answer(peer: Peer) -> Any:
+            self._permissions.check(peer, "view", "")
+            return admin_pb2.RootsFound(json=msgspec.json.encode(self._roots.found()))
+
+        return await self._answered(context, answer)
+
+    async def RotateRoots(self, request: Any, context: Any) -> Any:
+        async def answer(peer: Peer) -> Any:
+            self._permissions.check(peer, "trust", "")
+            how = {"authority": request.authority, "makes_root": request.makes_root, "is_hurried": request.is_hurried}
+            await self._roots.step(request.step, by=peer.name, **how)
+            return admin_pb2.RootsFound(json=msgspec.json.encode(self._roots.found()))
 
         return await self._answered(context, answer)
 

@@ -26,7 +26,7 @@ from ..model.files import parsed
 from ..spiffe import is_spiffe_id
 from .peers import Peer
 
-WORDS = ("view", "edit", "tokens", "tap")
+WORDS = ("view", "edit", "tokens", "tap", "trust")
 MAX_GRANTS = 1_000
 _log = logging.getLogger("controlplane.permissions")
 

@@ -19,7 +19,11 @@ _UNREADABLE = object()
 
 
 class Reading(grpc.aio.ServerInterceptor):  # type: ignore[misc]
-    """Wraps the methods of all services of a server."""
+    """Wraps the methods of all services, of one server or several."""
+
+    def __init__(self) -> None:
+        self.refused = 0
+        """Calls that ended because what was said in them could not be read, or not be meant."""
 
     async def intercept_service(self, continuation: Callable[[Any], Awaitable[Any]], details: Any) -> Any:
         handler = await continuation(details)
@@ -37,7 +41,36 @@ class Reading(grpc.aio.ServerInterceptor):  # type: ignore[misc]
         }
         name, made = kinds[handler.request_streaming, handler.response_streaming]
         prepare = _readable if handler.request_streaming else _single
-        return made(_wrapped(getattr(handler, name), prepare), **words)
+        return made(self._wrapped(getattr(handler, name), prepare), **words)
+
+    def _wrapped(self, method: Callable[[Any, Any], Any], prepare: Callable[[Any], Any]) -> Callable[[Any, Any], Any]:
+        """A method of the same kind: gRPC looks whether it is a coroutine or a generator."""
+
+        async def returning(request: Any, context: Any) -> Any:
+            try:
+                try:
+                    request = prepare(request)
+                except Malformed as error:
+                    await refuse(context, error)
+                return await method(request, context)
+            finally:
+                self._count(context)
+
+        async def yielding(request: Any, context: Any) -> AsyncIterator[Any]:
+            try:
+                try:
+                    request = prepare(request)
+                except Malformed as error:
+                    await refuse(context, error)
+                async for answer in method(request, context):
+                    yield answer
+            finally:
+                self._count(context)
+
+        return yielding if inspect.isasyncgenfunction(method) else returning
+
+    def _count(self, context: Any) -> None:
+        self.refused += context.code() in (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.INVALID_ARGUMENT.value[0])
 
 
 def _lenient(read: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
@@ -62,24 +95,3 @@ def _single(request: Any) -> Any:
     if request is _UNREADABLE:
         raise Malformed("a message that cannot be read")
     return request
-
-
-def _wrapped(method: Callable[[Any, Any], Any], prepare: Callable[[Any], Any]) -> Callable[[Any, Any], Any]:
-    """A method of the same kind: gRPC looks whether it is a coroutine or a generator."""
-
-    async def returning(request: Any, context: Any) -> Any:
-        try:
-            request = prepare(request)
-        except Malformed as error:
-            await refuse(context, error)
-        return await method(request, context)
-
-    async def yielding(request: Any, context: Any) -> AsyncIterator[Any]:
-        try:
-            request = prepare(request)
-        except Malformed as error:
-            await refuse(context, error)
-        async for answer in method(request, context):
-            yield answer
-
-    return yielding if inspect.isasyncgenfunction(method) else returning

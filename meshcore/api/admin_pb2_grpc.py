@@ -74,6 +74,16 @@ class AdminStub:
                 request_serializer=meshcore_dot_api_dot_admin__pb2.TokenId.SerializeToString,
                 response_deserializer=meshcore_dot_api_dot_admin__pb2.Applied.FromString,
                 _registered_method=True)
+        self.ShowRoots = channel.unary_unary(
+                '/meshcore.admin.Admin/ShowRoots',
+                request_serializer=meshcore_dot_api_dot_admin__pb2.RootsQuery.SerializeToString,
+                response_deserializer=meshcore_dot_api_dot_admin__pb2.RootsFound.FromString,
+                _registered_method=True)
+        self.RotateRoots = channel.unary_unary(
+                '/meshcore.admin.Admin/RotateRoots',
+                request_serializer=meshcore_dot_api_dot_admin__pb2.RotationStep.SerializeToString,
+                response_deserializer=meshcore_dot_api_dot_admin__pb2.RootsFound.FromString,
+                _registered_method=True)
 
 
 class AdminServicer:
@@ -127,6 +137,18 @@ class AdminServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ShowRoots(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RotateRoots(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AdminServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -169,6 +191,16 @@ def add_AdminServicer_to_server(servicer, server):
                     servicer.RevokeJoinToken,
                     request_deserializer=meshcore_dot_api_dot_admin__pb2.TokenId.FromString,
                     response_serializer=meshcore_dot_api_dot_admin__pb2.Applied.SerializeToString,
+            ),
+            'ShowRoots': grpc.unary_unary_rpc_method_handler(
+                    servicer.ShowRoots,
+                    request_deserializer=meshcore_dot_api_dot_admin__pb2.RootsQuery.FromString,
+                    response_serializer=meshcore_dot_api_dot_admin__pb2.RootsFound.SerializeToString,
+            ),
+            'RotateRoots': grpc.unary_unary_rpc_method_handler(
+                    servicer.RotateRoots,
+                    request_deserializer=meshcore_dot_api_dot_admin__pb2.RotationStep.FromString,
+                    response_serializer=meshcore_dot_api_dot_admin__pb2.RootsFound.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -387,6 +419,60 @@ class Admin:
             '/meshcore.admin.Admin/RevokeJoinToken',
             meshcore_dot_api_dot_admin__pb2.TokenId.SerializeToString,
             meshcore_dot_api_dot_admin__pb2.Applied.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ShowRoots(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/meshcore.admin.Admin/ShowRoots',
+            meshcore_dot_api_dot_admin__pb2.RootsQuery.SerializeToString,
+            meshcore_dot_api_dot_admin__pb2.RootsFound.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RotateRoots(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/meshcore.admin.Admin/RotateRoots',
+            meshcore_dot_api_dot_admin__pb2.RotationStep.SerializeToString,
+            meshcore_dot_api_dot_admin__pb2.RootsFound.FromString,
             options,
             channel_credentials,
             insecure,
