@@ -31,6 +31,9 @@ COMMANDS = {
     "namerd": "namerd",
     "login": "login",
     "authority": "authority",
+    "install": "install",
+    "inject": "inject",
+    "uninject": "uninject",
     "completion": "completion",
     "version": "version",
 }

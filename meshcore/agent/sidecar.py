@@ -35,6 +35,8 @@ class SidecarSettings(msgspec.Struct, frozen=True, kw_only=True):
     """off, redirect or tproxy: how connections come here that were going elsewhere."""
     app_port: int = 0
     """Where the application listens on loopback; without interception inbound connections go there."""
+    opaque_ports: tuple[int, ...] | None = None
+    """Intercepted connections to these are not looked at; None: to the usual ones where servers speak first."""
     require_mtls: bool = False
     """Refuse inbound connections of who is no member."""
     forwards: Mapping[str, str] = {}
@@ -107,6 +109,7 @@ def _inbound(settings: SidecarSettings, state: Path) -> list[dict[str, Any]]:
                 "protocol": "detect",
                 "mesh_hop": "on",
                 "original_destination": settings.interception,
+                **_opaque(settings),
                 "routes": [INBOUND_HTTP],
                 "tcp_route": INBOUND_TCP,
                 "tls": {
@@ -127,9 +130,13 @@ def _outbound(settings: SidecarSettings) -> list[dict[str, Any]]:
         return [{"name": "outbound", "address": settings.outbound, "routes": [OUTBOUND_HTTP]}]
     return [
         {"name": f"outbound{suffix}", "address": address, "protocol": "detect", "original_destination": "redirect",
-         "routes": [OUTBOUND_HTTP], "tcp_route": OUTBOUND_TCP}
+         "routes": [OUTBOUND_HTTP], "tcp_route": OUTBOUND_TCP, **_opaque(settings)}
         for suffix, address in _addresses(settings.outbound, True)
     ]  # fmt: skip
+
+
+def _opaque(settings: SidecarSettings) -> dict[str, Any]:
+    return {} if settings.opaque_ports is None else {"opaque_ports": list(settings.opaque_ports)}
 
 
 def _addresses(address: str, with_ipv6: bool) -> list[tuple[str, str]]:

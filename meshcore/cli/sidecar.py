@@ -68,6 +68,8 @@ _LABEL = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
               help="Where the application listens on loopback; needed without interception.")  # fmt: skip
 @click.option("--interception", type=click.Choice(["off", "redirect", "tproxy"]), default="off", show_default=True,
               help="How connections come here: see 'meshproxy intercept'.")  # fmt: skip
+@click.option("--opaque-ports", default=None, metavar="PORTS",
+              help="Intercepted ports whose bytes are not looked at: 3306,5432.  [default: the usual ones where servers speak first]")  # fmt: skip
 @click.option("--require-mtls", is_flag=True, help="Refuse callers that are no members.  [default: they come in as nobody]")
 @click.option("--forward", "forwards", multiple=True, metavar="ADDR=NAME:PORT",
               help="Listen there for that one name. May be repeated.")  # fmt: skip
@@ -121,11 +123,23 @@ def sidecar_settings(**given: Any) -> SidecarSettings:
         admin=given["admin"],
         interception=given["interception"],
         app_port=given["app_port"] or 0,
+        opaque_ports=_opaque_ports(given["opaque_ports"], given["interception"]),
         require_mtls=given["require_mtls"],
         forwards=forwards,
         workers=given["workers"],
         drain=given["drain"],
     )
+
+
+def _opaque_ports(text: str | None, interception: str) -> tuple[int, ...] | None:
+    if text is None:
+        return None
+    if interception == "off":
+        raise ConfigError("--opaque-ports is about intercepted connections; it needs --interception")
+    parts = [part.strip() for part in text.split(",") if part.strip()]
+    if not all(part.isascii() and part.isdigit() and 1 <= int(part) <= 65_535 for part in parts):
+        raise ConfigError(f"--opaque-ports {text[:80]}: expected ports, as in 3306,5432")
+    return tuple(int(part) for part in parts)
 
 
 def agent_settings(settings: SidecarSettings, **given: Any) -> AgentSettings:

@@ -93,6 +93,7 @@ BELOW = {
 # These two name the plane whose parts they put together or read, for its types alone.
 BELOW["parts"] = {"serving", "server"}
 BELOW["metrics"] = {"server"}
+BELOW["manifests"] = {"spiffe"}
 BELOW["observation"] = {"errors", "spiffe", "audit", "model", "resolve", "serving", "settings"}
 BELOW["server"] = {*BELOW}
 BELOW["cli"] = {*BELOW}
