@@ -1,15 +1,17 @@
 """The control plane's page for machines: /metrics, /live, /ready, on loopback. Nothing here changes anything.
 
-A web page of somebody else must not read it through a browser: Host must name loopback, or a name that was given.
+A web page of somebody else must not ask it through a browser: Host must name loopback, and so must Origin where there is one.
 """
 
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from urllib.parse import urlsplit
 
 from aiohttp import web
 
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
@@ -26,7 +28,7 @@ class Pages:
 
     async def open(self) -> None:
         """Listens. OSError when the address cannot be had."""
-        app = web.Application(client_max_size=1_024)
+        app = web.Application(client_max_size=1_024, middlewares=[_from_here])
         app.router.add_get("/metrics", self._show_metrics)
         app.router.add_get("/live", self._show_live)
         app.router.add_get("/ready", self._show_ready)
@@ -42,24 +44,29 @@ class Pages:
             await self._runner.cleanup()
 
     async def _show_metrics(self, request: web.Request) -> web.Response:
-        _check_host(request)
         return web.Response(body=self._metrics().encode(), headers={"Content-Type": METRICS_TYPE})
 
     async def _show_live(self, request: web.Request) -> web.Response:
-        _check_host(request)
         return web.Response(text="live\n")
 
     async def _show_ready(self, request: web.Request) -> web.Response:
-        _check_host(request)
         why_not = self._why_not_ready()
         return web.Response(text=f"{why_not or 'ready'}\n", status=503 if why_not else 200)
 
 
-def _check_host(request: web.Request) -> None:
-    host = request.host.rpartition(":")[0] if request.host.rpartition(":")[2].isdigit() else request.host
-    try:
-        is_loopback = ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        is_loopback = host == "localhost"
-    if not is_loopback:
+@web.middleware
+async def _from_here(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Before anything else is looked at: DNS rebinding shows in Host, another's page in Origin."""
+    origin = request.headers.get("Origin")
+    if not _is_loopback(request.host) or (origin is not None and not _is_loopback(urlsplit(origin).netloc)):
         raise web.HTTPForbidden(text="this is served under loopback names only\n")
+    return await handler(request)
+
+
+def _is_loopback(address: str) -> bool:
+    host, _, port = address.rpartition(":")
+    host = (host if port.isdigit() and host else address).strip("[]")
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

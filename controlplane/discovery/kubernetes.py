@@ -71,9 +71,9 @@ class KubernetesSource:
 async def _events(client: KubernetesClient, path: str) -> AsyncIterator[dict[tuple[str, str], Object] | tuple[str, Object]]:
     """All objects as a dict, then each event as (type, object); a dict again whenever something may have been missed."""
     while True:
-        objects, version = await client.list(path)
-        yield objects
-        with suppress(Gone):
+        with suppress(Gone):  # of a watch, or of the next page of a list that took too long
+            objects, version = await client.list(path)
+            yield objects
             while True:
                 async for kind, found in client.watch(path, version):
                     version = str((found.get("metadata") or {}).get("resourceVersion") or version)

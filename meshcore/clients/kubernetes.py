@@ -144,9 +144,9 @@ class KubernetesClient:
     async def follow(self, path: str, params: Mapping[str, str] | None = None) -> AsyncIterator[Objects]:
         """All objects, and again after each change. Raises when the server is away: then begin again."""
         while True:
-            objects, version = await self.list(path, params)
-            yield dict(objects)
-            try:
+            try:  # Gone may come of a watch, or of the next page of a list that took too long
+                objects, version = await self.list(path, params)
+                yield dict(objects)
                 while True:
                     async for kind, one in self.watch(path, version, params):
                         version = str((one.get("metadata") or {}).get("resourceVersion") or version)

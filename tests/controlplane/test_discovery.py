@@ -143,6 +143,17 @@ async def test_srv_records_of_the_first_priority_count(dns, tmp_path):
         await seen.until(lambda: seen.endpoints() == {"192.0.2.1:8081", "192.0.2.2:8081"})
 
 
+async def test_answers_that_lead_nowhere_or_are_too_many_are_bounded_and_what_was_known_stays(dns, tmp_path):
+    """Of a server, and not of a client that plays one: aliases in a circle, a name that is not there, more than UDP holds."""
+    async with Followed(dns_source(dns, "host: web.mesh.test, port: 8080"), tmp_path / "kept") as seen:
+        await seen.until(lambda: len(seen.endpoints()) == 2)
+        dns.write("web CNAME round", "round CNAME about", "about CNAME web")
+        await asyncio.sleep(1.5)  # it is asked again and again meanwhile
+        assert seen.feed.error or len(seen.endpoints()) in (0, 2)
+        dns.write(*(f"web A 10.0.{number >> 8}.{number & 255}" for number in range(1_500)))
+        await seen.until(lambda: len(seen.endpoints()) == 1_000)
+
+
 class Answers:
     """A DNS client that says what it was told to: times to live and records that no server here would give."""
 
@@ -250,6 +261,69 @@ async def test_a_watch_that_is_gone_cut_or_away_misses_nothing(tmp_path):
             await server.start()
             await slices(server, {"web-a": {"ready": True}, "web-b": {"ready": True}})
             await seen.until(lambda: seen.endpoints() == {A, B} and not seen.feed.error)
+
+
+async def test_a_list_whose_next_page_has_expired_is_begun_anew(tmp_path):
+    async with KubernetesServer() as server:
+        server.page, server.expires_pages = 1, 2
+        await cluster(server)
+        await server.put(SERVICES, "other", spec={"ports": []})
+        await server.put(PODS, "web-b", spec={})
+        async with Followed(kubernetes(server), tmp_path / "kept") as seen:
+            await seen.until(lambda: seen.endpoints() == {A, B})
+            assert not server.expires_pages and not seen.feed.error
+
+
+async def test_gone_may_be_the_status_of_a_watch(tmp_path):
+    async with KubernetesServer() as server:
+        server.gone_by_status = True
+        await cluster(server)
+        async with Followed(kubernetes(server), tmp_path / "kept") as seen:
+            await seen.until(lambda: seen.endpoints() == {A, B})
+            await server.cut()
+            await server.forget()
+            await slices(server, {"web-b": {"ready": True}})
+            await server.forget()
+            await seen.until(lambda: seen.endpoints() == {B})
+            assert not seen.feed.error
+
+
+async def test_after_a_bookmark_a_cut_watch_goes_on_without_a_list(tmp_path):
+    """Of a collection where nothing happens the version grows old all the same: the bookmark keeps its place."""
+    async with KubernetesServer() as server:
+        await cluster(server)
+        async with Followed(kubernetes(server), tmp_path / "kept") as seen:
+            await seen.until(lambda: seen.endpoints() == {A, B} and server.watches >= 3)
+            for number in range(3):
+                await server.put(SLICES.replace("shop", "bank"), f"elsewhere-{number}")
+            for path in (SERVICES, PODS, SLICES):
+                await server.bookmark(path)
+            server.oldest = server.version  # all before is forgotten
+            await asyncio.sleep(0.2)
+            lists = server.lists
+            await server.cut()
+            await slices(server, {"web-a": {"ready": True}})
+            await seen.until(lambda: seen.endpoints() == {A})
+            assert server.lists == lists
+
+
+async def test_events_that_come_an_octet_at_a_time_or_end_in_their_middle_are_read_whole(tmp_path):
+    async with KubernetesServer() as server:
+        await cluster(server)
+        async with Followed(kubernetes(server), tmp_path / "kept") as seen:
+            await seen.until(lambda: seen.endpoints() == {A, B} and server.watches >= 3)
+            server.piece = 7
+            await slices(server, {"web-a": {"ready": True}})
+            await seen.until(lambda: seen.endpoints() == {A})
+            server.piece = 1
+            await slices(server, {"web-b": {"ready": True}})
+            await asyncio.sleep(0.05)
+            await server.cut()  # about fifty octets are there
+            await asyncio.sleep(0.05)
+            assert seen.endpoints() in ({A}, {B})
+            server.piece = 0
+            await seen.until(lambda: seen.endpoints() == {B})
+            assert not seen.feed.error
 
 
 async def test_the_token_is_the_one_in_the_file_now(tmp_path):

@@ -81,6 +81,21 @@ async def test_what_is_no_table_is_refused(method):
         assert (await one.ask("GET", "/dtabs/new")).status == 404
 
 
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [("/svc => ;;", "line 1, column 9"), ("/svc => /a | & /b", "line 1"), ("/a => /b;\n/c => 0.5 *", "line 2"), ("/svc => (/a | /b", "line 1"),
+     ("/a=>/b;\n/c=>/d;\n/e => -1 * /f & 2 * /g", "line 3"), ("/svc", "line 1"), ("=> /a", "line 1"), ("/a => 1e999 * /b & 1 * /c", "line 1"),
+     ("/a => /b /c", "line 1")],
+)  # fmt: skip
+async def test_a_table_that_cannot_be_read_is_refused_at_its_place_and_the_old_one_stays(text, place):
+    async with served(memory(default="/foo=>/bar")) as one:
+        before = await one.ask("GET", "/dtabs/default", accept=DTAB)
+        answer = await one.ask("PUT", "/dtabs/default", text, kind=DTAB)
+        assert answer.status == 400 and place in answer.text and "column" in answer.text, answer.text
+        after = await one.ask("GET", "/dtabs/default", accept=DTAB)
+        assert (after.text, after.etag) == (before.text, before.etag)
+
+
 async def test_a_put_without_a_version_writes_in_any_case():
     async with served(memory(default="/foo=>/bar")) as one:
         for name in ("default", "fresh"):

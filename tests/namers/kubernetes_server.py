@@ -24,6 +24,13 @@ class KubernetesServer:
         self.watches = 0
         self.lists = 0
         self.asked: list[str] = []
+        self.gone_by_status = False
+        """410 as the status of a watch, and not as an event in it: the API server does both."""
+        self.expires_pages = 0
+        """So many following pages are told that their list has taken too long."""
+        self.piece = 0
+        """Events are sent so many octets at a time, with a pause after each; 0: whole."""
+        self.bookmarks = 0
         self.url = ""
         self._changed = asyncio.Condition()
         self._runner: web.AppRunner | None = None
@@ -68,6 +75,7 @@ class KubernetesServer:
         await self._tell(path, "DELETED", one)
 
     async def bookmark(self, path: str) -> None:
+        self.bookmarks += 1
         await self._tell(path, "BOOKMARK", {"metadata": {"resourceVersion": str(self.version)}})
 
     async def forget(self) -> None:
@@ -92,6 +100,9 @@ class KubernetesServer:
         if request.query.get("watch") == "true":
             return await self._watch(request)
         self.lists += 1
+        if request.query.get("continue") and self.expires_pages:
+            self.expires_pages -= 1
+            return _status(410, "the provided continue parameter is too old")
         found = [one for (path, _), one in sorted(self.objects.items()) if path == request.path and _selected(one, request)]
         start = int(request.query.get("continue") or 0)
         size = min(self.page, int(request.query.get("limit", self.page)))
@@ -102,6 +113,8 @@ class KubernetesServer:
     async def _watch(self, request: web.Request) -> web.StreamResponse:
         self.watches += 1
         since, cut = int(request.query["resourceVersion"]), self._cut
+        if since < self.oldest and self.gone_by_status:
+            return _status(410, "too old resource version")
         answer = web.StreamResponse(headers={"Content-Type": "application/json"})
         answer.enable_chunked_encoding()
         await answer.prepare(request)
@@ -115,13 +128,21 @@ class KubernetesServer:
                 pending, told = self.events[told:], len(self.events)
                 for version, path, kind, one in pending:
                     if path == request.path and (version > since or kind == "BOOKMARK") and _selected(one, request):
-                        await answer.write(json.dumps({"type": kind, "object": one}).encode() + b"\n")
+                        await self._send(answer, json.dumps({"type": kind, "object": one}).encode() + b"\n", cut)
                 async with self._changed:
                     await self._changed.wait_for(lambda: self._cut != cut or len(self.events) > told)
             request.transport.abort()
         except ConnectionError:
             pass
         return answer
+
+    async def _send(self, answer: web.StreamResponse, octets: bytes, cut: int) -> None:
+        for start in range(0, len(octets), self.piece or len(octets)):
+            if self._cut != cut:
+                return  # in the middle of an event
+            await answer.write(octets[start : start + (self.piece or len(octets))])
+            if self.piece:
+                await asyncio.sleep(0.001)
 
 
 def _selected(one: dict[str, Any], request: web.Request) -> bool:
