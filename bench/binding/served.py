@@ -14,7 +14,7 @@ from bench.binding.client import bench_name
 from meshcore import Binding, BoundCluster, BoundEndpoint, Proxy
 from meshcore.binder.bound import bound
 from meshcore.binder.rules import Rules
-from meshcore.config import Cluster, Config, HeaderEdits, Listener, Route, RouteLookup
+from meshcore.config import Cluster, Config, HeaderEdits, Limits, Listener, Route, RouteLookup
 from meshcore.namers.interpreter import LocalInterpreter, Resolution
 from meshcore.namers.namer import LiveNamers
 from meshcore.namers.states import Address, Replicas
@@ -43,6 +43,7 @@ def serve(backend: int, names: int) -> None:
             listeners=[Listener(name=way, address="127.0.0.1:0", routes=[way]) for way in WAYS],
             routes=routes,
             clusters=[Cluster(name="web", endpoints=[address])],
+            limits=Limits(max_bound_names=3 * names, max_requests_per_connection=0),
         )
     )
     proxy.start()

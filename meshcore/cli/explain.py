@@ -6,13 +6,14 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 import click
 
-from meshcore._fastpath import RouteTableDoor
+from meshcore._fastpath import RouteTableDoor, name_of
 from meshcore.cli.check import addresses_of
-from meshcore.config import Cluster, Config, Listener, Match, Route, load
+from meshcore.config import Cluster, Config, Listener, Match, Retries, Route, RouteLookup, load
+from meshcore.config.plan import lookup_plan
 from meshcore.config.references import route_names_of
 from meshcore.tap_sessions import method_number
 
@@ -74,7 +75,21 @@ def explained(config: Config, listener: Listener, method: str, url: str) -> dict
     }
     if found is not None:
         facts |= _fate(config, found, path, parts.query)
+        if found.lookup is not None:
+            facts["name"] = _name(listener, found.lookup, method, parts)
     return facts
+
+
+def _name(listener: Listener, lookup: RouteLookup, method: str, parts: SplitResult) -> dict[str, Any]:
+    """What the engine makes of the request, asked of the engine itself: headers that are not in the URL are not there."""
+    target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+    head = f"{method} {target} HTTP/1.1\r\nHost: {parts.netloc.rpartition('@')[2]}\r\n\r\n".encode("latin-1", "replace")
+    found = name_of(lookup_plan(lookup), head, is_secure=listener.tls is not None)
+    return {
+        "text": None if found is None else found[0].decode("latin-1"),
+        "by": lookup.by + (f" {lookup.field}" if lookup.by.startswith("header") else ""),
+        "waits": str(lookup.timeout),
+    }
 
 
 def find(routes: list[Route], host: str, path: str, method: str) -> Route | None:
@@ -149,11 +164,16 @@ def _fate(config: Config, route: Route, path: str, query: str) -> dict[str, Any]
                 ("idle", route.idle_timeout),
             )
         },
-        "retries": f"{route.retries.max_attempts} attempts on {', '.join(route.retries.on)}"
-        if route.retries.max_attempts > 1
-        else "none",
+        "retries": _retries(route.retries),
         "max_body": route.max_body or "no limit",
     }
+
+
+def _retries(retries: Retries) -> str:
+    if retries.max_attempts == 1:
+        return "none"
+    waits = f", {retries.backoff} apart at first and {retries.max_backoff} at most" if retries.backoff else ""
+    return f"{retries.max_attempts} attempts on {', '.join(retries.on)}{waits}"
 
 
 def _at_run_time(cluster: Cluster) -> list[str]:
@@ -185,11 +205,19 @@ def _lines(facts: dict[str, Any]) -> Iterator[tuple[str, str]]:
     yield "forwards", facts["forwards"]
     for edit in facts["headers"]:
         yield "", edit
+    if "name" in facts:
+        name = facts["name"]
+        missing = "its own clusters" if facts["clusters"] else "400, reason lookup_no_name"
+        yield "name", f"{name['text']}, by {name['by']}" if name["text"] else f"none, by {name['by']}: {missing}"
+        if name["text"]:
+            yield "", f"goes where the name is bound to while the proxy runs; waits {name['waits']} for it to be"
     for cluster in facts["clusters"]:
         endpoints = ", ".join(cluster["endpoints"][:4]) or "no endpoint: 503"
         more = f" and {len(cluster['endpoints']) - 4} more" if len(cluster["endpoints"]) > 4 else ""
         share = f" {cluster['share_percent']:g}%" if len(facts["clusters"]) > 1 else ""
         yield "cluster", f"{cluster['name']}{share}, {cluster['balancer']}: {endpoints}{more}"
+    if not facts["clusters"]:
+        return
     times = ", ".join(f"{name} {value}" for name, value in facts["timeouts"].items())
     yield "timeouts", f"connect {facts['clusters'][0]['connect_timeout']}, {times}"
     yield "retries", facts["retries"]

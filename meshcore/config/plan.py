@@ -255,7 +255,7 @@ def route_plan(route: Route) -> dict[str, Any]:
         },
         "sni": match.sni,
         "targets": targets,
-        "lookup": None if route.lookup is None else _lookup(route.lookup),
+        "lookup": None if route.lookup is None else lookup_plan(route.lookup),
         "direct": direct,
         "prefix_rewrite": route.rewrite.prefix,
         "host_rewrite": route.rewrite.host,
@@ -276,7 +276,8 @@ def route_plan(route: Route) -> dict[str, Any]:
     }
 
 
-def _lookup(lookup: RouteLookup) -> dict[str, Any]:
+def lookup_plan(lookup: RouteLookup) -> dict[str, Any]:
+    """How a route makes names of requests."""
     return {
         "by": NAME_KINDS[lookup.by],
         "prefix": lookup.put_in_front,

@@ -37,7 +37,6 @@ cdef class _BindingHandle(_SlotHolder):
     def __dealloc__(self):
         if self.binding != NULL:
             arena_free(&self.binding.arena)
-        free(self.refs)
 
     cdef bint is_unused(self):
         return atomic_load_u32(&self.workers_left) == 0
@@ -422,10 +421,8 @@ cdef class Names:
             handle.key = key
             handle.born_ns = sys_now_ns()
             handle.route_slot = _hold(handle, slots, "routes", key[0])     # keeps its number: it is a part of the table's key
+            handle.refs = <BindingRef*>_alloc(&arena, self.engine.n_workers * sizeof(BindingRef))
             _fill_binding(&arena, binding, plan, key[0], handle, self)
-            handle.refs = <BindingRef*>calloc(self.engine.n_workers, sizeof(BindingRef))
-            if handle.refs == NULL:
-                raise MemoryError
         except BaseException:
             handle.release()
             arena_free(&arena)

@@ -4,6 +4,9 @@
 # the same code, freed when no worker and no exchange holds it. A change of one name so costs what that name costs. The
 # table is a fixed array of buckets: its cost does not change with the number of names up to its size, and there is no
 # moment at which it is rebuilt. An entry without a Binding is a name that was asked for: its exchanges wait in it.
+#
+# Of ten thousand names hardly one is in a cache when its request comes, and its binding is a dozen lines of memory that lead to
+# each other. So they lie together, each worker's hold among them, and are fetched at once, when the entry is found.
 
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
@@ -12,8 +15,13 @@ from libc.string cimport memcmp, memcpy
 from meshcore.engine.routes cimport routes_hash
 from meshcore.engine.snapshot cimport Arena, ClusterConf, RouteConf
 
+cdef extern from *:
+    void binding_touch "__builtin_prefetch"(const void* at) noexcept nogil
+
 cdef enum:
     BINDING_BUCKETS = 65536             # 512 KiB of address space, touched as names come
+    BINDING_LINE_BYTES = 64
+    BINDING_TOUCHED_LINES = 24          # a binding to one cluster of one endpoint, whole
 
 
 cdef struct Binding:
@@ -34,12 +42,14 @@ cdef struct BindingRef:                 # one worker's hold on one binding
     uint8_t is_current
     uint64_t last_used_ns               # read by Python, racily
     uint64_t expires_ns                 # 0: never
+    uint8_t unused[24]                  # up to a whole line: each is written by another worker
 
 
 cdef struct BoundName:                  # an entry of the table; its key follows it in memory
     BoundName* bucket_next
     uint64_t hash
     BindingRef* ref                     # NULL: asked for, not answered
+    const Binding* binding              # of it
     uint32_t route_slot
     uint32_t key_len
     uint32_t name_len                   # of the key's name: see name
@@ -100,6 +110,20 @@ cdef inline BoundName* binding_find(const BindingTable* table, uint64_t hash, ui
     return NULL
 
 
+cdef inline void binding_hold(BoundName* name, BindingRef* ref) noexcept nogil:
+    """What the name is bound to from now on; NULL: to nothing."""
+    name.ref = ref
+    name.binding = ref.binding if ref != NULL else NULL
+
+
+cdef inline void binding_fetch(const Binding* binding) noexcept nogil:
+    """Have its memory on its way: it will be needed in a moment, all of it."""
+    cdef const char* at = <const char*>binding
+    cdef uint32_t i
+    for i in range(<uint32_t>BINDING_TOUCHED_LINES):
+        binding_touch(at + i * BINDING_LINE_BYTES)
+
+
 cdef inline BoundName* binding_add(BindingTable* table, uint64_t hash, uint32_t route_slot, const char* key,
                                    uint32_t len, uint32_t name_len) noexcept nogil:
     """A new entry, bound to nothing. NULL without memory. The name must not be there yet."""
@@ -108,6 +132,7 @@ cdef inline BoundName* binding_add(BindingTable* table, uint64_t hash, uint32_t 
         return NULL
     name.hash = hash
     name.ref = NULL
+    name.binding = NULL
     name.route_slot = route_slot
     name.key_len = len
     name.name_len = name_len

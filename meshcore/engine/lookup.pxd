@@ -11,7 +11,8 @@ from libc.stdlib cimport malloc
 from libc.string cimport memcpy
 
 from meshcore.engine.binding cimport (
-    BINDING_BUCKETS, Binding, BindingRef, BoundName, binding_add, binding_find, binding_hash, binding_key, binding_remove,
+    BINDING_BUCKETS, Binding, BindingRef, BoundName, binding_add, binding_fetch, binding_find, binding_hash, binding_hold, binding_key,
+    binding_remove,
 )
 from meshcore.engine.conn cimport conn_deadline, conn_is_secure, conn_keep_input
 from meshcore.engine.endpoint cimport EndpointState
@@ -111,11 +112,12 @@ cdef inline int lookup_find(Worker* worker, Exchange* exchange, Name name, const
                          route.slot, worker.scratch, name.len)
     bound[0] = found
     if found != NULL and found.ref != NULL:
+        binding_fetch(found.binding)
         if found.ref.expires_ns == 0 or worker.now_ns < found.ref.expires_ns:
             lookup_take(worker, exchange, found.ref, head)
             return 0
         lookup_drop(worker, found.ref)
-        found.ref = NULL
+        binding_hold(found, NULL)
     if worker.lookups_waiting >= exchange.snapshot.snapshot.limits.max_lookups_waiting:
         if found != NULL and found.n_waiting == 0:
             binding_remove(&worker.bindings, found)
@@ -263,7 +265,7 @@ cdef inline Exchange* lookup_bind(Worker* worker, const Bind* bind) noexcept nog
     if bound == NULL:
         return NULL                     # without memory it is as if it had expired
     old = bound.ref
-    bound.ref = bind.ref
+    binding_hold(bound, bind.ref)
     if bind.ref != NULL:
         bind.ref.is_current = 1
         bind.ref.last_used_ns = worker.now_ns

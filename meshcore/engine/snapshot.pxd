@@ -13,7 +13,7 @@ from meshcore.engine.openssl cimport SSL_CTX
 
 
 cdef enum:
-    ARENA_FIRST_BYTES = 4080            # with malloc's own word, a page
+    ARENA_FIRST_BYTES = 2032            # with malloc's own words, half a page
     ARENA_BLOCK_BYTES = 65536
 
 
@@ -324,7 +324,7 @@ cdef inline void* arena_alloc(Arena* arena, size_t size_bytes) noexcept nogil:
     cdef size_t block_bytes
     cdef char* at
     if block == NULL or block.size_bytes - block.used_bytes < wanted:
-        # As much as there is already: a 10,000-route table takes a few dozen blocks, what one name is bound to a page.
+        # As much as there is already: a 10,000-route table takes a few dozen blocks, what one name is bound to half a page.
         block_bytes = arena.total_bytes if arena.total_bytes > ARENA_FIRST_BYTES else ARENA_FIRST_BYTES
         if block_bytes > ARENA_BLOCK_BYTES:
             block_bytes = ARENA_BLOCK_BYTES

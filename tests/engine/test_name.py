@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from meshcore import _fastpath
 from meshcore.config import RouteLookup
-from meshcore.config.plan import _lookup
+from meshcore.config.plan import lookup_plan
 from meshcore.naming import Path, identifiers, read_path
 from meshcore.naming.identifiers import Identified
 
@@ -26,7 +26,7 @@ def head(method="GET", target="/", host="web", minor=1, fields=()):
 
 
 def name_of(lookup, head, **keys):
-    found = _fastpath.name_of(_lookup(RouteLookup(**lookup)), head, **keys)
+    found = _fastpath.name_of(lookup_plan(RouteLookup(**lookup)), head, **keys)
     return None if found is None else found[0].decode("latin-1")
 
 
@@ -93,7 +93,7 @@ def test_where_a_connection_was_going_is_the_name_of_a_request_without_authority
 
 
 def overridden(fields, is_trusted=True, most=1024):
-    lookup = _lookup(RouteLookup(by="constant", name="/web", overrides=True))
+    lookup = lookup_plan(RouteLookup(by="constant", name="/web", overrides=True))
     return _fastpath.name_of(lookup, head(fields=fields), is_trusted=is_trusted, most_bytes=most)
 
 

@@ -118,3 +118,41 @@ clusters: [{name: c, endpoints: ["127.0.0.1:9000"]}]
     with pytest.raises(SystemExit):
         main(["explain", "-c", str(path), "--listener", "db", "GET", "/b"])
     assert "every connection takes route 'db'" in capfd.readouterr().err
+
+
+NAMED = """\
+listeners: [{name: web, address: ":8080"}]
+routes:
+- {name: out, match: {host: "*.shop"}, lookup: {by: method_and_host}}
+- {name: token, lookup: {by: header_token, header: x-name}, to: rest}
+clusters: [{name: rest, endpoints: ["127.0.0.1:9000"]}]
+"""
+
+
+@pytest.fixture
+def explain_names(tmp_path, capfd):
+    (tmp_path / "mesh.yaml").write_text(NAMED)
+
+    def run(*arguments):
+        with pytest.raises(SystemExit) as ended:
+            main(["explain", "-c", str(tmp_path / "mesh.yaml"), *arguments])
+        return ended.value.code, capfd.readouterr().out
+
+    return run
+
+
+def test_a_route_that_looks_up_tells_the_name_it_would_ask_for(explain_names):
+    """It ended in an IndexError: there is no cluster to tell of."""
+    code, out = explain_names("GET", "http://Web.shop:8080/x?y")
+    assert code == 0
+    assert "name       /svc/1.1/GET/web.shop:8080, by method_and_host" in out
+    assert "waits 10s" in out
+    code, out = explain_names("--json", "PUT", "http://web.shop/")
+    assert json.loads(out)["name"] == {"text": "/svc/1.1/PUT/web.shop", "by": "method_and_host", "waits": "10s"}
+
+
+def test_a_request_without_a_name_goes_to_the_routes_own_cluster(explain_names):
+    code, out = explain_names("GET", "http://elsewhere/")
+    assert code == 0
+    assert "name       none, by header_token x-name: its own clusters" in out
+    assert "cluster    rest" in out
