@@ -64,8 +64,8 @@ class HealthCheck(Section, frozen=True, kw_only=True):
         Key(
             WordKind("http", "tcp", "grpc"),
             "`http`: GET over HTTP/1.1, the status decides. `tcp`: a connection opens. `grpc`: "
-            "`grpc.health.v1.Health/Check` answers SERVING; it needs the extra `meshcore[mesh]`. With the cluster's `tls`, `http` and `grpc` "
-            "ask over it, unless at a `port` of their own.",
+            "`grpc.health.v1.Health/Check` answers SERVING; it needs the extra `meshcore[mesh]`. With the cluster's `tls`, all of "
+            "them ask over it (`tcp` for a handshake), unless at a `port` of their own.",
             "http: a server that accepts connections may still be unable to answer.",
         ),
     ] = "http"

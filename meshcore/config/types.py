@@ -39,7 +39,7 @@ class Forwarding(Section, frozen=True, kw_only=True):
         str,
         Key(
             TextKind("a token, or '' for no Via", r"[!#$%&'*+.^_`|~0-9A-Za-z-]*", most=64, empty=True),
-            "Name in Via (RFC 9110 7.6.3). Empty sends none.",
+            "Name in Via (RFC 9110 7.6.3), behind the version that was received: 1.0, 1.1, 2.0. Empty sends none.",
             "Loops become visible.",
         ),
     ] = "meshcore"

@@ -21,6 +21,7 @@ from meshcore.engine.llhttp cimport llhttp_settings_init_fn
 from meshcore.engine.proxy_protocol cimport PROXY_DONE, PROXY_V1_MAX_BYTES, ProxyHeader, proxy_header_read
 from meshcore.engine.proxy_protocol cimport proxy_header_write_v1, proxy_header_write_v2
 from meshcore.engine.reasons cimport reason_name
+from meshcore.engine.date cimport DateLine, date_line
 from meshcore.engine.rewrite cimport ForwardInfo, ResponseInfo, rewrite_request, rewrite_response
 from meshcore.engine.rng cimport Rng, rng_seed
 from meshcore.engine.snapshot cimport Arena, Forwarding, HeaderOp, HeaderOps, Limits, RouteConf, RouteTarget
@@ -191,11 +192,13 @@ cdef class _HeadReading:
     def __dealloc__(self):
         free(self.buffer)
 
-    cdef int read(self, list pieces, bint is_response, dict limits, uint32_t method, bint may_upgrade) except -1:
+    cdef int read(self, list pieces, bint is_response, dict limits, uint32_t method, bint may_upgrade,
+                  bint own_text=False) except -1:
         cdef char* moved
         cdef bytes piece
         limits_into(&self.limits, limits)
         head_parser_reset(&self.parser, &llhttp_library, is_response)
+        self.parser.is_own_text = own_text
         self.code = HEAD_MORE
         for piece in pieces:
             moved = <char*>malloc(self.seen + len(piece) + (1 if self.seen + len(piece) == 0 else 0))
@@ -225,10 +228,12 @@ cdef class _HeadReading:
         return text_of(self.code), self.seen
 
 
-def parse_request(list pieces, dict limits=None):
-    """Read a request head from pieces: ("more", None), ("done", values) or (REASON, octets seen when it was known)."""
+def parse_request(list pieces, dict limits=None, bint own_text=False):
+    """Read a request head from pieces: ("more", None), ("done", values) or (REASON, octets seen when it was known).
+
+    `own_text`: it was made of a block of HTTP/2, and is only divided."""
     cdef _HeadReading reading = _HeadReading()
-    reading.read(pieces, False, limits, 0, False)
+    reading.read(pieces, False, limits, 0, False, own_text)
     return reading.verdict()
 
 
@@ -400,7 +405,7 @@ cdef int forwarding_into(Arena* arena, Forwarding* forwarding, dict given) excep
 
 
 def edit_request(bytes data, dict route=None, dict forwarding=None, bytes client=b"192.0.2.7", bint secure=False,
-                 bint trust_mesh_headers=False, bint allow_upgrade=False, bint tells_empty=False,
+                 bint trust_mesh_headers=False, bint allow_upgrade=False, bint tells_empty=False, bint is_http2=False,
                  uint64_t wall_ms=1700000000000, uint64_t seed=1, uint32_t room=65536):
     """The request head that would go upstream for the head at the start of `data`, or None when `room` is too small."""
     cdef _HeadReading reading = _HeadReading()
@@ -427,6 +432,7 @@ def edit_request(bytes data, dict route=None, dict forwarding=None, bytes client
         info.trust_mesh_headers = trust_mesh_headers
         info.allow_upgrade = allow_upgrade
         info.tells_empty = tells_empty
+        info.is_http2 = is_http2
         info.wall_ms = wall_ms
         info.rng = &rng
         n = rewrite_request(&reading.head, route_into(&arena, route or {}), &info, out, room)
@@ -438,8 +444,10 @@ def edit_request(bytes data, dict route=None, dict forwarding=None, bytes client
 
 def edit_response(bytes data, bytes method=b"GET", bint may_upgrade=False, dict route=None, dict forwarding=None,
                   framing=None, content_length=None, bint close=False, uint8_t minor_version=1, bint interim=False,
-                  uint32_t room=65536):
-    """The response head that would go to the client. `framing` and `content_length` default to what was received."""
+                  bint is_http2=False, second=None, uint32_t room=65536):
+    """The response head that would go to the client. `framing` and `content_length` default to what was received. `second`: of
+    Unix time, for a Date; None: none is added."""
+    cdef DateLine date
     cdef _HeadReading reading = _HeadReading()
     cdef Arena arena
     cdef Forwarding conf
@@ -462,6 +470,10 @@ def edit_response(bytes data, bytes method=b"GET", bint may_upgrade=False, dict 
         info.minor_version = minor_version
         info.upgrade = reading.head.is_tunnel
         info.interim = interim
+        info.is_http2 = is_http2
+        memset(&date, 0, sizeof(date))
+        if second is not None:
+            info.date = date_line(&date, <uint64_t>second)
         n = rewrite_response(&reading.head, route_into(&arena, route or {}), &info, out, room)
         return out[:n] if n else None
     finally:

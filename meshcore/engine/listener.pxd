@@ -14,7 +14,7 @@ from meshcore.engine.grpc_web cimport GRPC_WEB_NONE
 from meshcore.engine.intercept cimport intercept_take
 from meshcore.engine.preface cimport preface_await_protocol, preface_await_tls, preface_is_looked_at
 from meshcore.engine.reasons cimport REASON_INTERCEPT_LOOP, REASON_LOAD_SHED, reason_name, reason_status, reason_text
-from meshcore.engine.respond cimport respond_refusal_text
+from meshcore.engine.respond cimport respond_date, respond_refusal_text
 from meshcore.engine.slab cimport slab_take
 from meshcore.engine.snapshot cimport ListenerConf
 from meshcore.engine.state cimport (
@@ -146,7 +146,7 @@ cdef inline void listener_shed(Worker* worker, ListenerState* listener, int fd) 
     # Over the connection limit: a clear status, at the price of one send and one close.
     cdef uint32_t n = respond_refusal_text(worker.scratch, reason_status[REASON_LOAD_SHED],
                                            reason_name[REASON_LOAD_SHED], reason_text[REASON_LOAD_SHED], 1, GRPC_NONE,
-                                           GRPC_WEB_NONE, 0)
+                                           GRPC_WEB_NONE, 0, respond_date(worker))
     worker.reasons[REASON_LOAD_SHED] += 1
     listener.refused += 1
     worker.refused_connections += 1

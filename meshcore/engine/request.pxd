@@ -432,6 +432,7 @@ cdef inline void request_forward_info(Worker* worker, Exchange* exchange, const 
     info.wall_ms = (worker.now_ns + worker.wall_offset_ns) // 1000000
     info.allow_upgrade = exchange.flags & EXCHANGE_UPGRADE != 0
     info.tells_empty = <uint8_t>conn_is_stream(conn)
+    info.is_http2 = info.tells_empty and not exchange.flags & EXCHANGE_RESTORED
     info.grpc_web = GRPC_WEB_TEXT if exchange.flags & EXCHANGE_GRPC_WEB_TEXT \
         else GRPC_WEB_BINARY if exchange.flags & EXCHANGE_GRPC_WEB else GRPC_WEB_NONE
 

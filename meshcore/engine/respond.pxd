@@ -5,15 +5,17 @@
 # never mistaken for the application's.
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
-from libc.string cimport memcpy, strlen
+from libc.string cimport memchr
 
 from meshcore.engine.conn cimport conn_is_stream, conn_send, conn_send2
+from meshcore.engine.date cimport DATE_LINE_BYTES, date_line
 from meshcore.engine.downstream cimport (
     downstream_abort, downstream_close, downstream_next, downstream_part, downstream_refuse,
 )
 from meshcore.engine.exchange cimport ATTEMPT_ABANDONED, ATTEMPT_FAILED, exchange_end
 from meshcore.engine.grpc cimport GRPC_NONE, grpc_status_of_http
 from meshcore.engine.grpc_web cimport GRPC_WEB_BINARY, GRPC_WEB_NONE, GRPC_WEB_TEXT
+from meshcore.engine.octets cimport octets_equal_lower
 from meshcore.engine.reasons cimport (
     FAULT_DOWNSTREAM, FAULT_UPSTREAM, REASON_LOAD_SHED, reason_fault, reason_name,
     reason_status, reason_text,
@@ -68,7 +70,7 @@ cdef extern from * nogil:
     /* grpc: the status a gRPC caller is told, which reads no other (see grpc); 255 for the others. web: GrpcWeb. named: the request had a
        name, so its caller may be used to Linkerd. */
     static unsigned mc_refusal(char* out, unsigned status, const char* name, const char* text, int close, unsigned grpc,
-                               unsigned web, int named) {
+                               unsigned web, int named, const char* date) {
         unsigned n = mc_put_status_line(out, grpc == 255 ? status : 200);
         if (grpc != 255) {
             n += mc_put(out + n, web ? "content-type: application/grpc-web" : "content-type: application/grpc");
@@ -79,6 +81,7 @@ cdef extern from * nogil:
             n += mc_put(out + n, text);
             n += mc_put(out + n, "\\r\\n");
         }
+        n += mc_put(out + n, date);
         n += mc_put(out + n, "x-mesh-reason: ");
         n += mc_put_lower(out + n, name);
         n += mc_put(out + n, "\\r\\nl5d-proxy-error: ");
@@ -95,14 +98,30 @@ cdef extern from * nogil:
     }
     """
     uint32_t respond_refusal_text "mc_refusal"(char* out, uint32_t status, const char* name, const char* text, int close,
-                                               uint32_t grpc_status, uint32_t grpc_web, int is_named)
+                                               uint32_t grpc_status, uint32_t grpc_web, int is_named, const char* date)
     uint32_t respond_status_line "mc_put_status_line"(char* out, uint32_t status)
+    uint32_t mc_put(char* out, const char* text)
+
+
+cdef inline const char* respond_date(Worker* worker) noexcept nogil:
+    """The line that says when an answer was made (RFC 9110 6.6.1), good until the next second."""
+    return date_line(&worker.date, (worker.now_ns + worker.wall_offset_ns) // 1000000000)
+
+
+cdef inline int respond_has_date(const char* head, uint32_t len) noexcept nogil:
+    """Did who wrote this head date it?"""
+    cdef const char* line = <const char*>memchr(head, 10, len)
+    while line != NULL and head + len - line > 6:
+        if octets_equal_lower(line + 1, b"date", 4) and line[5] == 58:
+            return 1
+        line = <const char*>memchr(line + 1, 10, <size_t>(head + len - line - 1))
+    return 0
 
 
 cdef inline void respond_unparsed(Worker* worker, Conn* conn, uint8_t reason) noexcept nogil:
     """Refuse a request that never became an exchange: its head is malformed, too large or late."""
     cdef uint32_t n = respond_refusal_text(worker.scratch, reason_status[reason], reason_name[reason],
-                                           reason_text[reason], 1, GRPC_NONE, GRPC_WEB_NONE, 0)
+                                           reason_text[reason], 1, GRPC_NONE, GRPC_WEB_NONE, 0, respond_date(worker))
     worker.reasons[reason] += 1
     worker.requests += 1
     if conn_send(worker, conn, worker.scratch, n) == CONN_ERROR:
@@ -139,7 +158,8 @@ cdef inline void respond_status(Worker* worker, Exchange* exchange, uint8_t reas
         must_close |= not conn_is_stream(down)        # without a length, its end is the connection's
     n = respond_refusal_text(worker.scratch, status, reason_name[reason], reason_text[reason], must_close,
                              exchange.grpc_status, GRPC_WEB_TEXT if exchange.flags & EXCHANGE_GRPC_WEB_TEXT
-                             else GRPC_WEB_BINARY if exchange.flags & EXCHANGE_GRPC_WEB else GRPC_WEB_NONE, exchange.binding != NULL)
+                             else GRPC_WEB_BINARY if exchange.flags & EXCHANGE_GRPC_WEB else GRPC_WEB_NONE, exchange.binding != NULL,
+                             respond_date(worker))
     exchange_end(worker, exchange, outcome, now_ns)
     if conn_send(worker, down, worker.scratch, n) == CONN_ERROR:
         downstream_close(worker, down)
@@ -165,8 +185,13 @@ cdef inline void respond_bytes(Worker* worker, Exchange* exchange, uint8_t reaso
     cdef int request_read = exchange.request.state == FLOW_DONE
     cdef int must_close = not request_read or down.flags & CONN_CLOSE_AFTER or worker.draining \
         or exchange.flags & EXCHANGE_MINOR_0
-    cdef const char* end = b"connection: close\r\n\r\n" if must_close else b"\r\n"
-    cdef int code = conn_send2(worker, down, head, head_len, end, <uint32_t>strlen(end))
+    cdef char end[DATE_LINE_BYTES + 24]
+    cdef uint32_t end_len = 0
+    cdef int code
+    if not respond_has_date(head, head_len):
+        end_len = mc_put(end, respond_date(worker))
+    end_len += mc_put(end + end_len, b"connection: close\r\n\r\n" if must_close else b"\r\n")
+    code = conn_send2(worker, down, head, head_len, end, end_len)
     if exchange.flags & EXCHANGE_HEAD_METHOD:
         body_len = 0                    # RFC 9110 9.3.2
     if code != CONN_ERROR and body_len:

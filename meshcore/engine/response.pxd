@@ -17,6 +17,7 @@ from meshcore.engine.exchange cimport (
     ATTEMPT_FAILED, ATTEMPT_SUCCEEDED, exchange_earlier, exchange_end, exchange_idle_deadline,
     exchange_observe_latency, exchange_request_is_out,
 )
+from meshcore.engine.fields cimport FIELD_DATE
 from meshcore.engine.flow cimport (
     FLOW_AWAIT_INPUT, FLOW_AWAIT_OUTPUT, FLOW_FINISHED, FLOW_MALFORMED, FLOW_RECEIVER_FAILED, FLOW_SENDER_CLOSED,
     FLOW_SENDER_FAILED, flow_open, flow_pump, flow_send, flow_take, flow_trailers,
@@ -28,7 +29,8 @@ from meshcore.engine.grpc cimport (
 )
 from meshcore.engine.grpc_web cimport GRPC_WEB_BINARY, GRPC_WEB_NONE, GRPC_WEB_TEXT, grpc_web_may_answer
 from meshcore.engine.head cimport (
-    FRAMING_CHUNKED, FRAMING_LENGTH, FRAMING_NONE, FRAMING_UNTIL_CLOSE, HEAD_DONE, HEAD_MORE, Head, head_parser_reset,
+    FRAMING_CHUNKED, FRAMING_LENGTH, FRAMING_NONE, FRAMING_UNTIL_CLOSE, HEAD_DONE, HEAD_MORE, Head, head_has,
+    head_parser_reset,
 )
 from meshcore.engine.hook cimport hook_park
 from meshcore.engine.http1 cimport head_parse_response
@@ -39,7 +41,7 @@ from meshcore.engine.reasons cimport (
     REASON_DOWNSTREAM_CLOSED, REASON_UPSTREAM_HEAD_TOO_LARGE, REASON_UPSTREAM_MALFORMED, REASON_UPSTREAM_RESET,
     REASON_UPSTREAM_TRUNCATED, tls_reason,
 )
-from meshcore.engine.respond cimport respond_gone, respond_reason
+from meshcore.engine.respond cimport respond_date, respond_gone, respond_reason
 from meshcore.engine.rewrite cimport ResponseInfo, rewrite_response
 from meshcore.engine.snapshot cimport (
     RETRY_502, RETRY_503, RETRY_504, RETRY_CANCELLED, RETRY_DEADLINE_EXCEEDED, RETRY_RESOURCE_EXHAUSTED,
@@ -57,7 +59,7 @@ from meshcore.engine.state cimport (
 from meshcore.engine.sys cimport sys_now_ns
 from meshcore.engine.tap cimport tap_response
 from meshcore.engine.tls_context cimport Peer
-from meshcore.engine.upstream cimport upstream_conf
+from meshcore.engine.upstream cimport upstream_conf, upstream_marks
 from meshcore.engine.websocket cimport WEBSOCKET_ACCEPT_BYTES, websocket_accept
 
 cdef enum:
@@ -152,6 +154,8 @@ cdef inline void response_info(Worker* worker, Exchange* exchange, ResponseInfo*
     info.minor_version = 0 if exchange.flags & EXCHANGE_MINOR_0 else 1
     info.upgrade = 0
     info.interim = 0
+    info.is_http2 = conn_is_stream(exchange.up) and not upstream_marks(exchange)
+    info.date = NULL
     info.websocket_accept = NULL
     info.grpc_web = GRPC_WEB_NONE
     info.tells_reason = exchange.flags & EXCHANGE_RESTORED != 0
@@ -266,6 +270,8 @@ cdef inline void response_forward(Worker* worker, Exchange* exchange, Head* head
         # An early answer: the rest of the request is not worth a connection in an unclear state.
         down.flags |= CONN_CLOSE_AFTER
     info.close = down.flags & CONN_CLOSE_AFTER != 0
+    if not head_has(head, FIELD_DATE):
+        info.date = respond_date(worker)
     head_len = rewrite_response(head, exchange.route, &info, worker.scratch, SCRATCH_BYTES - COPY_BODY_BYTES - 64)
     if head_len == 0:
         respond_reason(worker, exchange, REASON_UPSTREAM_HEAD_TOO_LARGE)

@@ -9,9 +9,11 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.string cimport memchr, memcmp, memcpy, strlen
 
 from meshcore.engine.authority cimport Authority, authority_parse
+from meshcore.engine.date cimport DATE_LINE_BYTES
 from meshcore.engine.fields cimport (
     FIELD_CONTENT_LENGTH,
     FIELD_CONTENT_TYPE,
+    FIELD_DATE,
     FIELD_DROP,
     FIELD_FORWARDED,
     FIELD_HOST,
@@ -95,6 +97,7 @@ cdef struct ForwardInfo:
     uint8_t allow_upgrade               # pass head.upgrade on
     uint8_t grpc_web                    # GrpcWeb: it goes on as gRPC
     uint8_t tells_empty                 # say of a request without content that it has none
+    uint8_t is_http2                    # the version it came in
     const char* peer_at                 # who the caller is, as its handshake proved; len 0: nobody known
     uint32_t peer_len
     const char* certificate_at          # an element for X-Forwarded-Client-Cert; len 0: none is to be sent
@@ -114,6 +117,8 @@ cdef struct ResponseInfo:
     uint8_t tells_reason                # over the mesh's hop, which has no reason phrases: say one that is not the usual
     uint8_t takes_reason                # and back again
     uint8_t grpc_web                    # GrpcWeb: it was gRPC
+    uint8_t is_http2                    # the version it came in
+    const char* date                    # a line to add where none says when it was made; NULL: none
     const char* websocket_accept        # what the client's key is answered with; NULL: the endpoint's own answer
 
 
@@ -150,7 +155,7 @@ cdef inline uint32_t rewrite_request(const Head* head, const RouteConf* route, c
         at = rewrite_content_length(at, 0)            # RFC 9110 8.6; in HTTP/2 the end of the head said it
     if info.grpc_web:
         at = grpc_web_write_type(head, info.grpc_web, 0, at)
-    at = rewrite_via(head, forwarding, at)
+    at = rewrite_via(head, forwarding, info.is_http2, at)
     if forwarding.x_forwarded:
         at = rewrite_forwarded(head, info, own, at)
     if forwarding.request_id and not own >> FIELD_X_REQUEST_ID & 1 and (drop >> FIELD_X_REQUEST_ID & 1 or not head_has(head, FIELD_X_REQUEST_ID)):
@@ -230,7 +235,9 @@ cdef inline uint32_t rewrite_response(const Head* head, const RouteConf* route, 
             at = rewrite_put(at, "connection: close\r\n", 19)
         elif info.minor_version == 0:
             at = rewrite_put(at, "connection: keep-alive\r\n", 24)
-    at = rewrite_via(head, info.forwarding, at)
+    if info.date != NULL and not head_has(head, FIELD_DATE) and not rewrite_op_mask(&route.response_headers) >> FIELD_DATE & 1:
+        at = rewrite_put(at, info.date, DATE_LINE_BYTES)      # RFC 9110 6.6.1
+    at = rewrite_via(head, info.forwarding, info.is_http2, at)
     at = rewrite_put_ops(&route.response_headers, at)
     at = rewrite_put(at, "\r\n", 2)
     return <uint32_t>(at - out)
@@ -541,11 +548,11 @@ cdef inline char* rewrite_join(const Head* head, uint32_t id, char* at) noexcept
     return at
 
 
-cdef inline char* rewrite_via(const Head* head, const Forwarding* forwarding, char* at) noexcept nogil:
+cdef inline char* rewrite_via(const Head* head, const Forwarding* forwarding, int is_http2, char* at) noexcept nogil:
     """RFC 9110 7.6.3: the version received, and our pseudonym, behind whatever Via there is already."""
     if forwarding.via.at == NULL:
         return at
-    at = rewrite_put(at, "via: 1.1 " if head.minor_version else "via: 1.0 ", 9)
+    at = rewrite_put(at, "via: 2.0 " if is_http2 else "via: 1.1 " if head.minor_version else "via: 1.0 ", 9)
     at = rewrite_put(at, forwarding.via.at, forwarding.via.len)
     return rewrite_put(at, "\r\n", 2)
 

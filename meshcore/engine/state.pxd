@@ -10,6 +10,7 @@ from libc.stdint cimport int16_t, int32_t, uint8_t, uint16_t, uint32_t, uint64_t
 from meshcore.engine.base64 cimport Base64
 from meshcore.engine.binding cimport BindingRef, BindingTable, BoundName
 from meshcore.engine.buffer cimport Buffer, BufferPool
+from meshcore.engine.date cimport DateLine
 from meshcore.engine.endpoint cimport ClusterState, Destinations, EndpointState
 from meshcore.engine.framing cimport ChunkDecoder
 from meshcore.engine.histogram cimport Histogram
@@ -249,6 +250,7 @@ cdef struct Session:
     int32_t last_id                     # highest stream the client has opened
     int32_t reset_ids[32]               # streams we reset lately: what the client had on its way to them is no fault
     uint32_t n_resets
+    int32_t forgotten_id                # highest of those that were pushed out of reset_ids
     uint8_t preface_left                # of the client's connection preface
     uint8_t n_continuations             # in a row
     uint8_t wants_drain                 # enough streams were served
@@ -550,6 +552,7 @@ cdef struct Worker:
     uint8_t stopping
     uint64_t drain_deadline_ns
     uint64_t wall_offset_ns             # wall clock minus monotonic, refreshed per wake-up batch
+    DateLine date
     Pipe idle_pipes[64]
     uint32_t n_idle_pipes
     TapSession* taps[8]

@@ -31,6 +31,19 @@ blocks = st.one_of(
     st.lists(usual.filter(lambda field: not field[0].startswith(b":")), max_size=6).map(lambda more: PSEUDO + more))
 
 
+TIGHT = [None, {"head_size_bytes": 90}, {"field_size_bytes": 18}, {"max_fields": 2}, {"head_size_bytes": 120, "field_size_bytes": 40, "max_fields": 4}]
+
+
+@given(blocks, st.sampled_from(TIGHT), st.integers(0, 200))
+def test_text_of_a_block_is_divided_as_a_parser_of_http1_reads_it(fields, limits, cut_off):
+    """Its octets were judged when it was made: it is only divided, into the same fields, within the same bounds."""
+    outcome, text, _ = http2_block_text("request", fields)
+    if outcome == "done" and parse_request([text])[0] == "done":
+        assert parse_request([text], limits, own_text=True) == parse_request([text], limits)
+        part = text[: max(0, len(text) - 1 - cut_off)]
+        assert parse_request([part], own_text=True) == ("more", None)
+
+
 def broken_rule(fields, ends: bool) -> str | None:
     """The first rule of RFC 9113 8.2 and 8.3 that a request breaks."""
     pseudo: dict[bytes, bytes] = {}

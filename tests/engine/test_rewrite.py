@@ -1,10 +1,11 @@
 """Edited heads: what is sent on instead of what came. STRICT_OUT: it re-parses, here and in h11, to one message."""
 
 import re
+from email.utils import formatdate
 
 import h11
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from meshcore._fastpath import edit_request, edit_response, parse_request, parse_response
@@ -130,6 +131,27 @@ def test_max_forwards_counts_down_for_options_only():
 def test_via_names_the_version_received():
     assert values(sent("Via: 1.1 first", forwarding={**QUIET, "via": b"me"}), "via") == [b"1.1 first", b"1.1 me"]
     assert values(sent(line="GET / HTTP/1.0", forwarding={**QUIET, "via": b"me"}), "via") == [b"1.0 me"]
+    assert values(sent("Via: 1.1 first", forwarding={**QUIET, "via": b"me"}, is_http2=True), "via") == [b"1.1 first", b"2.0 me"]
+    assert values(answered("Via: 1.1 b", forwarding={"via": b"me"}, is_http2=True), "via") == [b"1.1 b", b"2.0 me"]
+
+
+@given(st.integers(0, 253_402_300_799))
+@example(951_782_400)
+@example(4_107_542_399)
+def test_a_response_without_a_date_gets_one(second):
+    """RFC 9110 6.6.1: who forwards it writes down when it came. Up to the year 9999, which the format has room for."""
+    assert values(answered(second=second), "date") == [formatdate(second, usegmt=True).encode()]
+
+
+def test_a_date_that_is_there_stays_and_interim_responses_need_none():
+    assert values(answered("DATE: Sun, 06 Nov 1994 08:49:37 GMT", second=1), "date") == [b"Sun, 06 Nov 1994 08:49:37 GMT"]
+    assert values(answered(), "date") == []
+
+
+@pytest.mark.parametrize("op", [(REMOVE, b"date", b""), (SET, b"Date", b"never")])
+def test_a_route_that_sets_or_removes_dates_is_obeyed(op):
+    lines = answered(second=1, route={"response_headers": [op]})
+    assert values(lines, "date") == [op[2]] * (op[0] == SET)
 
 
 def test_the_caller_is_told_in_x_forwarded_fields():

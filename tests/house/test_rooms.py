@@ -21,7 +21,7 @@ LEVELS = {
     "mechanisms": ["rng", "histogram", "histogram_pool", "ewma", "timer", "slab", "buffer", "ring", "stack"],
     "configuration": ["snapshot"],
     "bytes, sans-io": ["llhttp", "octets", "fields", "authority", "head", "target", "hop", "http1_request",
-                       "http1_response", "http1", "framing", "trace", "rewrite", "ip_text", "proxy_protocol",
+                       "http1_response", "http1", "framing", "trace", "date", "rewrite", "ip_text", "proxy_protocol",
                        "detect", "name", "status", "http2_frame", "huffman", "hpack_table", "hpack_read", "hpack_write", "http2_head",
                        "http2_fields", "grpc", "context", "identity", "client_hello", "mesh_hop", "websocket",
                        "base64", "grpc_web"],

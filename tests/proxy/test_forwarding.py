@@ -1,6 +1,8 @@
 """What a proxy says about itself and its client, and what it keeps to itself."""
 
 import re
+import time
+from email.utils import parsedate_to_datetime
 
 import pytest
 
@@ -143,6 +145,14 @@ def test_mesh_fields_are_kept_on_a_trusted_listener(seen_upstream):
 def test_date_of_the_upstream_is_kept(raw_server, proxy, raw_client):
     date = "Tue, 15 Nov 1994 08:12:31 GMT"
     assert raw_client(proxy(to=raw_server(response(headers={"Date": date})))).get().get("date") == date
+
+
+@pytest.mark.parametrize("status", [200, 204, 304, 503])
+def test_a_response_without_a_date_gets_the_time_it_came(status, raw_server, proxy, raw_client, only_meshcore):
+    # RFC 9110 6.6.1
+    began = int(time.time())
+    [date] = raw_client(proxy(to=raw_server(response(status)))).get().all("date")
+    assert began <= parsedate_to_datetime(date).timestamp() <= time.time()
 
 
 def test_max_forwards_zero_is_not_forwarded(raw_server, proxy, raw_client, only_meshcore):

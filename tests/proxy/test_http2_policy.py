@@ -51,6 +51,14 @@ def test_forwarding_fields_are_added(link):
     assert server.requests[0].get("x-request-id")
 
 
+@pytest.mark.parametrize("back, version", [("http1", "1.1"), ("http2", "2.0")])
+def test_via_names_the_version_received(back, version, raw_server, h2_server, h2_client, h2_proxy):
+    server = (h2_server if back == "http2" else raw_server)()
+    answer = h2_client(h2_proxy(to=server, upstream=back)).get("/")
+    assert server.requests[0].get("via") == "2.0 meshcore"
+    assert answer.get("via") == f"{version} meshcore"
+
+
 def test_filter_sees_changes_and_answers(link, raw_server, h2_client):
     server = raw_server()
     proxy = meshcore.Proxy(h2_config(to=server))

@@ -71,7 +71,7 @@ def pair(proxy):
 
 def essence(message, *, of_request: bool):
     """All that a message says, but the order and the case of its field names, and who it came through at what time."""
-    fields = sorted((name.lower(), value) for name, value in message.fields if name.lower() not in (b"x-request-id", b"traceparent"))
+    fields = sorted((name.lower(), value) for name, value in message.fields if name.lower() not in (b"x-request-id", b"traceparent", b"date"))
     line = (message.method, message.target) if of_request else (message.status, message.first_line)
     return line, message.version, fields, message.framing, bytes(message.body), sorted((name.lower(), value) for name, value in message.trailers)
 
