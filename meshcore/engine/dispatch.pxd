@@ -35,7 +35,8 @@ from meshcore.engine.reasons cimport (
 from meshcore.engine.reframe cimport reframe
 from meshcore.engine.respond cimport respond_gone, respond_reason
 from meshcore.engine.session cimport (
-    session_adopt, session_is_refusing, session_lease, session_open, session_request, session_takes_websockets,
+    session_adopt, session_has_room, session_is_refusing, session_lease, session_open, session_request,
+    session_takes_websockets,
 )
 from meshcore.engine.slab cimport SLAB_NONE, slab_at
 from meshcore.engine.snapshot cimport RETRY_CONNECT_FAILURE, RETRY_RESET, ClusterConf, Limits, TargetNode
@@ -73,14 +74,20 @@ cdef inline void dispatch(Worker* worker, Exchange* exchange) noexcept nogil:
 
 
 cdef inline void dispatch_attempt(Worker* worker, Exchange* exchange) noexcept nogil:
+    dispatch_attempt_besides(worker, exchange, 0)
+
+
+cdef inline void dispatch_attempt_besides(Worker* worker, Exchange* exchange, uint64_t full) noexcept nogil:
+    """`full`: endpoints known to have no room, as bits; 0 where nobody has looked yet."""
     cdef const ClusterConf* cluster
     cdef EndpointState* endpoint
     cdef Conn* up
     cdef int fd
     cdef int is_http2
-    cdef uint8_t reason = dispatch_pick(worker, exchange)
+    cdef uint8_t reason = dispatch_pick(worker, exchange, full)
     while reason and dispatch_turn(worker, exchange):
-        reason = dispatch_pick(worker, exchange)
+        full = 0
+        reason = dispatch_pick(worker, exchange, full)
     if reason:
         respond_reason(worker, exchange, reason)
         return
@@ -112,6 +119,11 @@ cdef inline void dispatch_attempt(Worker* worker, Exchange* exchange) noexcept n
             exchange_note_attempt(worker, exchange, ATTEMPT_ABANDONED, worker.now_ns)
             endpoint.requests -= 1
             exchange.attempts -= 1
+            if full == 0:
+                full = dispatch_find_full(worker, exchange)
+                if full:
+                    dispatch_attempt_besides(worker, exchange, full)
+                    return
             dispatch_queue(worker, exchange)
             return
         fd = sys_connect(exchange.address.sockaddr, exchange.address.sockaddr_len)
@@ -164,9 +176,37 @@ cdef inline Conn* dispatch_open_session(Worker* worker, Exchange* exchange, Conn
     return session_request(worker, session)
 
 
-cdef inline uint8_t dispatch_pick(Worker* worker, Exchange* exchange) noexcept nogil:
-    """Choose the endpoint of the next attempt. Returns the reason why there is none, or 0."""
+cdef inline uint64_t dispatch_find_full(Worker* worker, Exchange* exchange) noexcept nogil:
+    """The one picked can take nothing more: which of its cluster cannot either, as bits of the first 64? 0: nobody untried is
+    known to have room, and waiting is all that is left."""
     cdef const ClusterConf* cluster = exchange.cluster
+    cdef EndpointState* endpoint
+    cdef uint64_t full = 0
+    cdef uint32_t i
+    cdef int has_room
+    cdef int is_hopeless = cluster.n_endpoints <= 64
+    if cluster.is_original_destination or cluster.n_endpoints == 1:
+        return 0
+    for i in range(cluster.n_endpoints if cluster.n_endpoints < 64 else 64):
+        endpoint = worker.endpoints[cluster.endpoints[i].slot]
+        exchange.endpoint_index = <int32_t>i          # whoever is picked writes his own
+        if upstream_speaks_http2(exchange):
+            has_room = session_has_room(endpoint) or (endpoint.open_connections < cluster.max_connections
+                                                      and not session_is_refusing(endpoint))
+        else:
+            has_room = endpoint.idle_head != SLAB_NONE or endpoint.open_connections < cluster.max_connections
+        if not has_room or cluster.endpoints[i].weight == 0:
+            full |= <uint64_t>1 << i
+        elif not exchange.excluded >> i & 1:
+            is_hopeless = 0
+    return 0 if is_hopeless else full
+
+
+cdef inline uint8_t dispatch_pick(Worker* worker, Exchange* exchange, uint64_t full) noexcept nogil:
+    """Choose the endpoint of the next attempt, if possible none of those that are full. Returns the reason why there is
+    none, or 0."""
+    cdef const ClusterConf* cluster = exchange.cluster
+    cdef uint64_t excluded = exchange.excluded | full
     cdef Destination* destination
     cdef uint8_t reason = 0
     cdef int32_t index = 0
@@ -180,7 +220,7 @@ cdef inline uint8_t dispatch_pick(Worker* worker, Exchange* exchange) noexcept n
         exchange.address = &destination.address
     else:
         index = balance_pick(cluster, worker.endpoints, exchange.cluster_state, &worker.rng, worker.now_ns,
-                             &exchange.excluded)
+                             &excluded)
         if index < 0:
             return REASON_NO_ENDPOINT if index == -1 else REASON_ALL_EJECTED
         exchange.endpoint = worker.endpoints[cluster.endpoints[index].slot]

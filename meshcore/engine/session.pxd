@@ -119,6 +119,14 @@ cdef inline Conn* session_lease(Worker* worker, EndpointState* endpoint) noexcep
     return NULL
 
 
+cdef inline int session_has_room(EndpointState* endpoint) noexcept nogil:
+    """Would session_lease find one?"""
+    cdef Session* session = <Session*>endpoint.sessions
+    while session != NULL and (session.is_closing or session.n_streams >= session.max_streams):
+        session = session.next
+    return session != NULL
+
+
 cdef inline int session_is_refusing(EndpointState* endpoint) noexcept nogil:
     """Does the endpoint take no streams at all on a session it has? Then another session would be no better."""
     cdef Session* session = <Session*>endpoint.sessions

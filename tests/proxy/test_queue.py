@@ -2,6 +2,9 @@
 
 import threading
 
+import pytest
+
+from tests.scenario.proxies import config
 from tests.scenario.servers import eventually, response
 
 ONE = {"max_connections": 1}
@@ -36,6 +39,38 @@ def test_request_above_the_connection_limit_waits_its_turn(raw_server, proxy, ra
     assert [client.read_response().text for client in clients] == ["/0", "/1", "/2"]
     assert server.accepted == 1
     assert [r.path for r in server.requests] == ["/0", "/1", "/2"]
+
+
+@pytest.mark.parametrize("balancer", ["round_robin", "random", "least_request"])
+def test_a_request_waits_for_no_endpoint_while_another_has_room(balancer, raw_server, proxy, raw_client, only_meshcore):
+    """Who was picked while at its limit made the request wait, whatever the others had free."""
+    gate = Gate()
+    busy, free = raw_server(gate), raw_server()
+    cluster = {**ONE, "balancer": balancer, "queue_timeout": "30s"}
+    running = proxy(to=busy, cluster=cluster)
+    holding, client = raw_client(running), raw_client(running)
+    holding.request("GET", "/held")
+    eventually(lambda: len(busy.requests) == 1)
+    running.reload(config(to=[busy, free], cluster=cluster))
+    assert [client.get(f"/{n}").status for n in range(20)] == [200] * 20
+    assert len(free.requests) == 20
+    gate.open.set()
+    assert holding.read_response().status == 200
+
+
+def test_who_waits_gets_the_connection_that_becomes_free_whosever_it_is(raw_server, proxy, raw_client, only_meshcore):
+    gates = Gate(), Gate()
+    servers = [raw_server(gate) for gate in gates]
+    running = proxy(to=servers, cluster={**ONE, "balancer": "random", "queue_timeout": "30s"})
+    clients = [raw_client(running) for _ in range(8)]
+    for client in clients:
+        client.request("GET", "/")
+    eventually(lambda: queued(running) == 6)
+    gates[0].open.set()
+    for _ in range(7):
+        eventually(lambda: len(servers[0].requests) == 7)
+    gates[1].open.set()
+    assert [client.read_response().status for client in clients] == [200] * 8
 
 
 def test_full_queue_is_answered_at_once(raw_server, proxy, raw_client, only_meshcore):
