@@ -363,6 +363,8 @@ cdef inline void event_session_deadline(Worker* worker, Session* session) noexce
     cdef const Limits* limits = &worker.current.snapshot.limits
     if not session.is_ready:
         return                          # connecting
+    if session.is_stalled:
+        return                          # streams that come and go do not move what waits before them
     if session.n_streams:
         if session.is_idle or not session.has_begun:
             session.is_idle = 0

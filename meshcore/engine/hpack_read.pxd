@@ -10,13 +10,14 @@ from meshcore.engine.hpack_table cimport (
     HPACK_STATIC_ENTRIES, HPACK_TABLE_BYTES, HpackEntry, HpackTable, hpack_static, hpack_table_entry, hpack_table_fits,
     hpack_table_insert, hpack_table_resize,
 )
-from meshcore.engine.huffman cimport huffman_decode
+from meshcore.engine.huffman cimport HUFFMAN_NO_ROOM, huffman_decode
 
 cdef enum HpackCode:
     HPACK_DONE = 0                      # the octets are at their end, and no field with them
     HPACK_FIELD = 1
     HPACK_MORE = 2                      # they end within a field
     HPACK_BROKEN = 3                    # COMPRESSION_ERROR
+    HPACK_TOO_LARGE = 4                 # a name or a value longer than is ever read: no more of this connection can be
 
 cdef enum:
     HPACK_SCRATCH_BYTES = 131072        # what hpack_read needs to write names and values in
@@ -142,7 +143,7 @@ cdef inline int hpack_integer(const uint8_t** at, const uint8_t* end, uint32_t m
 
 cdef inline int hpack_string(const uint8_t** at, const uint8_t* end, char* scratch, const char** text,
                              uint32_t* text_len) noexcept nogil:
-    """RFC 7541 5.2: where it lies, or written to `scratch`. HPACK_DONE, HPACK_MORE or HPACK_BROKEN."""
+    """RFC 7541 5.2: where it lies, or written to `scratch`. A HpackCode."""
     cdef uint32_t n
     cdef int32_t written
     cdef int is_huffman
@@ -154,13 +155,13 @@ cdef inline int hpack_string(const uint8_t** at, const uint8_t* end, char* scrat
     if code != HPACK_DONE:
         return code
     if n > HPACK_STRING_BYTES:
-        return HPACK_BROKEN
+        return HPACK_TOO_LARGE
     if n > <uint32_t>(end - at[0]):
         return HPACK_MORE
     if is_huffman:
         written = huffman_decode(scratch, HPACK_STRING_BYTES, at[0], n)
         if written < 0:
-            return HPACK_BROKEN
+            return HPACK_TOO_LARGE if written == HUFFMAN_NO_ROOM else HPACK_BROKEN
         text[0] = scratch
         text_len[0] = <uint32_t>written
     else:

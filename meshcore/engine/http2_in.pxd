@@ -12,7 +12,7 @@ from libc.string cimport memcpy
 
 from meshcore.engine.buffer cimport Buffer, buffer_append, buffer_return
 from meshcore.engine.conn cimport conn_close, conn_open_stream
-from meshcore.engine.hpack_read cimport HPACK_BROKEN, HPACK_FIELD, HPACK_MORE, HpackField, hpack_read
+from meshcore.engine.hpack_read cimport HPACK_BROKEN, HPACK_FIELD, HPACK_MORE, HPACK_TOO_LARGE, HpackField, hpack_read
 from meshcore.engine.http2_control cimport control_reset
 from meshcore.engine.http2_frame cimport (
     HTTP2_COMPRESSION_ERROR, HTTP2_ENHANCE_YOUR_CALM, HTTP2_INTERNAL_ERROR, HTTP2_NO_ERROR, HTTP2_PROTOCOL_ERROR,
@@ -31,8 +31,8 @@ from meshcore.engine.state cimport (
     STREAM_ALL_SENT, STREAM_WEBSOCKET, Conn, Session, Stream, Worker,
 )
 from meshcore.engine.stream cimport (
-    stream_drop_head, stream_find, stream_note_reset, stream_open, stream_set_id, stream_set_ready, stream_unlink,
-    stream_was_reset,
+    stream_drop_head, stream_find, stream_may_be_reset, stream_note_reset, stream_open, stream_set_id, stream_set_ready,
+    stream_unlink,
 )
 
 cdef enum:
@@ -116,7 +116,9 @@ cdef inline void http2_begin_block(Session* session, int32_t id, int ends) noexc
     session.block_ends = ends != 0
     # For a stream that is over, or that nobody will serve: read for the tables' sake only.
     session.block_is_passed_over = stream == NULL and (session.is_client or id > session.goaway_id
-                                                       or stream_was_reset(session, id))
+                                                       or stream_may_be_reset(session, id))
+    if session.block_is_passed_over and not session.is_client:
+        session_spend(session, FRAME_COST_UNKNOWN, 0)
     session.reader.has_begun = 0
 
 
@@ -141,8 +143,8 @@ cdef inline void http2_add_to_block(Session* session, const uint8_t* at, uint32_
             block_field(&worker.buffers, &session.block, field.name, field.name_len, field.value, field.value_len,
                         NULL if field.entry == NULL else &field.entry.hash, &worker.rng)
         code = hpack_read(&session.reader, &at, end, worker.session_out, &field)
-    if code == HPACK_BROKEN or (code == HPACK_MORE and is_last):
-        session.error_code = HTTP2_COMPRESSION_ERROR
+    if code == HPACK_BROKEN or code == HPACK_TOO_LARGE or (code == HPACK_MORE and is_last):
+        session.error_code = HTTP2_ENHANCE_YOUR_CALM if code == HPACK_TOO_LARGE else HTTP2_COMPRESSION_ERROR
         return
     if code == HPACK_MORE and rest == NULL:
         session.block_rest = buffer_append(&worker.buffers, NULL, <const char*>at, <uint32_t>(end - at))

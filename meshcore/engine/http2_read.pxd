@@ -29,7 +29,7 @@ from meshcore.engine.http2_in cimport (
 from meshcore.engine.reasons cimport REASON_UPSTREAM_MALFORMED
 from meshcore.engine.state cimport STREAM_ENDED_IN, STREAM_HEAD_IN, STREAM_STALLED, Session, Stream
 from meshcore.engine.stream cimport (
-    stream_find, stream_give_back, stream_mark, stream_note_reset, stream_was_reset,
+    stream_find, stream_give_back, stream_mark, stream_may_be_reset, stream_note_reset, stream_was_reset,
 )
 
 cdef enum:
@@ -171,7 +171,7 @@ cdef inline int http2_may_say_more(Session* session, const Frame* frame) noexcep
         return session.error_code == 0
     if stream != NULL and not stream.flags & STREAM_ENDED_IN:
         return 1
-    if stream == NULL and (session.is_client or stream_was_reset(session, frame.id) or frame.id > session.goaway_id
+    if stream == NULL and (session.is_client or stream_may_be_reset(session, frame.id) or frame.id > session.goaway_id
                            or (frame.type == FRAME_DATA and stream_was_reset(session, -frame.id))):
         return 1
     session.error_code = HTTP2_STREAM_CLOSED

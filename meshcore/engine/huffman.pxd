@@ -53,10 +53,11 @@ cdef extern from * nogil:
 cdef enum:
     HUFFMAN_LONGEST_BITS = 30
     HUFFMAN_END = 256                   # a symbol that must not be written
+    HUFFMAN_NO_ROOM = -2
 
 
 cdef inline int32_t huffman_decode(char* out, uint32_t room, const uint8_t* at, uint32_t n) noexcept nogil:
-    """Write what `n` octets stand for. Its length; -1 when they are no text, or one longer than `room`."""
+    """Write what `n` octets stand for. Its length; -1 when they are no text, HUFFMAN_NO_ROOM for one longer than `room`."""
     cdef uint64_t bits = 0              # its lowest `held` bits are not used yet
     cdef uint32_t held = 0
     cdef uint32_t i = 0
@@ -72,8 +73,10 @@ cdef inline int32_t huffman_decode(char* out, uint32_t room, const uint8_t* at, 
         entry = huffman_short[huffman_peek(bits, held, HUFFMAN_SHORT_BITS)]
         if entry == 0:
             entry = huffman_long(huffman_peek(bits, held, HUFFMAN_LONGEST_BITS))
-        if entry >> 8 > held or entry == 0 or written == room:
+        if entry >> 8 > held or entry == 0:
             return -1
+        if written == room:
+            return HUFFMAN_NO_ROOM
         held -= entry >> 8
         out[written] = <char>entry
         written += 1

@@ -238,11 +238,20 @@ cdef inline int stream_was_reset(const Session* session, int32_t id) noexcept no
     return 0
 
 
+cdef inline int stream_may_be_reset(const Session* session, int32_t id) noexcept nogil:
+    """Did we reset this stream, as far as is remembered? Of older ones it may be so: what their client had on its way comes in
+    any case, and ending the connection for it would take those with it that are in order."""
+    return id <= session.forgotten_id or stream_was_reset(session, id)
+
+
 cdef inline void stream_note_reset(Session* session, int32_t id) noexcept nogil:
     """We reset this stream (or are about to): its client cannot know yet. Negative: the client reset it, and may have DATA
     of it in the same write; whether that is seen before or behind the reset must not matter."""
+    cdef int32_t* place = &session.reset_ids[session.n_resets % STREAM_RESETS_REMEMBERED]
     if not stream_was_reset(session, id):
-        session.reset_ids[session.n_resets % STREAM_RESETS_REMEMBERED] = id
+        if place[0] > session.forgotten_id:
+            session.forgotten_id = place[0]
+        place[0] = id
         session.n_resets += 1
 
 

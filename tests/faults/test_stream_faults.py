@@ -1,13 +1,19 @@
 """Faults of HTTP/2 peers that random runs found, each alone: what is left of a stream, a session, an endpoint afterwards."""
 
+import contextlib
+import itertools
+import socket
 import threading
+import time
 
 import pytest
 
 from tests.scenario import h2_frames as h2
+from tests.scenario import h2_hpack
 from tests.scenario.h2_links import answering
 from tests.scenario.h2_proxies import h2_config
 from tests.scenario.servers import eventually
+from tests.scenario.tls import SERVER_NAME, pki  # noqa: F401
 
 pytestmark = pytest.mark.usefixtures("only_meshcore")
 
@@ -78,6 +84,33 @@ def test_client_that_reads_nothing_is_parted_with(raw_server, h2_client, h2_prox
     eventually(lambda: running.stats().workers[0].requests == 1)
     eventually(lambda: running.stats().listeners[0].active == 0)
     assert at_rest(running) == {"in_flight": 0, "buffers_bytes": 0}
+
+
+@pytest.mark.parametrize("secure", [False, True])
+def test_client_that_reads_nothing_is_parted_with_while_its_streams_come_and_go(secure, raw_server, h2_proxy, pki):  # noqa: F811
+    """Each stream that ended began the connection's time anew, with all that waited to be sent."""
+    server = raw_server(answering(body=b"x" * 30_000_000))
+    running = h2_proxy(to=server, route={"idle_timeout": "10s"}, timeouts={"keep_alive": "400ms", "linger": "100ms"},
+                       **({"listeners": pki.listener()} if secure else {}))
+    with socket.socket() as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        sock.connect(running.addresses["web"])
+        if secure:
+            context = pki.client_context()
+            context.set_alpn_protocols(["h2"])
+            sock = context.wrap_socket(sock, server_hostname=SERVER_NAME)
+        sock.sendall(h2.PREFACE + h2.settings(LARGEST) + ALL_OF_IT)
+
+        def stream_comes_and_goes(ids=itertools.count(1, 2)):
+            stream = next(ids)
+            with contextlib.suppress(OSError):
+                sock.sendall(h2.headers(stream, h2_hpack.stateless(h2_hpack.request())))
+                time.sleep(0.05)
+                sock.sendall(h2.rst_stream(stream))
+            return running.stats().listeners[0].active == 0
+
+        eventually(stream_comes_and_goes, timeout_s=5)
+        sock.close()
 
 
 def test_endpoint_that_reads_nothing_is_parted_with(h2_server, h2_client, h2_proxy):

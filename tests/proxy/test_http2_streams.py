@@ -9,6 +9,7 @@ import pytest
 from tests.conformance.backend import Backend
 from tests.proxy.test_bodies import pattern
 from tests.scenario import h2_frames as h2
+from tests.scenario import h2_hpack
 from tests.scenario.h2_peers import StreamReset
 from tests.scenario.h2_proxies import STREAM_WINDOW, STREAMS_LIMIT
 from tests.scenario.servers import PeerGone, eventually, response
@@ -380,6 +381,30 @@ def test_oversized_list_of_fields_is_refused_on_its_stream_alone(raw_server, h2_
     assert client.get("/", fields).status == status
     assert client.get("/").status == 200
     assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize("name, value, is_huffman", [("x-long", "v" * 70_000, False), ("x-long", "v" * 70_000, True), ("v" * 70_000, "x", True)])
+def test_field_longer_than_any_buffer_is_too_much_and_no_error_of_its_coding(name, value, is_huffman, raw_server, h2_client, h2_proxy, only_meshcore):
+    client = h2_client(h2_proxy(to=raw_server()))
+    block = h2_hpack.stateless(h2_hpack.request()) + h2_hpack.literal(name, value, huffman=is_huffman)
+    parts = [block[at : at + 16384] for at in range(0, len(block), 16384)]
+    client.send(h2.headers(1, parts[0], end_headers=False)
+                + b"".join(h2.continuation(1, part, end_headers=part is parts[-1]) for part in parts[1:]))
+    assert int.from_bytes(client.expect(h2.GOAWAY).payload[4:8], "big") == h2.ENHANCE_YOUR_CALM
+
+
+def test_what_was_on_its_way_to_streams_reset_before_many_others_harms_nobody(raw_server, h2_client, h2_proxy, only_meshcore):
+    """Of resets only the last ones were remembered: DATA for an earlier one ended the connection and all its streams."""
+    client = h2_client(h2_proxy(to=raw_server()))
+    ids = range(1, 121, 2)
+    for stream in ids:
+        client.reader.expect(stream, "POST")
+    bad = h2_hpack.stateless(h2_hpack.request(extra=[("connection", "close")]))
+    client.send(b"".join(h2.headers(stream, bad, end_stream=False) for stream in ids))
+    client.send(b"".join(h2.data(stream, b"on its way") for stream in ids))
+    client.send(b"".join(h2.headers(stream, h2_hpack.stateless([("x-trailer", "late")])) for stream in ids))
+    client.next_stream = 121
+    assert client.get("/").status == 200
 
 
 def test_list_of_fields_in_continuations_arrives(link):
