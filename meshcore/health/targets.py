@@ -76,8 +76,8 @@ def _of_cluster(cluster: Cluster, row: dict[str, Any], tls: CheckTls | None) -> 
             # Another port is another service: whether that expects the header too is unlikely, and known to nobody here.
             prefix=b"" if check.port else PROXY_PREFIXES[cluster.proxy_protocol],
             check=check,
-            # A check of tcp only connects, and at another port the service is another.
-            tls=None if check.type == "tcp" or check.port else tls,
+            # At another port the service is another.
+            tls=None if check.port else tls,
         )
 
 

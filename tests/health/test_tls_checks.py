@@ -101,10 +101,20 @@ def test_a_proxy_header_comes_before_the_handshake(raw_server, pki):  # noqa: F8
     assert outcome(raw_server(behind_header).address, pki.upstream()["tls"], proxy_protocol="v1") == ("passed", "")
 
 
-def test_a_check_of_tcp_and_one_at_another_port_go_without(raw_server, pki):  # noqa: F811
-    server = raw_server(response(200))
-    port = int(server.address.rpartition(":")[2])
-    assert outcome(server.address, pki.upstream()["tls"], type="tcp") == ("passed", "")
+@pytest.mark.parametrize("expected", [None, "spiffe://td.test/ns/web/sa/other"])
+def test_a_check_of_tcp_is_content_with_the_handshake(expected, raw_server, pki):  # noqa: F811
+    server = raw_server(over_tls(pki.server_context(), lambda connection: connection.wait_closed()))
+    tls = pki.upstream()["tls"] if expected is None else {"ca": pki.ca, "expected_identity": [expected]}
+    assert outcome(server.address, tls, type="tcp")[0] == ("passed" if expected is None else "bad_answer")
+
+
+def test_a_check_of_tcp_fails_where_no_tls_is_spoken(raw_server, pki):  # noqa: F811
+    result, words = outcome(raw_server(lambda connection: connection.sock.close()).address, pki.upstream()["tls"], type="tcp")
+    assert result == "bad_answer", words
+
+
+def test_a_check_at_another_port_goes_without(raw_server, pki):  # noqa: F811
+    port = int(raw_server(response(200)).address.rpartition(":")[2])
     assert outcome("127.0.0.1:9", pki.upstream()["tls"], port=port) == ("passed", "")
 
 
