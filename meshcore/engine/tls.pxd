@@ -374,7 +374,9 @@ cdef inline int tls_recv(Worker* worker, Conn* conn, char* at, uint32_t room, ui
         if got > 0:
             filled += <uint32_t>got
             tls.bytes_in += <uint32_t>got
-            continue
+            if worker.tls_pipe.in_n or SSL_pending(tls.ssl):
+                continue
+            break                       # to be told that there is no more costs as much as a small record
         code = tls_unread(worker, conn, tls, got, filled == 0)
         if code != CONN_OK:
             break
