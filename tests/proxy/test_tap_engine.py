@@ -52,6 +52,28 @@ def test_exchange_is_seen_in_three_events(raw_server, proxy, raw_client):
     assert answer.latency_us > 0
 
 
+@pytest.mark.parametrize("asked", [{}, {"headers": True, "body": 100}])
+def test_a_session_that_ends_before_an_exchange_it_saw_begin_leaves_it_alone(asked, raw_server, proxy, raw_client):
+    """Its records were asked for in a session that was gone: through a null pointer."""
+    go_on = threading.Event()
+
+    def script(connection):
+        while connection.read_request():
+            connection.send(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\no")
+            assert go_on.wait(10)
+            connection.send(b"k")
+
+    running = proxy(to=raw_server(script))
+    watching, other = Watching(running, **asked), Watching(running)
+    client = raw_client(running)
+    client.request("GET", "/")
+    watching.first(2)
+    watching._events.close()
+    go_on.set()
+    assert client.read_response().text == "ok"
+    assert other.first(3)[2].status == 200
+
+
 def test_answer_of_the_proxy_itself_is_seen_with_its_reason(proxy, raw_client):
     running = proxy(to=[])
     watching = Watching(running)

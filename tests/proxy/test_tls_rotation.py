@@ -10,10 +10,9 @@ import threading
 import pytest
 
 from tests.scenario.certificates import Authority, pem
-from tests.scenario.clients import request_bytes
 from tests.scenario.proxies import config
 from tests.scenario.servers import PATIENCE_S, eventually
-from tests.scenario.tls import CLIENT_ID, SERVER_NAME, over_tls, pki, plain_socket, tls_client  # noqa: F401 (fixtures)
+from tests.scenario.tls import CLIENT_ID, SERVER_NAME, pki, plain_socket, tls_client  # noqa: F401 (fixtures)
 
 import meshcore
 
@@ -103,38 +102,6 @@ def test_python_changes_whom_to_trust(proxy, raw_server, pki, tls_client):  # no
         tls_client(running, pki.client).get()
     assert inside.get().status == 200
     eventually(lambda: running.stats().reasons == {"tls_unknown_ca": 1})
-
-
-def test_rotation_under_load_loses_no_request(proxy, raw_server, pki):  # noqa: F811
-    server = raw_server(over_tls(pki.server_context(clients=True)))
-    running = proxy(to=server, listeners=pki.mutual(), cluster=pki.upstream(**pki.client_files), workers=2)
-    ending, failures, served = threading.Event(), [], []
-
-    context = pki.client_context(pki.client)
-
-    def visit() -> None:
-        while not ending.is_set():
-            try:
-                with context.wrap_socket(plain_socket(running), server_hostname=SERVER_NAME) as sock:
-                    for _ in range(3):
-                        sock.sendall(request_bytes("POST", "/", body=b"x" * 100))
-                        assert sock.recv(65536).startswith(b"HTTP/1.1 200")
-                        served.append(1)
-            except Exception as error:  # noqa: BLE001
-                failures.append(repr(error))
-
-    threads = [threading.Thread(target=visit) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for _ in range(20):
-        replace(pki, pki.root.leaf(SERVER_NAME))
-        replace(pki, pki.root.leaf(CLIENT_ID), "client")
-        assert running.reload().certificates_changed == ("listener web", "cluster backend")
-    eventually(lambda: len(served) > 400, 60)
-    ending.set()
-    for thread in threads:
-        thread.join(PATIENCE_S)
-    assert failures == [] and running.stats().reasons == {}
 
 
 def test_the_program_reads_certificates_again_when_their_files_change(pki, raw_server, tmp_path):  # noqa: F811
