@@ -33,6 +33,8 @@ class SidecarSettings(msgspec.Struct, frozen=True, kw_only=True):
     admin: str = "127.0.0.1:4191"
     interception: str = "off"
     """off, redirect or tproxy: how connections come here that were going elsewhere."""
+    has_ipv6: bool = True
+    """Whether this network has IPv6: without it none comes here, and nobody can listen for it."""
     app_port: int = 0
     """Where the application listens on loopback; without interception inbound connections go there."""
     opaque_ports: tuple[int, ...] | None = None
@@ -101,7 +103,7 @@ def _application(settings: SidecarSettings) -> dict[str, Any]:
 
 def _inbound(settings: SidecarSettings, state: Path) -> list[dict[str, Any]]:
     rows = []
-    for suffix, address in _addresses(settings.inbound, settings.interception != "off"):
+    for suffix, address in _addresses(settings.inbound, settings.has_ipv6 and settings.interception != "off"):
         rows.append(
             {
                 "name": f"inbound{suffix}",
@@ -131,7 +133,7 @@ def _outbound(settings: SidecarSettings) -> list[dict[str, Any]]:
     return [
         {"name": f"outbound{suffix}", "address": address, "protocol": "detect", "original_destination": "redirect",
          "routes": [OUTBOUND_HTTP], "tcp_route": OUTBOUND_TCP, **_opaque(settings)}
-        for suffix, address in _addresses(settings.outbound, True)
+        for suffix, address in _addresses(settings.outbound, settings.has_ipv6)
     ]  # fmt: skip
 
 

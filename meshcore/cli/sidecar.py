@@ -122,6 +122,7 @@ def sidecar_settings(**given: Any) -> SidecarSettings:
         outbound=given["outbound"],
         admin=given["admin"],
         interception=given["interception"],
+        has_ipv6=_has_ipv6(),
         app_port=given["app_port"] or 0,
         opaque_ports=_opaque_ports(given["opaque_ports"], given["interception"]),
         require_mtls=given["require_mtls"],
@@ -129,6 +130,16 @@ def sidecar_settings(**given: Any) -> SidecarSettings:
         workers=given["workers"],
         drain=given["drain"],
     )
+
+
+def _has_ipv6() -> bool:
+    """Networks of containers often have none."""
+    try:
+        with socket.socket(socket.AF_INET6, socket.SOCK_STREAM) as probe:
+            probe.bind(("::1", 0))
+    except OSError:
+        return False
+    return True
 
 
 def _opaque_ports(text: str | None, interception: str) -> tuple[int, ...] | None:

@@ -7,6 +7,7 @@ import json
 import sys
 from pathlib import Path
 
+import msgspec
 import pytest
 import yaml
 from hypothesis import given, settings
@@ -155,6 +156,8 @@ def test_the_command_lines_are_ones_that_meshproxy_takes(tmp_path, word, name):
         assert (found.namespace, found.account) == ("shop", "web")
         assert found.workload == (name.replace(".", "-") or "web-7d9f")
         sidecar_config(settings, tmp_path)
+        without = sidecar_config(msgspec.structs.replace(settings, has_ipv6=False), tmp_path)
+        assert not [one for one in without.listeners if "[" in one.address]
         assert settings.interception == "redirect" and settings.inbound == f":{options.inbound_port}"
         assert settings.opaque_ports == ((3306, 5432) if options is every else None)
         command = meshproxy.get_command(None, "intercept")
