@@ -178,6 +178,22 @@ async def test_answers_of_dns_are_clamped_and_capped(ttl_s, waits):
 # -- Kubernetes -----------------------------------------------------------------------------------------------------------
 
 
+class Heard:
+    """Listens, and counts how often it was told everything."""
+
+    def __init__(self) -> None:
+        self.wholes = 0
+
+    def whole(self, groups) -> None:
+        self.wholes += 1
+
+    def some(self, groups) -> None:
+        pass
+
+    def well(self) -> None:
+        pass
+
+
 async def cluster(server: KubernetesServer) -> None:
     ports = [{"name": "http", "port": 80, "targetPort": 8080, "appProtocol": "kubernetes.io/h2c"}, {"name": "admin", "port": 81}]
     await server.put(SERVICES, "web", {"app": "web"}, spec={"clusterIPs": ["198.51.100.1"], "ports": ports})
@@ -269,9 +285,15 @@ async def test_a_list_whose_next_page_has_expired_is_begun_anew(tmp_path):
         await cluster(server)
         await server.put(SERVICES, "other", spec={"ports": []})
         await server.put(PODS, "web-b", spec={})
-        async with Followed(kubernetes(server), tmp_path / "kept") as seen:
-            await seen.until(lambda: seen.endpoints() == {A, B})
-            assert not server.expires_pages and not seen.feed.error
+        heard = Heard()
+        following = asyncio.create_task(kubernetes(server).follow(heard))
+        async with asyncio.timeout(30):
+            while not heard.wholes and not following.done():
+                await asyncio.sleep(0.01)
+        # The source has not failed over it: nobody need be told, and nothing waits.
+        assert heard.wholes and not following.done() and not server.expires_pages
+        following.cancel()
+        await asyncio.gather(following, return_exceptions=True)
 
 
 async def test_gone_may_be_the_status_of_a_watch(tmp_path):
