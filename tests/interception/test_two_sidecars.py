@@ -5,6 +5,7 @@ The first test of a pair without them would pass as well; that the sidecars carr
 
 from __future__ import annotations
 
+import contextlib
 import re
 import subprocess
 
@@ -131,6 +132,14 @@ def postgres(machines, application, folder):
     with (data / "pg_hba.conf").open("a") as file:
         file.write("host all all 10.77.0.0/24 trust\n")
     application(machines.server, POSTGRES, "postgres", "-D", data, "-h", "0.0.0.0", "-k", home, uid=nobody, cwd=home)
+
+    def answers() -> bool:
+        with contextlib.suppress(AssertionError):  # it listens before it lets anybody in
+            machines.server.run("pg_isready", "-q", "-h", home, uid=nobody, cwd=home)
+            return True
+        return False
+
+    eventually(answers, 60)
 
 
 def test_postgres_passes(mesh, machines, postgres, carried):

@@ -174,6 +174,38 @@ def test_no_stream_is_lost_to_a_limit_that_shrinks(h2_server, h2_client, h2_prox
         assert [client.response(stream).status for stream in streams] == [200] * 5
 
 
+def test_requests_that_wait_in_a_session_go_elsewhere_when_its_limit_falls_to_nothing(h2_server, h2_client, h2_proxy):
+    """The first of them had a stream without an id: its head is written only where there is room for it."""
+    closing = threading.Event()
+
+    def shy(connection):
+        connection.send_settings({h2.MAX_CONCURRENT_STREAMS: 0})
+        closing.set()
+        connection.read_to_end(20)
+
+    shy_one, other = h2_server(shy, greets=False), h2_server()
+    running = h2_proxy(to=[shy_one, other], upstream="http2", cluster={**SURE, "balancer": "round_robin", "queue_timeout": "30s"})
+    client = h2_client(running)
+    streams = [client.request("POST", f"/{n}", body=b"once") for n in range(20)]
+    assert [client.response(stream).status for stream in streams] == [200] * 20
+    assert closing.is_set() and len(other.requests) == 20 and not shy_one.requests
+
+
+def test_limit_that_falls_to_nothing_ends_no_stream_that_has_begun(h2_server, h2_client, h2_proxy):
+    def script(connection):
+        request = connection.next_request()
+        connection.send_settings({h2.MAX_CONCURRENT_STREAMS: 0})
+        for _ in range(2):  # of the greeting, of this
+            connection.expect(h2.SETTINGS, flags=h2.ACK)
+        connection.respond(request.stream)
+        connection.read_to_end(20)
+
+    client = h2_client(h2_proxy(to=h2_server(script), upstream="http2", cluster={"queue_timeout": "100ms"}))
+    first = client.get()
+    second = client.get()
+    assert (first.status, second.status, second.reason) == (200, 503, "queue_timeout")
+
+
 def test_limit_of_nothing_queues_then_answers_503(h2_server, h2_client, h2_proxy):
     def script(connection):
         while True:

@@ -109,6 +109,8 @@ def visit(running: meshcore.Proxy, context: ssl.SSLContext, keeps: bool, load: L
                     if keeps:
                         time.sleep(0.005)
                 session = sock.session
+                if not keeps:
+                    sock.unwrap()  # a session whose connection was only dropped would not be resumed
         except (OSError, AssertionError) as error:
             load.failures.append(repr(error))
 
