@@ -192,13 +192,11 @@ cdef class _HeadReading:
     def __dealloc__(self):
         free(self.buffer)
 
-    cdef int read(self, list pieces, bint is_response, dict limits, uint32_t method, bint may_upgrade,
-                  bint own_text=False) except -1:
+    cdef int read(self, list pieces, bint is_response, dict limits, uint32_t method, bint may_upgrade) except -1:
         cdef char* moved
         cdef bytes piece
         limits_into(&self.limits, limits)
         head_parser_reset(&self.parser, &llhttp_library, is_response)
-        self.parser.is_own_text = own_text
         self.code = HEAD_MORE
         for piece in pieces:
             moved = <char*>malloc(self.seen + len(piece) + (1 if self.seen + len(piece) == 0 else 0))
@@ -228,12 +226,10 @@ cdef class _HeadReading:
         return text_of(self.code), self.seen
 
 
-def parse_request(list pieces, dict limits=None, bint own_text=False):
-    """Read a request head from pieces: ("more", None), ("done", values) or (REASON, octets seen when it was known).
-
-    `own_text`: it was made of a block of HTTP/2, and is only divided."""
+def parse_request(list pieces, dict limits=None):
+    """Read a request head from pieces: ("more", None), ("done", values) or (REASON, octets seen when it was known)."""
     cdef _HeadReading reading = _HeadReading()
-    reading.read(pieces, False, limits, 0, False, own_text)
+    reading.read(pieces, False, limits, 0, False)
     return reading.verdict()
 
 

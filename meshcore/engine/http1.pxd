@@ -35,6 +35,7 @@ from meshcore.engine.head cimport (
     Head,
     HeadParser,
     head_attach,
+    head_divide_plain,
     head_field,
     head_has,
     head_parser_is_idle,
@@ -68,6 +69,8 @@ cdef inline int head_parse_request(HeadParser* parser, const char* base, uint32_
         code = request_line_read(base, len, head, limits)
         if code != HEAD_DONE:
             return code
+        if head_divide_plain(base, len, head, limits):
+            return request_judge(head)
     code = head_read_fields(parser, base, len, head, limits)
     if code != HEAD_DONE:
         return code
@@ -92,6 +95,8 @@ cdef inline int head_parse_response(HeadParser* parser, const char* base, uint32
         code = status_line_read(base, len, head, limits)
         if code != HEAD_DONE:
             return code
+        if head_divide_plain(base, len, head, limits):
+            return response_judge(head, request_method, may_upgrade)
     code = head_read_fields(parser, base, len, head, limits)
     if code == HEAD_DONE and had_bytes:
         parser.fed_bytes = 0

@@ -3,6 +3,7 @@
 # Every refusal is the endpoint's fault: REASON_UPSTREAM_*.
 
 from libc.stdint cimport uint8_t, uint32_t
+from libc.string cimport memcmp
 
 from meshcore.engine.fields cimport FIELD_CONTENT_LENGTH, FIELD_TRANSFER_ENCODING, FIELD_UPGRADE
 from meshcore.engine.head cimport (
@@ -52,7 +53,8 @@ cdef inline int status_line_read(const char* base, uint32_t len, Head* head, con
     cdef uint8_t octet
     head.base = base
     head.method_at = 0
-    for i in range(len if len < 12 else 12):
+    i = 9 if len >= 12 and (memcmp(base, "HTTP/1.1 ", 9) == 0 or memcmp(base, "HTTP/1.0 ", 9) == 0) else 0
+    while i < 12 and i < len:
         octet = <uint8_t>base[i]
         if i == 7:
             if octet != 48 and octet != 49:
@@ -63,6 +65,7 @@ cdef inline int status_line_read(const char* base, uint32_t len, Head* head, con
         elif octet < 48 or octet > 57 or (i == 9 and (octet == 48 or octet > 53)):
             # RFC 9110 15: 100..599. A code outside is not passed on: no two clients agree on what it means.
             return HEAD_REFUSED + REASON_UPSTREAM_MALFORMED
+        i += 1
     if len <= 12:
         return HEAD_MORE
     head.minor_version = <uint8_t>(base[7] - 48)

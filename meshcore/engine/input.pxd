@@ -9,7 +9,7 @@ from libc.stdlib cimport malloc
 from libc.string cimport memmove
 
 from meshcore.engine.buffer cimport Buffer, buffer_append, buffer_return, buffer_take
-from meshcore.engine.conn cimport conn_is_stream, conn_recv, conn_recv_anywhere
+from meshcore.engine.conn cimport conn_recv, conn_recv_anywhere
 from meshcore.engine.head cimport HeadParser, head_parser_reset
 from meshcore.engine.state cimport CONN_ERROR, CONN_OK, IO_FAILED, IO_PEER_CLOSED, IO_READABLE, Conn, Worker
 
@@ -69,8 +69,6 @@ cdef inline HeadParser* input_parser(Worker* worker, Conn* conn, int is_response
     if conn.parser != NULL:
         return conn.parser
     head_parser_reset(worker.parser, worker.llhttp, is_response)
-    # A stream's head comes whole, as our own text; what is left of one behind an interim head is kept in in_buffer.
-    worker.parser.is_own_text = conn_is_stream(conn)
     return worker.parser
 
 

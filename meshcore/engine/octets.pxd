@@ -40,6 +40,45 @@ cdef extern from * nogil:
       "a0a1a2a3a4a5a6a7a8a9aaabacadaeafb0b1b2b3b4b5b6b7b8b9babbbcbdbebf"
       "c0c1c2c3c4c5c6c7c8c9cacbcccdcecfd0d1d2d3d4d5d6d7d8d9dadbdcdddedf"
       "e0e1e2e3e4e5e6e7e8e9eaebecedeeeff0f1f2f3f4f5f6f7f8f9fafbfcfdfeff";
+    #if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+    #define mc_big_endian(word) __builtin_bswap64(word)
+    #else
+    #define mc_big_endian(word) (word)
+    #endif
+    #ifdef __SSE2__
+    #include <emmintrin.h>
+    #endif
+    static inline const char* mc_text_end(const char* at, const char* end) {
+    #ifdef __SSE2__
+        const __m128i highest_control = _mm_set1_epi8(0x1F), del = _mm_set1_epi8(0x7F);
+        while (end - at >= 16) {
+            const __m128i x = _mm_loadu_si128((const __m128i*)at);
+            const int hits = _mm_movemask_epi8(_mm_or_si128(_mm_cmpeq_epi8(_mm_min_epu8(x, highest_control), x),
+                                                            _mm_cmpeq_epi8(x, del)));
+            if (hits) return at + __builtin_ctz((unsigned)hits);
+            at += 16;
+        }
+    #endif
+        while (at < end && (uint8_t)*at >= 0x20 && *at != 0x7F) at++;
+        return at;
+    }
+    static inline const char* mc_token_end(const char* at, const char* end) {
+    #ifdef __SSE2__
+        /* Letters, digits and '-' sixteen at a time: of what else a token may hold, names have next to nothing. */
+        if (end - at >= 16) {
+            const __m128i x = _mm_loadu_si128((const __m128i*)at);
+            const __m128i letter = _mm_sub_epi8(_mm_or_si128(x, _mm_set1_epi8(0x20)), _mm_set1_epi8('a'));
+            const __m128i digit = _mm_sub_epi8(x, _mm_set1_epi8('0'));
+            const int others = 0xFFFF & ~_mm_movemask_epi8(_mm_or_si128(
+                _mm_or_si128(_mm_cmpeq_epi8(_mm_min_epu8(letter, _mm_set1_epi8(25)), letter),
+                             _mm_cmpeq_epi8(_mm_min_epu8(digit, _mm_set1_epi8(9)), digit)),
+                _mm_cmpeq_epi8(x, _mm_set1_epi8('-'))));
+            at += others ? __builtin_ctz((unsigned)others) : 16;
+        }
+    #endif
+        while (at < end && mc_octet[(uint8_t)*at] & MC_TOKEN) at++;
+        return at;
+    }
     """
     enum:
         OCTET_TOKEN "MC_TOKEN"
@@ -51,6 +90,11 @@ cdef extern from * nogil:
         OCTET_DIGIT "MC_DIGIT"
     const uint8_t* octet_class "mc_octet"
     const char* hex_pairs "mc_hex_pairs"
+    # The first control octet (HTAB and DEL are among them) in [at, end), or end. Reads nothing outside.
+    const char* octets_text_end "mc_text_end"(const char* at, const char* end)
+    # The first octet in [at, end) that a token may not hold, or end. Reads nothing outside.
+    const char* octets_token_end "mc_token_end"(const char* at, const char* end)
+    uint64_t octets_big_endian "mc_big_endian"(uint64_t word)
 
 
 cdef inline uint32_t octet_lower(uint8_t octet) noexcept nogil:
@@ -140,6 +184,18 @@ cdef inline int octets_hold_underscore(const char* at, uint32_t len) noexcept no
 cdef inline char* octets_write_hex(char* out, uint64_t word, uint32_t n_bytes) noexcept nogil:
     """Write the low `n_bytes` of `word`, most significant first, as lower-case hex. Returns the end."""
     cdef uint32_t shift = n_bytes * 8
+    cdef uint64_t digits
+    while shift >= 32:
+        # Eight digits at a time: a nibble in each octet, then 'a' - '0' - 10 more for those above nine.
+        shift -= 32
+        digits = word >> shift & <uint64_t>0xFFFFFFFF
+        digits = (digits | digits << 16) & <uint64_t>0x0000FFFF0000FFFF
+        digits = (digits | digits << 8) & <uint64_t>0x00FF00FF00FF00FF
+        digits = (digits | digits << 4) & <uint64_t>0x0F0F0F0F0F0F0F0F
+        digits += <uint64_t>0x3030303030303030 + ((digits + <uint64_t>0x0606060606060606) >> 4 & <uint64_t>0x0101010101010101) * 39
+        digits = octets_big_endian(digits)
+        memcpy(out, &digits, 8)
+        out += 8
     while shift:
         shift -= 8
         memcpy(out, hex_pairs + 2 * ((word >> shift) & 0xFF), 2)

@@ -35,13 +35,14 @@ TIGHT = [None, {"head_size_bytes": 90}, {"field_size_bytes": 18}, {"max_fields":
 
 
 @given(blocks, st.sampled_from(TIGHT), st.integers(0, 200))
-def test_text_of_a_block_is_divided_as_a_parser_of_http1_reads_it(fields, limits, cut_off):
-    """Its octets were judged when it was made: it is only divided, into the same fields, within the same bounds."""
+def test_text_of_a_block_means_the_same_in_single_octets(fields, limits, cut_off):
+    """It is plain, and divided in one pass as a rule; llhttp, which reads what comes in octets, finds the same in it."""
     outcome, text, _ = http2_block_text("request", fields)
     if outcome == "done" and parse_request([text])[0] == "done":
-        assert parse_request([text], limits, own_text=True) == parse_request([text], limits)
+        whole, octets = (parse_request(pieces, limits) for pieces in ([text], [text[i:i + 1] for i in range(len(text))]))
+        assert whole == octets if whole[0] == "done" else whole[0] == octets[0]
         part = text[: max(0, len(text) - 1 - cut_off)]
-        assert parse_request([part], own_text=True) == ("more", None)
+        assert parse_request([part]) == ("more", None)
 
 
 def broken_rule(fields, ends: bool) -> str | None:
