@@ -433,6 +433,7 @@ def edit_request(
     trust_mesh_headers: bool = False,
     allow_upgrade: bool = False,
     tells_empty: bool = False,
+    is_http2: bool = False,
     wall_ms: int = 1700000000000,
     seed: int = 1,
     room: int = 65536,
