@@ -449,6 +449,8 @@ def edit_response(
     close: bool = False,
     minor_version: int = 1,
     interim: bool = False,
+    is_http2: bool = False,
+    second: int | None = None,
     room: int = 65536,
 ) -> bytes | None: ...
 def time_head(data: bytes, repeat: int, is_response: bool = False) -> float: ...
