@@ -7,7 +7,7 @@ import socket
 import time
 
 # Between an answer that is the old one and the next request: what the figure may be too long by.
-PACE_S = 0.005
+PACE_S = 0.01
 
 
 class Asker:

@@ -48,7 +48,7 @@ async def serve(name: str) -> None:
     body = name.encode()
     answer = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body)
     loop = asyncio.get_running_loop()
-    server = await loop.create_server(lambda: Answers(answer), "127.0.0.1", 0)
+    server = await loop.create_server(lambda: Answers(answer), "0.0.0.0", 0, backlog=1024)
     print(server.sockets[0].getsockname()[1], flush=True)
     await asyncio.to_thread(sys.stdin.read)
 

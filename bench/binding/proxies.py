@@ -6,13 +6,14 @@ from collections.abc import Callable
 
 from meshcore import Proxy
 from meshcore.binder.binder import Binder
+from meshcore.binder.policies import Policies
 from meshcore.binder.rules import Rules
 from meshcore.config import Config, Limits, Listener, Route, RouteLookup
 from meshcore.namers.interpreter import Interpreter
 
 
 class BoundProxy:
-    def __init__(self, interpreter: Callable[[], Interpreter], workers: int | str = "auto") -> None:
+    def __init__(self, interpreter: Callable[[], Interpreter], *, workers: int | str = "auto", clients: Policies | None = None) -> None:
         lookup = RouteLookup(by="header_token")
         self._proxy = Proxy(
             Config(
@@ -25,7 +26,7 @@ class BoundProxy:
         self.binder = Binder(self._proxy)
 
         async def make() -> list[Rules]:
-            return [Rules(route="names", interpreter=interpreter())]
+            return [Rules(route="names", interpreter=interpreter(), clients=clients or Policies())]
 
         self.binder.start(make)
         self._proxy.start()
@@ -33,6 +34,10 @@ class BoundProxy:
     @property
     def address(self) -> tuple[str, int]:
         return self._proxy.addresses["in"]
+
+    @property
+    def histograms(self) -> int:
+        return sum(worker.histograms for worker in self._proxy.stats().workers)
 
     def stop(self) -> None:
         self._proxy.stop()

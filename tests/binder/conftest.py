@@ -21,7 +21,7 @@ class Bound:
     """A proxy whose names are bound by a table of its own."""
 
     def __init__(self, dtab: str, *, lookup: dict[str, object] | None = None, trusts: bool = False, interpreter=None,
-                 limits: dict[str, object] | None = None, idle: str = "10m", **rules: object) -> None:  # fmt: skip
+                 limits: dict[str, object] | None = None, timeouts: dict[str, object] | None = None, **rules: object) -> None:  # fmt: skip
         self.table: Cell[Dtab] = Cell(read_dtab(dtab))
         keys = {"by": "header_token", "overrides": True, "timeout": "5s", **(lookup or {})}
         self.proxy = Proxy(
@@ -29,7 +29,7 @@ class Bound:
                 listeners=[Listener(name="in", address="127.0.0.1:0", trust_mesh_headers=trusts)],
                 routes=[Route(name="names", lookup=RouteLookup(**keys))],
                 limits=Limits(**(limits or {})),
-                timeouts=Timeouts(bound_name_idle=idle),
+                timeouts=Timeouts(**(timeouts or {})),
             )
         )
         self.binder = Binder(self.proxy)

@@ -4,6 +4,11 @@ import threading
 from collections import Counter
 from urllib.parse import unquote
 
+from meshcore.binder import binder
+from meshcore.namers.interpreter import LocalInterpreter
+from meshcore.namers.live import Cell
+from meshcore.namers.namer import LiveNamer, LiveNamers
+from meshcore.naming import Bound, Leaf, Pending, read_dtab, read_path
 from tests.scenario.clients import RawClient
 from tests.scenario.servers import eventually, refusing_port, response
 
@@ -109,12 +114,26 @@ def test_upstreams_are_told_the_name_what_it_is_bound_to_and_the_rest(raw_server
 
 def test_a_name_that_nobody_uses_is_let_go_and_bound_again_when_it_is_asked_for(raw_server, raw_client, bound):
     server = raw_server(naming("web"))
-    running = bound(f"/svc/web => {inet(server)}", idle="200ms")
+    running = bound(f"/svc/web => {inet(server)}", timeouts={"bound_name_idle": "200ms"})
     client = raw_client(running.address)
     assert get(client, "web").status == 200
     eventually(lambda: running.binder.counts().names == 0)
     assert running.binder.counts().let_go == 1
     eventually(lambda: get(client, "web").status == 200 and running.binder.counts().asked == 2)
+
+
+def test_a_refusal_that_has_run_out_is_told_again(raw_client, bound, monkeypatch):
+    """The proxy forgets refusals after a while, and asks again: nothing has changed, and an answer it must have all the same."""
+    monkeypatch.setattr(binder, "NEGATIVE_TTL_S", 0.05)
+    running = bound("/srv => /$/inet")
+    client = raw_client(running.address)
+
+    def asked_again():
+        answer = get(client, "web")
+        assert (answer.status, answer.get("x-mesh-reason")) == (502, "name_unbound")
+        return running.binder.counts().asked >= 3
+
+    eventually(asked_again)
 
 
 def test_a_name_that_comes_to_be_bound_is_told_to_those_who_were_refused(raw_server, raw_client, bound):
@@ -129,9 +148,6 @@ def test_a_name_that_comes_to_be_bound_is_told_to_those_who_were_refused(raw_ser
 def test_other_rules_take_over_while_requests_go_on(raw_server, raw_client, bound):
     """What a reload of a Linkerd file does: new interpreters, and old bindings until the new ones are known."""
     from meshcore.binder.rules import Rules
-    from meshcore.namers.interpreter import LocalInterpreter
-    from meshcore.namers.namer import LiveNamers
-    from meshcore.naming import read_dtab
 
     old, new = raw_server(naming("old")), raw_server(naming("new"))
     running = bound(f"/svc/web => {inet(old)}")
@@ -158,6 +174,27 @@ def test_other_rules_take_over_while_requests_go_on(raw_server, raw_client, boun
         stop.set()
         loading.join()
     assert not bad
+
+
+class Silent(LiveNamer):
+    """Binds every name at once, and never says where anything is."""
+
+    kind = "silent"
+    prefix = read_path("/#/silent")
+    source = None
+
+    def answer(self, rest, read):
+        return Leaf(Bound(self.prefix + rest))
+
+    def replicas(self, rest):
+        return Cell(Pending())
+
+
+def test_a_branch_that_does_not_say_where_it_is_holds_the_others_up_for_a_moment_only(raw_server, raw_client, bound):
+    table = read_dtab(f"/svc/web => {inet(raw_server(naming('web')))} & /#/silent/x")
+    running = bound("", interpreter=lambda: LocalInterpreter(LiveNamers([Silent()]), table))
+    client = raw_client(running.address)
+    assert [get(client, "web").body for _ in range(5)] == [b"web"] * 5
 
 
 def test_nothing_on_purpose_keeps_its_share_and_finds_no_endpoint(raw_server, raw_client, bound):

@@ -8,6 +8,7 @@ from meshcore.binder import metrics
 from meshcore.binder.binder import BRANCH_PATIENCE_S
 from meshcore.binder.namerd_http import HttpInterpreter
 from meshcore.binder.namerd_mesh import MeshInterpreter
+from meshcore.binder.rules import Rules
 from meshcore.naming import read_dtab
 from tests.binder.conftest import Bound
 from tests.binder.namerds import Namerd
@@ -117,6 +118,23 @@ def test_a_namerd_that_dies_before_it_has_told_the_addresses_of_a_new_id_costs_n
     there.addresses_are_held = False
     there.start()
     eventually(lambda: get(client, "web").body == b"new")
+
+
+def test_other_rules_while_the_namerd_is_away_cost_no_request(raw_server, raw_client, namerd, followed):
+    """A reload makes new interpreters, which know nothing yet and find nobody: what was bound before stays."""
+    there = namerd(f"/svc/web => {inet(raw_server(naming('web')))}")
+    running = followed(there)
+    client = raw_client(running.address)
+    assert get(client, "web").body == b"web"
+    there.stop()
+
+    async def make():
+        return [Rules(route="names", interpreter=HttpInterpreter("127.0.0.1", there.http_port, "default"))]
+
+    running.binder.use(make)
+    eventually(lambda: [(row.keys, row.failures > 1) for row in running.binder.sources()] == [(1, True)])
+    for _ in range(50):
+        assert get(client, "web").body == b"web"
 
 
 def test_a_new_name_while_the_namerd_is_away_is_refused_with_the_reason_and_bound_when_it_is_back(raw_server, raw_client, namerd, followed):
