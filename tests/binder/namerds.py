@@ -15,7 +15,7 @@ from meshcore.namers.interpreter import LocalInterpreter
 from meshcore.namers.live import Cell
 from meshcore.namers.namer import LiveNamers
 from meshcore.namers.states import Replicas
-from meshcore.naming import EMPTY_DTAB, Dtab, Empty, Fail, Leaf, NameTree, Neg, Path, Union, read_dtab, read_path
+from meshcore.naming import Dtab, Empty, Fail, Leaf, NameTree, Neg, Path, Union, read_dtab, read_path
 
 
 class Namerd:
@@ -139,11 +139,11 @@ class _Interpreter(mesh_pb2_grpc.InterpreterServicer):
     async def StreamBoundTree(self, request: Any, context: Any) -> Any:
         if tuple(request.root.elems) != (b"default",):
             await context.abort(grpc.StatusCode.NOT_FOUND, "Root not found")
-        local = EMPTY_DTAB
-        if request.dtab.dentries:
-            (entry,) = request.dtab.dentries  # the tests override with one entry
-            text = f"/{'/'.join(elem.label.decode() for elem in entry.prefix.elems)}=>/{b'/'.join(entry.dst.leaf.id.elems).decode()}"
-            local = read_dtab(text)
+        texts = [  # the tests override with entries of one leaf
+            f"/{'/'.join(elem.label.decode() for elem in entry.prefix.elems)}=>/{b'/'.join(entry.dst.leaf.id.elems).decode()}"
+            for entry in request.dtab.dentries
+        ]
+        local = read_dtab(";".join(texts))
         self._namerd.locals.append(str(local) if local else "")
         self._namerd.streams += 1
         async with self._namerd.interpreter.bind(Path(tuple(request.name.elems)), local).watch() as values:

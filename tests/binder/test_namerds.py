@@ -81,6 +81,8 @@ def test_the_table_of_the_router_and_that_of_the_request_go_over_the_namespace(r
     client = raw_client(followed(there, trusts=True).address)
     assert get(client, "web", [("l5d-dtab", f"/svc/web => {inet(mine)}")]).body == b"mine"
     assert get(client, "web").body == b"theirs"
+    client = raw_client(followed(there, base=f"/svc/web => {inet(ours)}", trusts=True).address)
+    assert get(client, "web", [("l5d-dtab", f"/svc/web => {inet(mine)}")]).body == b"mine", "the request's goes over the router's"
 
 
 def test_while_the_namerd_is_away_its_last_answer_stays_and_the_next_one_counts_when_it_is_back(raw_server, raw_client, namerd, followed):

@@ -5,10 +5,11 @@ import json
 import secrets
 import signal
 
-from controlplane.namerd.book import JOURNAL, Book
+from controlplane.namerd.book import JOURNAL, Book, Namespace, read
 from controlplane.namerd.memory_tables import MemoryTables
 from controlplane.namerd.settings import Etcd
 from controlplane.namerd.store_tables import HISTORY, KIND, StoreTables
+from controlplane.namerd.tables import Table, Whole
 from controlplane.namerd.zookeeper_tables import ZooKeeperTables
 from controlplane.store import Put, SqliteStore
 from controlplane.store.etcd import EtcdStore
@@ -162,3 +163,26 @@ async def test_records_that_are_none_are_passed_over(tmp_path):
         assert (await tables.get("c")).text == "/x=>/y"
         async with asyncio.timeout(LONG_S):
             assert (await tables.put("c", "/x=>/z", "me")).revision > 0
+
+
+def test_a_revision_that_is_known_already_is_not_told_again():
+    namespace = Namespace("default")
+    for number in (5, 4, 5):
+        namespace.arrive(read(Table("default", f"/svc=>/table/{number}", b"", number)))
+    assert namespace.latest.now.revision == 5 and [one.revision for one in namespace.journal] == [5]
+    assert namespace.dtab.now == read_dtab("/svc=>/table/5")
+
+
+async def test_a_store_that_was_restored_from_an_older_backup_is_believed(caplog):
+    class Restored(MemoryTables):
+        """Its second reading is of a time before the first."""
+
+        async def watch(self):
+            for number in (10, 3):
+                yield Whole((Table("default", f"/svc=>/table/{number}", b"", number),))
+            await asyncio.sleep(LONG_S)
+
+    async with Opened(Restored({})) as book:
+        namespace = book.namespace("default")
+        await becomes(namespace.dtab, lambda dtab: dtab == read_dtab("/svc=>/table/3"))
+        assert namespace.latest.now.revision == 3 and "it was restored or replaced" in caplog.text
