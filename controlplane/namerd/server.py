@@ -26,7 +26,7 @@ GRPC_OPTIONS = (
     # A proxy that vanished without a word is noticed within half a minute (linkerd/linkerd#2219).
     ("grpc.keepalive_time_ms", 10_000),
     ("grpc.keepalive_timeout_ms", 10_000),
-    ("grpc.http2.min_recv_ping_interval_without_data_ms", 5_000),
+    ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
     ("grpc.keepalive_permit_without_calls", 1),
 )
 
