@@ -198,10 +198,15 @@ cdef inline int session_flush(Worker* worker, Session* session) noexcept nogil:
 
 # --- the end ----------------------------------------------------------------------------------------------------------
 
+cdef inline int32_t session_last_served(const Session* session) noexcept nogil:
+    """Streams above it came when none were taken any more, and were passed over: no GOAWAY may name them (RFC 9113 6.8)."""
+    return session.last_id if session.last_id < session.goaway_id else session.goaway_id
+
+
 cdef inline void session_fail(Session* session) noexcept nogil:
     """The connection ends for session.error_code: the peer is told, and no more is read."""
     session.is_closing = session.has_ended = 1
-    control_goaway(session, session.last_id, session.error_code)
+    control_goaway(session, session_last_served(session), session.error_code)
 
 
 cdef inline void session_drain(Worker* worker, Session* session) noexcept nogil:
@@ -239,7 +244,7 @@ cdef inline void session_stop(Worker* worker, Session* session) noexcept nogil:
     if session.has_ended:
         return
     session.is_closing = session.has_ended = 1
-    control_goaway(session, session.last_id, HTTP2_NO_ERROR)
+    control_goaway(session, session_last_served(session), HTTP2_NO_ERROR)
 
 
 cdef inline void session_end(Worker* worker, Session* session) noexcept nogil:

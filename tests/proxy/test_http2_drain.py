@@ -103,6 +103,28 @@ def test_stream_opened_after_the_last_goaway_is_not_half_done(raw_server, h2_cli
     thread.join(10)
 
 
+def test_stream_that_came_too_late_is_not_in_the_last_goaway(raw_server, h2_client, h2_proxy):
+    """It was passed over, and yet the goodbye at the end named it: its client would wait for an answer, or not dare to ask again.
+    The strict reader of the client finds a last stream that grows."""
+    slow = Slow()
+    server = raw_server(slow)
+    running = h2_proxy(to=server)
+    client = h2_client(running)
+    first = client.request("GET", "/first")
+    server.wait_requests(1)
+    thread = draining(running, LONG_S)
+    client.wait(lambda: client.reader.goaway and int.from_bytes(client.reader.goaway.payload[:4], "big") == first, "no more")
+    client.request("GET", "/late")
+    client.send(h2.ping())
+    client.expect(h2.PING, flags=h2.ACK)
+    slow.release.set()
+    assert client.response(first).text == "late"
+    assert client.read_to_end() == "fin"
+    assert int.from_bytes(client.reader.goaway.payload[:4], "big") == first
+    assert [request.path for request in server.requests] == ["/first"]
+    thread.join(10)
+
+
 def load(address, stop: threading.Event, results: list, lost: list) -> None:
     """A well-behaved client: many streams, a new connection after GOAWAY, again what was not processed."""
     with contextlib.suppress(ConnectionRefusedError):
