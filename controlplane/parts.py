@@ -11,7 +11,8 @@ from meshcore.api import admin_pb2_grpc, identity_pb2_grpc, registry_pb2_grpc, t
 
 from .serving.admin import Admin
 from .serving.certify import Certify
-from .serving.handlers import destination_handlers, discovery_handlers, policies_handlers
+from .serving.handlers import destination_handlers, discovery_handlers, inbound_handlers, policies_handlers
+from .serving.inbound import InboundServerPolicies
 from .serving.peers import Peers
 from .serving.policies import OutboundPolicies
 from .serving.registry import Registry
@@ -25,9 +26,10 @@ def add_for_members(plane: ControlPlane, server: Any, peers: Peers) -> None:
     identity_pb2_grpc.add_IdentityServicer_to_server(Certify(plane.issuer, peers), server)
     trust_pb2_grpc.add_TrustServicer_to_server(plane.bundles, server)
     policies = OutboundPolicies(plane.destination, plane.view, peers, plane.streams, plane.settings.cluster_domain)
-    server.add_generic_rpc_handlers(
-        (discovery_handlers(plane.discovery), destination_handlers(plane.destination), policies_handlers(policies))
-    )
+    inbound = InboundServerPolicies(plane.destination, peers, plane.streams)
+    server.add_generic_rpc_handlers((
+        discovery_handlers(plane.discovery), destination_handlers(plane.destination), policies_handlers(policies), inbound_handlers(inbound),
+    ))  # fmt: skip
     plane.observing.serve_proxies(server, peers)
     registry_pb2_grpc.add_RegistryServicer_to_server(Registry(plane.catalogue, peers, plane.streams), server)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import random
 from typing import Any, Protocol
@@ -57,6 +58,13 @@ class Destination:
     def drain(self) -> None:
         """Ends every stream: its proxy comes again, to another replica."""
         self._draining.set()
+
+    async def until_drained(self) -> None:
+        """For a stream that has nothing new to say: until it is old, or drained."""
+        age_s = self._bounds.stream_age_s * random.uniform(0.9, 1.1)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(age_s):
+                await self._draining.wait()
 
     def target(self, request: Any, peer: Peer) -> Target:
         """What a GetDestination means to its caller."""

@@ -10,9 +10,9 @@ from typing import Any
 
 import grpc
 
-from meshcore.api import destination_pb2, discovery_pb2, outbound_pb2
+from meshcore.api import destination_pb2, discovery_pb2, inbound_pb2, outbound_pb2
 
-from . import destination, discovery, policies
+from . import destination, discovery, inbound, policies
 
 Handler = Callable[..., Any]
 
@@ -49,5 +49,17 @@ def policies_handlers(service: policies.OutboundPolicies) -> grpc.GenericRpcHand
         {
             "Get": grpc.unary_unary_rpc_method_handler(service.Get, request_deserializer=read),
             "Watch": grpc.unary_stream_rpc_method_handler(service.Watch, request_deserializer=read),
+        },
+    )
+
+
+def inbound_handlers(service: inbound.InboundServerPolicies) -> grpc.GenericRpcHandler:
+    """InboundServerPolicies."""
+    words = {"request_deserializer": inbound_pb2.PortSpec.FromString, "response_serializer": inbound_pb2.Server.SerializeToString}
+    return grpc.method_handlers_generic_handler(
+        inbound.SERVICE,
+        {
+            "GetPort": grpc.unary_unary_rpc_method_handler(service.GetPort, **words),
+            "WatchPort": grpc.unary_stream_rpc_method_handler(service.WatchPort, **words),
         },
     )

@@ -11,6 +11,8 @@ from meshcore.api import (
     destination_pb2,
     destination_pb2_grpc,
     http_types_pb2,
+    inbound_pb2,
+    inbound_pb2_grpc,
     net_pb2,
     outbound_pb2,
     outbound_pb2_grpc,
@@ -118,3 +120,28 @@ async def test_a_policy_of_nothing_is_refused_as_linkerd_expects(tmp_path):
                 assert error.value.code() is code
             address.port = 8080
             assert (await stub.Get(outbound_pb2.TrafficSpec(addr=address), timeout=20)).metadata.resource.name == "web"
+
+
+async def test_a_port_is_let_in_to_as_linkerd_does_by_default(tmp_path):
+    async with ControlPlane(settings(tmp_path / "plane")) as plane:
+        member = await join(plane)
+        async with member.channel() as own:
+            stub = inbound_pb2_grpc.InboundServerPoliciesStub(own)
+            asked = inbound_pb2.PortSpec(workload='{"ns":"shop","pod":"web-1"}', port=8080)
+            server = await stub.GetPort(asked, timeout=20)
+            watch = stub.WatchPort(asked, timeout=60)
+            assert await watch.read() == server
+            (route,), (allowed,) = server.protocol.detect.http_routes, server.authorizations
+            assert server.protocol.detect.timeout.ToMilliseconds() == 10_000
+            assert route.metadata.default == "default" and route.rules[0].matches[0].path.prefix == "/"
+            assert allowed.authentication.WhichOneof("permit") == "unauthenticated"
+            assert [one.net.ip.WhichOneof("ip") for one in allowed.networks] == ["ipv4", "ipv6"] and allowed.networks[0].net.prefix_len == 0
+            assert server.labels["name"] == allowed.labels["name"] == "all-unauthenticated"
+            with pytest.raises(grpc.aio.AioRpcError) as error:
+                await stub.GetPort(inbound_pb2.PortSpec(workload="x", port=0), timeout=20)
+            assert error.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+        async with member.channel() as again:
+            drained = inbound_pb2_grpc.InboundServerPoliciesStub(again).WatchPort(asked, timeout=60)
+            await drained.read()
+            plane.destination.drain()
+            assert await drained.read() is grpc.aio.EOF
