@@ -44,7 +44,8 @@ def until(what: Callable[[], Any], why: str, patience_s: float = PATIENCE_S) -> 
 class Plane:
     """The control plane's process."""
 
-    def __init__(self, folder: Path, *, leaf_s: int = 86_400, root_age_s: int = 0, address: str = "", within: tuple[str, ...] = ()) -> None:
+    def __init__(self, folder: Path, *, leaf_s: int = 86_400, root_age_s: int = 0, address: str = "", within: tuple[str, ...] = (),
+                 etcd: str = "") -> None:  # fmt: skip
         self.data = folder / "plane"
         if root_age_s:
             self.data.mkdir(mode=0o700)
@@ -53,6 +54,7 @@ class Plane:
         self.log = folder / "plane.log"
         self._within = within
         self._leaf_s = leaf_s
+        self._etcd = etcd
         self._process: subprocess.Popen[str] | None = None
         self.start()
 
@@ -63,7 +65,7 @@ class Plane:
     def start(self) -> None:
         with self.log.open("a") as log:
             self._process = subprocess.Popen(
-                [*self._within, sys.executable, "-m", "tests.agent.plane_program", str(self.data), self.address, str(self._leaf_s)],
+                [*self._within, sys.executable, "-m", "tests.agent.plane_program", str(self.data), self.address, str(self._leaf_s), self._etcd],
                 cwd=ROOT, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, start_new_session=True,
             )  # fmt: skip
         assert self._process.stdout is not None

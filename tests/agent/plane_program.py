@@ -1,6 +1,6 @@
 """A control plane as a process of its own, told by lines on its standard input: for tests that kill it.
 
-    python -m tests.agent.plane_program DATA HOST:PORT [LEAF_SECONDS]
+    python -m tests.agent.plane_program DATA HOST:PORT [LEAF_SECONDS [ETCD]]
 
 Each line is a JSON object {"do": "put" | "delete" | "token" | "rotate", …}; each is answered by one JSON line.
 """
@@ -44,8 +44,8 @@ async def obey(plane: ControlPlane, line: dict[str, Any]) -> Any:
     raise ValueError(what)
 
 
-async def main(data: str, listen: str, leaf_s: str = "86400") -> None:
-    settings = Settings(data=data, trust_domain=TRUST_DOMAIN, listen=listen, leaf_s=int(leaf_s))
+async def main(data: str, listen: str, leaf_s: str = "86400", etcd: str = "") -> None:
+    settings = Settings(data=data, trust_domain=TRUST_DOMAIN, listen=listen, leaf_s=int(leaf_s), etcd=(etcd,) if etcd else ())
     lines: asyncio.StreamReader = asyncio.StreamReader()
     loop = asyncio.get_running_loop()
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(lines), sys.stdin)
