@@ -16,6 +16,7 @@ KINDS = {
     "service": "service", "services": "service", "svc": "service",
     "workload": "workload", "workloads": "workload", "wl": "workload",
     "endpoint": "endpoint", "endpoints": "endpoint", "ep": "endpoint",
+    "drain": "drain", "drains": "drain",
     "route_policy": "route_policy", "route-policies": "route_policy", "routes": "route_policy",
     "traffic_policy": "traffic_policy", "traffic-policies": "traffic_policy", "traffic": "traffic_policy",
 }  # fmt: skip
@@ -98,6 +99,8 @@ def summary(kind: str, value: dict[str, Any]) -> str:
         weight = value.get("weight", 100)
         tls = "mTLS" if value.get("identity") else "plain"
         return f"{value['address']}:{value['port']} {tls}{'' if weight else ' draining'}"
+    if kind == "drain":
+        return "takes no new requests until `meshctl workload drain --undo`"
     if kind == "route_policy":
         return f"{len(value.get('rules', []))} rules for {value['service']}"
     return f"{value.get('balancer', 'peak_ewma')} for {value['service']}"

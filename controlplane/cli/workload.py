@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from controlplane.model import Endpoint, Named, Workload, encode
+from controlplane.model import Drain, Endpoint, Named, Workload, encode
 from controlplane.spiffe import SpiffeId
 from meshcore.api import admin_pb2
 
@@ -28,15 +28,16 @@ def workload() -> None:
 def list_(ctx: click.Context, namespace: str, output: str) -> None:
     """Show workloads with their endpoints."""
     with admin(ctx) as stub:
-        entries = stub.Get(admin_pb2.Query(kinds=["workload", "endpoint"], namespace=namespace), timeout=15).entries
+        entries = stub.Get(admin_pb2.Query(kinds=["workload", "endpoint", "drain"], namespace=namespace), timeout=15).entries
     values = [(entry, json.loads(entry.json)) for entry in entries]
     endpoints: dict[str, list[dict[str, Any]]] = {}
     for entry, value in values:
         if entry.kind == "endpoint" and value.get("workload"):
             endpoints.setdefault(f"{value['namespace']}/{value['workload']}", []).append(value)
     found = [(entry, value) for entry, value in values if entry.kind == "workload"]
+    drained = {entry.key for entry, _ in values if entry.kind == "drain"}
     if is_json(output):
-        show_json([{**value, "endpoints": endpoints.get(entry.key, [])} for entry, value in found])
+        show_json([{**value, "endpoints": endpoints.get(entry.key, []), "drained": entry.key in drained} for entry, value in found])
         return
     if not found:
         click.echo("No workloads found.", err=True)
@@ -46,8 +47,9 @@ def list_(ctx: click.Context, namespace: str, output: str) -> None:
         own = endpoints.get(entry.key, [])
         where = ", ".join(f"{one['service']}={summary('endpoint', one)}" for one in own) or "-"
         alive = "with its lease" if entry.lease else "until deleted"
-        rows.append([entry.key, value.get("account", "default"), value.get("zone", "-") or "-", alive, where])
-    show_table(["WORKLOAD", "ACCOUNT", "ZONE", "STAYS", "ENDPOINTS"], rows)
+        takes = "drained" if entry.key in drained else "yes"
+        rows.append([entry.key, value.get("account", "default"), value.get("zone", "-") or "-", alive, takes, where])
+    show_table(["WORKLOAD", "ACCOUNT", "ZONE", "STAYS", "TAKES REQUESTS", "ENDPOINTS"], rows)
 
 
 @workload.command()
@@ -111,20 +113,28 @@ def register(
 @output_option
 @click.pass_context
 def drain(ctx: click.Context, name: str, undo: bool, output: str) -> None:
-    """Give a workload no new requests; those it has are finished."""
-    namespace, _, own = name.partition("/")
+    """Give a workload no new requests; those it has are finished.
+
+    It stays so while it is away and when it comes back, until --undo.
+    """
+    namespace, slash, own = name.partition("/")
+    if not slash:
+        raise click.UsageError(f"{name!r}: expected NAMESPACE/NAME, like shop/web-1")
     with admin(ctx) as stub:
-        entries = stub.Get(admin_pb2.Query(kinds=["endpoint"], namespace=namespace), timeout=15).entries
-        mine = [(entry, json.loads(entry.json)) for entry in entries]
-        mine = [(entry, value) for entry, value in mine if value.get("workload") == own]
-        if not mine:
-            raise click.ClickException(f"no endpoint belongs to workload {name!r}; see `meshctl workload list`")
-        changed = []
-        for entry, value in mine:
-            value["weight"] = 100 if undo else 0
-            changed.append(admin_pb2.Entry(kind="endpoint", key=entry.key, json=json.dumps(value).encode()))
-        answer = stub.Apply(admin_pb2.Values(entries=changed, keeps_lease=True), timeout=15)
-        _show(answer, output)
+        entries = stub.Get(admin_pb2.Query(kinds=["workload", "endpoint", "drain"], namespace=namespace), timeout=15).entries
+        values = [(entry, json.loads(entry.json)) for entry in entries]
+        is_drained = any(entry.kind == "drain" and value["name"] == own for entry, value in values)
+        is_known = any(
+            value["name"] == own if entry.kind == "workload" else entry.kind == "endpoint" and value.get("workload") == own
+            for entry, value in values
+        )
+        if not is_known and not is_drained:
+            raise click.ClickException(f"there is no workload {name!r}, and no endpoint of it; see `meshctl workload list`")
+        mark = Drain(namespace=namespace, name=own)
+        if undo:
+            _show(stub.Delete(admin_pb2.Values(entries=[admin_pb2.Entry(kind=mark.kind, key=mark.key)]), timeout=15), output)
+        else:
+            _apply(stub, [mark], output)
 
 
 def _apply(stub: Any, values: list[Named], output: str) -> None:

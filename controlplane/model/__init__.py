@@ -2,7 +2,7 @@
 
 from .change import Change, Changes, Entry, Event, Position, Snapshot
 from .codec import KINDS, decode, encode, read
-from .members import Endpoint, Named, Service, ServicePort, Workload
+from .members import Drain, Endpoint, Named, Service, ServicePort, Workload
 from .policies import Breaker, Match, Retries, RoutePolicy, Rule, Split, TrafficPolicy
 
 __all__ = [
@@ -10,6 +10,7 @@ __all__ = [
     "Breaker",
     "Change",
     "Changes",
+    "Drain",
     "Endpoint",
     "Entry",
     "Event",

@@ -15,10 +15,10 @@ from meshcore.errors import Problem
 
 from ..errors import Invalid, Unreadable
 from .checks import Found
-from .members import Endpoint, Named, Service, Workload
+from .members import Drain, Endpoint, Named, Service, Workload
 from .policies import RoutePolicy, TrafficPolicy
 
-KINDS: dict[str, type[Named]] = {kind.kind: kind for kind in (Service, Workload, Endpoint, RoutePolicy, TrafficPolicy)}
+KINDS: dict[str, type[Named]] = {kind.kind: kind for kind in (Service, Workload, Endpoint, Drain, RoutePolicy, TrafficPolicy)}
 
 _ENCODER = msgspec.json.Encoder(order="sorted")
 _DECODERS = {kind: msgspec.json.Decoder(struct) for kind, struct in KINDS.items()}

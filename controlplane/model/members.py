@@ -149,6 +149,12 @@ class Endpoint(Named, frozen=True, kw_only=True, omit_defaults=True):
         found.number("lease", self.lease, 0, 2**63 - 1)
 
 
+class Drain(Named, frozen=True, kw_only=True, omit_defaults=True):
+    """The workload of this name takes no new requests, whoever registers it and however often, until this is deleted."""
+
+    kind: ClassVar[str] = "drain"
+
+
 def _check_place(found: Found, zone: str, node: str) -> None:
     found.at("zone").unless(names.is_label_value(zone), zone, names.LABEL_VALUE_WHAT)
     found.name("node", node, may_be_empty=True)

@@ -1,12 +1,12 @@
 """Which endpoints a name has now. Pure; encodes nothing.
 
 Those that are registered one by one, and one for each address of the workloads that the service's selector takes. An
-endpoint whose weight is 0 drains: it is told as gone, and what it is answering ends in peace.
+endpoint whose weight is 0, or whose workload an operator drains, drains: it is told as gone, and what it is answering ends in peace.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 import msgspec
 
@@ -68,6 +68,6 @@ def _of_workload(service: str, workload: Workload, ip: str, port: int, protocol:
     )
 
 
-def live(endpoints: list[Endpoint]) -> Iterator[Endpoint]:
-    """Those that take new requests."""
-    return (one for one in endpoints if one.weight > 0)
+def live(endpoints: list[Endpoint], drained: Collection[str] = ()) -> Iterator[Endpoint]:
+    """Those that take new requests. drained: workloads that do not, whatever their endpoints say."""
+    return (one for one in endpoints if one.weight > 0 and one.workload not in drained)

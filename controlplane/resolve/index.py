@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from ..model import Changes, Endpoint, Event, Named, RoutePolicy, Service, Snapshot, TrafficPolicy, Workload
+from ..model import Changes, Drain, Endpoint, Event, Named, RoutePolicy, Service, Snapshot, TrafficPolicy, Workload
 
 ServiceKey = tuple[str, str]  # namespace, service
 Dirty = tuple[set[ServiceKey], set[str]]
@@ -42,6 +42,8 @@ class Index:
     def __init__(self) -> None:
         self.services: dict[ServiceKey, ServiceEntry] = {}
         self.workloads: dict[str, dict[str, Workload]] = {}
+        self.drained: dict[str, set[str]] = {}
+        """Names of workloads that take no new requests, by namespace."""
         self._values: dict[tuple[str, str], Named] = {}
         self._addresses: dict[str, dict[tuple[str, str], Named]] = {}
 
@@ -90,12 +92,28 @@ class Index:
             self._addresses.setdefault(ip, {})[place] = value
             dirty[1].add(ip)
         either = value if value is not None else old
-        if isinstance(either, Workload):
+        if isinstance(either, Drain):
+            self._set_drain(either, value is not None, dirty[0])
+        elif isinstance(either, Workload):
             self._set_workload(either, value if isinstance(value, Workload) else None, dirty[0])
         else:
             for key in {_service_of(one) for one in (old, value) if one is not None}:
                 self._set_in(key, either, old, value)
                 dirty[0].add(key)
+
+    def _set_drain(self, drain: Drain, is_drained: bool, dirty: set[ServiceKey]) -> None:
+        names = self.drained.setdefault(drain.namespace, set())
+        if is_drained:
+            names.add(drain.name)
+        else:
+            names.discard(drain.name)
+            if not names:
+                del self.drained[drain.namespace]
+        for key, entry in self.services.items():
+            if key[0] == drain.namespace and (
+                drain.name in entry.selected or any(one.workload == drain.name for one in entry.endpoints.values())
+            ):
+                dirty.add(key)
 
     def _set_in(self, key: ServiceKey, either: Named | None, old: Named | None, value: Named | None) -> None:
         entry = self.services.setdefault(key, ServiceEntry())

@@ -198,7 +198,7 @@ class View:
         keeps_last = not there and entry is not None and entry.exists
         made = policy.policy_of(target, entry, self._trust_domain, self._cluster_domain)
         return Seen(
-            endpoints.live(there),
+            endpoints.live(there, self.index.drained.get(target.namespace, ())),
             entry is not None and entry.exists,
             wire.set_labels(target.namespace, target.service),
             made.SerializeToString(deterministic=True),

@@ -81,6 +81,6 @@ def _endpoint(endpoint: Endpoint, view: View) -> dict[str, Any]:
     return {
         **plain(endpoint),
         "from": "registered" if is_registered else "a workload that the service's selector takes",
-        "takes_requests": endpoint.weight > 0,
+        "takes_requests": endpoint.weight > 0 and endpoint.workload not in view.index.drained.get(endpoint.namespace, ()),
         "tls": "mTLS" if endpoint.identity else "plain",
     }

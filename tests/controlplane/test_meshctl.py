@@ -86,8 +86,13 @@ def test_what_is_applied_is_there_and_can_be_explained_and_deleted(meshctl):
     assert json.loads(meshctl("explain", "192.0.2.7:8080", "-o", "json"))["means"] == "one endpoint"
     assert "outside the mesh" in meshctl("explain", "www.example.org")
     assert "not a port" in meshctl("explain", "web:x", code=1)
-    assert meshctl("workload", "drain", "shop/web-1") == "endpoint shop/web/web-1 changed\n"
-    assert "draining" in meshctl("get", "endpoints")
+    assert meshctl("workload", "drain", "shop/web-1") == "drain shop/web-1 created\n"
+    assert "takes no new requests" in meshctl("get", "drains", "-n", "shop")
+    (told,) = json.loads(meshctl("explain", "web.shop", "-o", "json"))["endpoints"]
+    assert not told["takes_requests"]
+    assert meshctl("workload", "drain", "shop/web-1", "--undo") == "drain shop/web-1 deleted\n"
+    assert json.loads(meshctl("explain", "web.shop", "-o", "json"))["endpoints"][0]["takes_requests"]
+    assert "no workload" in meshctl("workload", "drain", "shop/nobody", code=1)
     assert meshctl("delete", "svc", "web", "-n", "shop") == "service shop/web deleted\n"
     meshctl("delete", "svc", "web", "-n", "shop", code=1)
 

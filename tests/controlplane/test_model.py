@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from controlplane.errors import Invalid, Unreadable
 from controlplane.model import (
     KINDS,
+    Drain,
     Endpoint,
     Match,
     Retries,
@@ -60,6 +61,7 @@ SOUND = [
     ROUTE,
     Workload(namespace="shop", name="vm-7", account="web", addresses=("2001:db8::1",), node="host.example"),
     TrafficPolicy(namespace="shop", name="web", service="web", retry_budget=0.1),
+    Drain(namespace="shop", name="vm-7"),
 ]
 
 
@@ -71,7 +73,7 @@ def test_a_sound_value_comes_back_as_it_was(value):
 
 def test_the_key_of_an_endpoint_lies_below_its_service():
     assert ONE.key == "shop/web/web-1.node" and WEB.key == "shop/web"
-    assert set(KINDS) == {"service", "workload", "endpoint", "route_policy", "traffic_policy"}
+    assert set(KINDS) == {"service", "workload", "endpoint", "drain", "route_policy", "traffic_policy"}
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import asyncio
 import grpc
 import pytest
 
-from controlplane.model import Endpoint, Service, Workload
+from controlplane.model import Drain, Endpoint, Service, Workload
 from controlplane.server import ControlPlane
 from meshcore.api import registry_pb2, registry_pb2_grpc
 from tests.controlplane.members import Watching, join, settings, spiffe
@@ -56,6 +56,28 @@ async def test_a_member_is_there_while_it_shows_that_it_lives(tmp_path):
             await call.write(registry_pb2.Claim(leave=registry_pb2.Leave()))
             assert await call.read() is grpc.aio.EOF
             assert await plane.catalogue.get(Workload, "shop/web-1") is None
+
+
+async def test_whom_an_operator_drains_stays_drained_when_it_registers_again(tmp_path):
+    async with ControlPlane(settings(tmp_path / "plane")) as plane:
+        member = await join(plane)
+        async with member.channel() as own:
+            seen = await Watching(own).hello()
+            await seen.begin(1, "web")
+            call = keep(own)
+            await call.write(register())
+            await seen.until(lambda s: len(s.endpoints.get(1, ())) == 1)
+            await plane.catalogue.put(Drain(namespace="shop", name="web-1"), by="operator")
+            await seen.until(lambda s: not s.endpoints[1])
+            await call.write(registry_pb2.Claim(leave=registry_pb2.Leave()))
+            assert await call.read() is not None
+            again = keep(own)
+            await again.write(register())
+            await again.read()
+            assert await plane.catalogue.get(Endpoint, "shop/web/web-1.8080") is not None
+            assert not seen.endpoints[1]
+            await plane.catalogue.delete(Drain, "shop/web-1", by="operator")
+            await seen.until(lambda s: len(s.endpoints[1]) == 1)
 
 
 async def test_who_falls_silent_is_forgotten(tmp_path):
