@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from typing import Any, Protocol
 
-from meshcore.api import observation_pb2, observation_pb2_grpc
+from meshcore.api import observation_pb2, observation_pb2_grpc, relay_pb2
 from meshcore.api.tap_wire import filter_of, seen_of
 from meshcore.taps import TapFilterError
 
@@ -58,7 +58,7 @@ class Observation(observation_pb2_grpc.ObservationServicer):  # type: ignore[mis
 
             async for shown, progress in self._taps.watch(target, to, origin, asked, peer.name, may_tap):
                 told = observation_pb2.TapTold(
-                    seen=[observation_pb2.Seen(seen=seen_of(one.event), workload=one.workload) for one in shown]
+                    seen=[observation_pb2.Seen(seen=relay_pb2.Seen.FromString(seen_of(one.event)), workload=one.workload) for one in shown]
                 )
                 told.progress.proxies, told.progress.unmeshed = progress.proxies, progress.unmeshed
                 told.progress.hidden, told.progress.dropped = progress.hidden, progress.dropped

@@ -18,7 +18,8 @@ from .directory import Directory, Member
 from .resources import Resource
 
 # What proxies are told of endpoints; other labels are the model's.
-SHARE_S = 0.9  # proxies tell their counts as they change
+SHARE_S = 0.9  # proxies tell their counts with what they show, and at least so every second or two while they change
+SILENT_S = 4.0  # a proxy that has told nothing for so long has nothing to show
 TOLD_LABELS = frozenset({"namespace", "service", "workload"})
 LEAST_TO_CHOOSE_FROM = 200.0
 MAX_QUEUED = 10_000  # events that wait for a reader: a minute's worth of a lively tap
@@ -64,7 +65,10 @@ class TapSession:
         self._gone = (0, 0)
         self._shared_s = -math.inf  # never
         self._seen: dict[int, int] = {}
-        self._counted: dict[int, int] = {}
+        self._counted: dict[int, tuple[float, int]] = {}
+        """When shares were counted last, and what each had seen by then."""
+        self._heard_s: dict[int, float] = {}
+        self._wants: dict[int, float] = {}
         self._levels: dict[int, float] = {}
         self.tapped: set[int] = set()
         """Proxies that were asked to begin."""
@@ -109,12 +113,8 @@ class TapSession:
         what they use, the others get as much as each other. Asked about once a second."""
         if now_s - self._shared_s < SHARE_S:
             return {}
-        is_first, span_s, self._shared_s = self._shared_s < 0, now_s - self._shared_s, now_s
-        wants: dict[int, float] = {}
-        for proxy in self.tapped:
-            total = self._seen.get(proxy, 0) + self._told.get(proxy, (0, 0))[0]
-            wants[proxy] = (total - self._counted.get(proxy, 0)) / span_s
-            self._counted[proxy] = total
+        is_first, self._shared_s = self._shared_s < 0, now_s
+        wants = {proxy: self._want(proxy, now_s) for proxy in self.tapped}
         if is_first:
             return {}
         ceiling = self.ask().max_rps
@@ -130,9 +130,23 @@ class TapSession:
                 found[proxy] = self._levels[proxy] = level
         return found
 
+    def _want(self, proxy: int, now_s: float) -> float:
+        """Requests a second that there are to see at a proxy. Between two of its counts, what the last one said: who tells once
+        a second would else seem to have nothing, and the others be given its share, in each span that it is not heard in."""
+        total = self._seen.get(proxy, 0) + self._told.get(proxy, (0, 0))[0]
+        before_s, before = self._counted.setdefault(proxy, (now_s, total))
+        heard_s = self._heard_s.get(proxy, -math.inf)
+        if heard_s > before_s:
+            self._wants[proxy] = (total - before) / max(heard_s - before_s, SHARE_S / 2)
+            self._counted[proxy] = (heard_s, total)
+        elif now_s - heard_s > SILENT_S:
+            self._wants[proxy] = 0.0
+        return self._wants.get(proxy, 0.0)
+
     def take(self, proxy: int, member: Member, events: list[TapEvent], hidden: int, dropped: int, now_s: float) -> bool:
         """Events of one proxy, and its counts so far. Whether there is something to read."""
         self._told[proxy] = (hidden, dropped)
+        self._heard_s[proxy] = now_s
         for event in events:
             number = self._bases.setdefault((proxy, event.worker), len(self._bases))
             exchange = (number, event.stream)
@@ -165,7 +179,7 @@ class TapSession:
         hidden, dropped = self._told.pop(proxy, (0, 0))
         self._gone = (self._gone[0] + hidden, self._gone[1] + dropped)
         self.tapped.discard(proxy)
-        for known in (self._seen, self._counted, self._levels):
+        for known in (self._seen, self._counted, self._heard_s, self._wants, self._levels):
             known.pop(proxy, None)
 
     def read(self, most: int = 500) -> list[Shown]:

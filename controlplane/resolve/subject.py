@@ -14,6 +14,8 @@ from typing import Protocol
 
 import msgspec
 
+from meshcore.api.octets import field
+
 from ..model import Endpoint
 from . import wire
 from .names import Target
@@ -135,10 +137,10 @@ class Subject:
 
 def _change(known: State | None, new: State, updates: Iterable[bytes]) -> bytes:
     parts = [b"\x10\x01"] if known is None else []  # is_whole = 2
-    parts += [wire.field(3, update) for update in updates]
+    parts += [field(3, update) for update in updates]
     if known is None or known.policy != new.policy:
-        parts.append(wire.field(4, new.policy))
+        parts.append(field(4, new.policy))
     if not parts:
         return b""
-    parts.append(wire.field(5, new.digest))
+    parts.append(field(5, new.digest))
     return b"".join(parts)

@@ -10,6 +10,7 @@ import ipaddress
 from collections.abc import Iterable, Mapping
 
 from meshcore.api import destination_pb2, net_pb2
+from meshcore.api.octets import field
 
 from ..model import Endpoint
 from ..spiffe import SpiffeId
@@ -17,21 +18,6 @@ from ..spiffe import SpiffeId
 H2 = destination_pb2.ProtocolHint(h2=destination_pb2.ProtocolHint.H2())
 OPAQUE = destination_pb2.ProtocolHint(opaque=destination_pb2.ProtocolHint.Opaque())
 HINTS = {"http2": H2, "grpc": H2, "tcp": OPAQUE, "opaque": OPAQUE}
-
-
-def varint(number: int) -> bytes:
-    """A base-128 number, low bits first."""
-    out = bytearray()
-    while number > 0x7F:
-        out.append(number & 0x7F | 0x80)
-        number >>= 7
-    out.append(number)
-    return bytes(out)
-
-
-def field(number: int, value: bytes) -> bytes:
-    """A field of bytes, text or message."""
-    return varint(number << 3 | 2) + varint(len(value)) + value
 
 
 def address_of(ip: str, port: int) -> net_pb2.TcpAddress:

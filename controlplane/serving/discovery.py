@@ -11,10 +11,11 @@ import random
 from typing import Any
 
 from meshcore.api import discovery_pb2
+from meshcore.api.octets import field, varint
 
 from ..errors import StoreUnavailable
 from ..model import Position
-from ..resolve import Malformed, State, Subject, View, parse, wire
+from ..resolve import Malformed, State, Subject, View, parse
 from ..settings import Bounds
 from .answers import refuse
 from .peers import Peer, Peers
@@ -240,18 +241,18 @@ class Stream:
 
     def _message(self) -> bytes:
         """As much as fits of what is due; empty when nothing is."""
-        parts = [wire.field(2, one) for one in self._failed]
+        parts = [field(2, one) for one in self._failed]
         self._failed.clear()
         size = 0
         while self._due and size < MESSAGE_BYTES:
             number = next(iter(self._due))
             del self._due[number]
             if change := self._change(self._asked[number]):
-                parts.append(wire.field(2, b"\x08" + wire.varint(number) + change))
+                parts.append(field(2, b"\x08" + varint(number) + change))
                 size += len(parts[-1])
         if not parts:
             return b""
-        return b"".join((wire.field(1, str(self._discovery.view.position).encode()), *parts))
+        return b"".join((field(1, str(self._discovery.view.position).encode()), *parts))
 
     def _change(self, asked: _Asked) -> bytes:
         told, asked.told = asked.told, asked.subject.state

@@ -13,17 +13,17 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 import grpc.aio
-import msgspec
-
 from meshcore._fastpath import TapLimitError
-from meshcore.api import relay_pb2, relay_pb2_grpc
+from meshcore.api import relay_pb2
+from meshcore.api.octets import field, number_field
 from meshcore.api.tap_wire import filter_of, seen_of
 from meshcore.errors import MeshError
-from meshcore.taps import TapEvent, TapFilter, TapFilterError, TapSession
+from meshcore.taps import TapFilter, TapFilterError, TapSession
 
 # A line is to be seen within 100 ms of its request: 50 ms here at most, the rest is for the way.
 LOOK_S = 0.05
-COUNTS_S = 0.9
+# Counts go with events. Alone they go so often: under load they change all the time, and a tap's ceiling lets something through each second.
+COUNTS_S = 1.5
 MAX_EVENTS_IN_MESSAGE = 500
 MAX_WAITING = 64  # messages: with the ones above, more than a stream of a slow reader is worth
 HEARTBEAT_S = 10.0
@@ -42,12 +42,12 @@ class _Tapped:
 
     def __init__(self, session: TapSession) -> None:
         self.session = session
-        self.timer: asyncio.TimerHandle | None = None
+        self.looking: asyncio.TimerHandle | None = None
         self.told, self.told_s, self.lost = (0, 0), 0.0, 0
 
     def close(self) -> None:
-        if self.timer is not None:
-            self.timer.cancel()
+        if self.looking is not None:
+            self.looking.cancel()
         self.session.close()
 
 
@@ -59,7 +59,7 @@ class Relay:
         self._hello = relay_pb2.Hello(version=version, workload=workload)
         self._direction_of = direction_of
         self._sessions: dict[int, _Tapped] = {}
-        self._up: asyncio.Queue[relay_pb2.Up] = asyncio.Queue(MAX_WAITING)
+        self._up: asyncio.Queue[bytes] = asyncio.Queue(MAX_WAITING)
 
     @property
     def sessions(self) -> int:
@@ -69,7 +69,7 @@ class Relay:
     async def __call__(self, channel: grpc.aio.Channel) -> None:
         """Attach, and do what is asked until the stream ends."""
         self._up = asyncio.Queue(MAX_WAITING)
-        call = relay_pb2_grpc.RelayStub(channel).Attach()
+        call: Any = channel.stream_stream("/meshcore.relay.Relay/Attach", response_deserializer=relay_pb2.Down.FromString)()
         sending = asyncio.create_task(self._send(call))
         try:
             while True:
@@ -92,13 +92,13 @@ class Relay:
             await asyncio.gather(sending, return_exceptions=True)
 
     async def _send(self, call: Any) -> None:
-        await call.write(relay_pb2.Up(hello=self._hello))
+        await call.write(relay_pb2.Up(hello=self._hello).SerializeToString())
         while True:
             try:
                 async with asyncio.timeout(HEARTBEAT_S):
                     up = await self._up.get()
             except TimeoutError:
-                up = relay_pb2.Up(heartbeat=relay_pb2.Heartbeat())
+                up = relay_pb2.Up(heartbeat=relay_pb2.Heartbeat()).SerializeToString()
             await call.write(up)
 
     def _begin(self, number: int, ask: relay_pb2.Ask) -> None:
@@ -112,45 +112,43 @@ class Relay:
         except (TapFilterError, TapLimitError, MeshError) as error:
             # A cluster or a route that only other proxies have, or too many taps: this proxy has nothing to show.
             _log.info("tap %d: %s", number, error)
-            self._say(relay_pb2.Up(ended=relay_pb2.Ended(session=number, reason=str(error)[:200])))
+            self._say(relay_pb2.Up(ended=relay_pb2.Ended(session=number, reason=str(error)[:200])).SerializeToString())
             return
         self._loop = asyncio.get_running_loop()
-        self._sessions[number] = _Tapped(session)
-        self._look(number)
+        tapped = self._sessions[number] = _Tapped(session)
+        self._look(number, tapped)
 
     def _end(self, number: int) -> None:
         if (found := self._sessions.pop(number, None)) is not None:
             found.close()
 
-    def _look(self, number: int) -> None:
+    def _look(self, number: int, tapped: _Tapped) -> None:
         """Hand on what came since the last look, and look again later. A callback: as a task it would cost twice as much."""
-        tapped = self._sessions.get(number)
-        if tapped is None:
-            return
-        tapped.timer = self._loop.call_later(LOOK_S, self._look, number)
+        tapped.looking = self._loop.call_later(LOOK_S, self._look, number, tapped)
         events = tapped.session.take()
-        # Counts alone can wait: under load they change with each look.
-        if not events and self._loop.time() < tapped.told_s + COUNTS_S:
-            return
-        hidden, dropped = tapped.session.hidden, tapped.session.dropped + tapped.lost
-        if not events and tapped.told == (hidden, dropped):
-            return
-        for at in range(0, max(1, len(events)), MAX_EVENTS_IN_MESSAGE):
+        for at in range(0, len(events), MAX_EVENTS_IN_MESSAGE):
             part = events[at : at + MAX_EVENTS_IN_MESSAGE]
-            seen = [seen_of(self._directed(event)) for event in part]
-            message = relay_pb2.Events(session=number, seen=seen, hidden=hidden, dropped=dropped)
-            if self._say(relay_pb2.Up(events=message)):
-                tapped.told, tapped.told_s = (hidden, dropped), self._loop.time()
-            else:
+            if not self._tell(number, tapped, [seen_of(event, self._direction_of(event.route)) for event in part]):
                 tapped.lost += len(part)
+        if not events and self._loop.time() >= tapped.told_s + COUNTS_S and tapped.told != _counts(tapped):
+            self._tell(number, tapped, [])
 
-    def _directed(self, event: TapEvent) -> TapEvent:
-        direction = self._direction_of(event.route)
-        return msgspec.structs.replace(event, direction=direction) if direction else event
+    def _tell(self, number: int, tapped: _Tapped, seen: list[bytes]) -> bool:
+        hidden, dropped = counts = _counts(tapped)
+        parts = [number_field(1, number), *[field(2, one) for one in seen], number_field(3, dropped), number_field(4, hidden)]
+        if not self._say(field(2, b"".join(parts))):
+            return False
+        tapped.told, tapped.told_s = counts, self._loop.time()
+        return True
 
-    def _say(self, up: relay_pb2.Up) -> bool:
+    def _say(self, up: bytes) -> bool:
         try:
             self._up.put_nowait(up)
         except asyncio.QueueFull:
             return False
         return True
+
+
+def _counts(tapped: _Tapped) -> tuple[int, int]:
+    """Requests that were above the ceiling, and events that were lost."""
+    return tapped.session.hidden, tapped.session.dropped + tapped.lost

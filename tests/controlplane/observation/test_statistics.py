@@ -65,7 +65,7 @@ async def test_what_goes_out_is_in_the_edges_and_to_and_from(raw_server, proxy, 
     async with mesh() as made:
         await made.attach(running, "shop", "web", direction="out")
         await load(raw_client(running), 5)
-        told = await until(made, lambda told: told.rows, "deploy", rows=ROWS.EDGES)
+        told = await until(made, lambda told: told.rows and told.rows[0].requests == 5, "deploy", rows=ROWS.EDGES)
         assert [(one.name, one.other, one.requests) for one in told.rows] == [("web", "backend", 5)]
         to = observation_pb2.Resource(kind="au", name="backend")
         assert [one.requests for one in (await table(made, "deploy", "web", to=to)).rows] == [5]

@@ -100,11 +100,27 @@ def test_a_busy_proxy_gets_what_the_quiet_ones_leave():
     for proxy, seen in ((1, 5), (2, 400), (3, 400)):
         made.take(proxy, MEMBER, [], seen, 0, 0.5)
     shares = made.shares(1.0)
-    assert shares == {1: pytest.approx(47.5), 2: pytest.approx(47.5), 3: pytest.approx(47.5)}
+    assert shares == {1: pytest.approx(45), 2: pytest.approx(45), 3: pytest.approx(45)}, "ten a second, for half of one"
     assert made.shares(1.5) == {}, "not more often than once a second"
     for proxy, seen in ((1, 5), (2, 405), (3, 405)):
         made.take(proxy, MEMBER, [], seen, 0, 1.7)
     assert made.shares(2.0) == {1: 100, 2: 100, 3: 100}, "when there is little to see, nobody is held back"
+
+
+def test_who_tells_once_a_second_keeps_its_share_in_between():
+    """Shares were made anew of what had come since the last time: whoever had not spoken since then seemed to have nothing, and the others
+    were told to show more. Ten proxies sent two and a half times what was shown."""
+    made = session(max_rps=100)
+    made.tapped = {1, 2}
+    made.shares(0.0)
+    told = []
+    for tick in range(1, 12):
+        now_s = tick * 0.95
+        for proxy in made.tapped:
+            if (tick + proxy) % 2:  # each in every other span
+                made.take(proxy, MEMBER, [], 1000 * tick, 0, now_s)
+        told.append(made.shares(now_s))
+    assert [shares for shares in told if shares] == [{1: pytest.approx(50), 2: pytest.approx(50)}], told
 
 
 def test_counts_of_proxies_that_left_stay():
