@@ -23,6 +23,7 @@ from meshcore.bindings import Binding, BoundName, Key, Lookup, Negative, binding
 from meshcore.certificates import Certificates, Owner, shared_context
 from meshcore.config import Config, Diff, Duration, compile_plan, diff, read
 from meshcore.config.plan import INTERCEPTION
+from meshcore.counts import Counts
 from meshcore.errors import ConfigError, EngineError
 from meshcore.filters import Registry, RequestFilter, ResponseFilter
 from meshcore.health import HealthChecks, require_grpc, targets_of
@@ -399,6 +400,12 @@ class Proxy:
                 for endpoint in cluster["endpoints"]:
                     endpoint.update(self._health.row(cluster["name"], endpoint["address"]))
         return snapshot(raw, started_ns=self._started_ns)
+
+    def counts(self) -> Counts:
+        """A reader of differences: see meshcore.counts. For whoever tells statistics on, again and again."""
+        if self._engine is None:
+            raise EngineError("the proxy is not running: it has counted nothing")
+        return Counts(self._engine, self._names)
 
     def tap(self, filter: TapFilter | None = None, /, **conditions: Any) -> TapSession:
         """Watch single exchanges from now on: an iterator of TapEvent, to be closed. Conditions: see `tap_filter`."""

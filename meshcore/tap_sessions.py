@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from meshcore.redaction import Fields, shown_body, shown_fields
+from meshcore.tap_bell import Bell
 from meshcore.taps import Kind, TapEvent, TapFilter, TapFilterError, TapSession, identity_needle
 
 # engine/head's numbers; any other method shares the last.
@@ -34,7 +35,8 @@ def open_session(engine: Any, hub: Any, asked: TapFilter) -> TapSession:
 
     routes, clusters = _slots(engine, "routes"), _slots(engine, "clusters")
     exact, chosen_here = plan(asked, routes, clusters)
-    index = hub.open(**exact)
+    bell = Bell()
+    index = hub.open(**exact, bell_fd=bell.fd)
     lost_before = hub.counts(index)[2]
     names = [name if number else "" for number, (name, *_) in enumerate(reasons())]
     choice = Choice(asked) if chosen_here else None
@@ -82,7 +84,7 @@ def open_session(engine: Any, hub: Any, asked: TapFilter) -> TapSession:
         if choice is not None:
             choice.max_rps = max_rps
 
-    return TapSession(drain, lambda: hub.close(index), hidden, limit)
+    return TapSession(drain, lambda: hub.close(index), hidden, limit, bell, lambda: hub.arm(index))
 
 
 def plan(asked: TapFilter, routes: Mapping[str, int], clusters: Mapping[str, int]) -> tuple[dict[str, Any], bool]:

@@ -19,6 +19,8 @@ from typing import Any, Literal
 
 import msgspec
 
+from meshcore.tap_bell import Bell
+
 Kind = Literal["req", "rsp", "open", "end"]
 
 GRPC_STATUS_NAMES = (
@@ -452,16 +454,20 @@ class TapSession:
     """The events of one tap, in batches or one by one, until closed from any thread. Also an async iterator.
 
     drain: hands over what waits in the rings and never blocks. close: gives the session back to the engine, once.
+    bell: rings for the first event after `arm` said yes; it says no when there is an event already.
     dropped: events lost so far because this reader, or another, was too slow.
     """
 
-    # The rings hold far more than comes in this time, and fifty looks a second at empty ones can not be measured.
-    POLL_SECONDS = 0.02
+    # Who was woken waits so long for what comes with it: the response and the end of a request, and the next ones. A line stays
+    # far below the 100 ms in which it is to be seen, the rings hold far more than comes meanwhile, and a reader wakes at most fifty times a second.
+    GATHER_SECONDS = 0.02
 
     def __init__(
         self, drain: Callable[[], list[TapEvent]], close: Callable[[], None], hidden: Callable[[], int] = lambda: 0,
-        limit: Callable[[float], None] = lambda max_rps: None,
+        limit: Callable[[float], None] = lambda max_rps: None, bell: Bell | None = None, arm: Callable[[], bool] = lambda: True,
     ) -> None:  # fmt: skip
+        self.bell = bell or Bell()
+        self.arm = arm
         self._drain = drain
         self._limit = limit
         self._count_hidden = hidden
@@ -482,16 +488,18 @@ class TapSession:
             events = self.take()
             if events or self.closed:
                 return events
-            pause = self.POLL_SECONDS if deadline is None else min(self.POLL_SECONDS, deadline - time.monotonic())
-            if pause <= 0:
+            if not self.arm():
+                continue
+            if not self.bell.wait(None if deadline is None else deadline - time.monotonic()):
                 return []
-            self._closed.wait(pause)
+            self._closed.wait(self.GATHER_SECONDS)
 
     def close(self) -> None:
         with self._closing:
             if not self._closed.is_set():
                 self._closed.set()
                 self._close()
+        self.bell.ring()
 
     @property
     def hidden(self) -> int:
@@ -534,8 +542,19 @@ class TapSession:
             if not self._waiting:
                 if self.closed:
                     raise StopAsyncIteration
-                await asyncio.sleep(self.POLL_SECONDS)
+                if self.arm():
+                    await self._rung()
+                    await asyncio.sleep(self.GATHER_SECONDS)
         return self._waiting.popleft()
+
+    async def _rung(self) -> None:
+        loop, rung = asyncio.get_running_loop(), asyncio.Event()
+        loop.add_reader(self.bell.fd, rung.set)
+        try:
+            await rung.wait()
+        finally:
+            loop.remove_reader(self.bell.fd)
+        self.bell.hush()
 
     def __enter__(self) -> TapSession:
         return self

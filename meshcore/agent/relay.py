@@ -20,8 +20,6 @@ from meshcore.api.tap_wire import filter_of, seen_of
 from meshcore.errors import MeshError
 from meshcore.taps import TapFilter, TapFilterError, TapSession
 
-# A line is to be seen within 100 ms of its request: 50 ms here at most, the rest is for the way.
-LOOK_S = 0.05
 # Counts go with events. Alone they go so often: under load they change all the time, and a tap's ceiling lets something through each second.
 COUNTS_S = 1.5
 MAX_EVENTS_IN_MESSAGE = 500
@@ -40,14 +38,18 @@ class Tapped(Protocol):
 class _Tapped:
     """A session that runs, and what was told of it."""
 
-    def __init__(self, session: TapSession) -> None:
+    def __init__(self, session: TapSession, loop: asyncio.AbstractEventLoop) -> None:
         self.session = session
         self.looking: asyncio.TimerHandle | None = None
+        self.counting: asyncio.TimerHandle | None = None
         self.told, self.told_s, self.lost = (0, 0), 0.0, 0
+        self._loop = loop
 
     def close(self) -> None:
-        if self.looking is not None:
-            self.looking.cancel()
+        for timer in (self.looking, self.counting):
+            if timer is not None:
+                timer.cancel()
+        self._loop.remove_reader(self.session.bell.fd)
         self.session.close()
 
 
@@ -115,23 +117,38 @@ class Relay:
             self._say(relay_pb2.Up(ended=relay_pb2.Ended(session=number, reason=str(error)[:200])).SerializeToString())
             return
         self._loop = asyncio.get_running_loop()
-        tapped = self._sessions[number] = _Tapped(session)
+        tapped = self._sessions[number] = _Tapped(session, self._loop)
+        self._loop.add_reader(session.bell.fd, self._rung, number, tapped)
         self._look(number, tapped)
+        self._count(number, tapped)
 
     def _end(self, number: int) -> None:
         if (found := self._sessions.pop(number, None)) is not None:
             found.close()
 
+    def _rung(self, number: int, tapped: _Tapped) -> None:
+        """Something came while nothing was there. Callbacks, all of these: as tasks they would cost twice as much."""
+        tapped.session.bell.hush()
+        if tapped.looking is None:
+            tapped.looking = self._loop.call_later(TapSession.GATHER_SECONDS, self._look, number, tapped)
+
     def _look(self, number: int, tapped: _Tapped) -> None:
-        """Hand on what came since the last look, and look again later. A callback: as a task it would cost twice as much."""
-        tapped.looking = self._loop.call_later(LOOK_S, self._look, number, tapped)
+        """Hand on what came since the last look, and wait for the bell."""
+        tapped.looking = None
         events = tapped.session.take()
         for at in range(0, len(events), MAX_EVENTS_IN_MESSAGE):
             part = events[at : at + MAX_EVENTS_IN_MESSAGE]
             if not self._tell(number, tapped, [seen_of(event, self._direction_of(event.route)) for event in part]):
                 tapped.lost += len(part)
-        if not events and self._loop.time() >= tapped.told_s + COUNTS_S and tapped.told != _counts(tapped):
+        if not tapped.session.arm() and not tapped.session.closed:
+            tapped.looking = self._loop.call_later(TapSession.GATHER_SECONDS, self._look, number, tapped)
+
+    def _count(self, number: int, tapped: _Tapped) -> None:
+        """Tell counts that no events took along."""
+        now_s = self._loop.time()
+        if now_s >= tapped.told_s + COUNTS_S and tapped.told != _counts(tapped):
             self._tell(number, tapped, [])
+        tapped.counting = self._loop.call_at(max(now_s, tapped.told_s) + COUNTS_S, self._count, number, tapped)
 
     def _tell(self, number: int, tapped: _Tapped, seen: list[bytes]) -> bool:
         hidden, dropped = counts = _counts(tapped)

@@ -17,8 +17,8 @@ import grpc
 import grpc.aio
 
 from meshcore.api import statistics_pb2, statistics_pb2_grpc
-from meshcore.api.statistics_frame import MAX_FRAME_BYTES, Report, Row, encode
-from meshcore.stats import EndpointStats, RouteStats, Stats
+from meshcore.api.statistics_frame import MAX_FRAME_BYTES, Direction, Report, Row, encode
+from meshcore.counts import Count, Counts, Taken
 
 EVERY_S = 1.0
 LONGEST_S = 60.0  # that a server may ask to wait
@@ -32,11 +32,11 @@ PER_TAKEN = 100
 class Counted(Protocol):
     """What has statistics: a Proxy."""
 
-    def stats(self) -> Stats: ...
+    def counts(self) -> Counts: ...
 
 
 class Frames:
-    """Statistics as frames. Sans-I/O: a snapshot in, bytes out. direction_of: "in" or "out" by a route's name; routes that
+    """Counts as frames. Sans-I/O: what was counted in, bytes out. direction_of: "in" or "out" by a route's name; routes that
     are neither are left out, and so are endpoints behind inbound routes: their requests were counted by the route."""
 
     def __init__(self, direction_of: Callable[[str], str], is_local: Callable[[str], bool] = lambda cluster: False) -> None:
@@ -44,70 +44,29 @@ class Frames:
         self.sequence = 0
         self._direction_of = direction_of
         self._is_local = is_local
-        self._before = Stats()
-        self._routes: dict[str, RouteStats] = {}
-        self._endpoints: dict[tuple[str, str], EndpointStats] = {}
 
-    def next(self, stats: Stats) -> statistics_pb2.Frame:
-        """What was counted since the frame before."""
-        rows = [row for route in stats.routes if (row := self._route(route)) is not None]
-        for cluster in stats.clusters:
-            if not self._is_local(cluster.name):
-                rows += [row for endpoint in cluster.endpoints if (row := self._endpoint(endpoint)) is not None]
-        self._routes = {route.name: route for route in stats.routes}
-        self._endpoints = {(one.cluster, one.address): one for one in stats.endpoints}
-        reasons = {name: more for name, count in stats.reasons.items() if (more := count - self._before.reasons.get(name, 0)) > 0}
-        span_s = (stats.taken_ns - self._before.taken_ns) / 1e9 if self._before.taken_ns else stats.seconds
-        self._before = Stats(taken_ns=stats.taken_ns, reasons=stats.reasons)
+    def next(self, taken: Taken, span_s: float) -> statistics_pb2.Frame:
+        """What was counted since the frame before, in so much time."""
+        rows = [_row("in", one.name, "", one) for one in taken.routes if self._direction_of(one.name) == "in"]
+        rows += [_row("out", "", one.name, one) for one in taken.endpoints if not self._is_local(one.name)]
         self.sequence += 1
-        if not rows and not reasons:
+        if not rows and not taken.reasons:
             return statistics_pb2.Frame(sequence=self.sequence, life=self.life)
-        raw = encode(Report(rows=tuple(rows), span_s=round(span_s, 3), reasons=reasons))
+        raw = encode(Report(rows=tuple(rows), span_s=round(span_s, 3), reasons=taken.reasons))
         while len(raw) > MAX_FRAME_BYTES:
             # The busiest rows say the most.
             rows = sorted(rows, key=lambda row: row.requests, reverse=True)[: len(rows) // 2]
-            raw = encode(Report(rows=tuple(rows), span_s=round(span_s, 3), reasons=reasons))
+            raw = encode(Report(rows=tuple(rows), span_s=round(span_s, 3), reasons=taken.reasons))
         frame = statistics_pb2.Frame(sequence=self.sequence, life=self.life, msgpack=raw)
         frame.taken_at.GetCurrentTime()
         return frame
 
-    def _route(self, now: RouteStats) -> Row | None:
-        if self._direction_of(now.name) != "in":
-            return None
-        before = self._routes.get(now.name)
-        if before is not None and before.requests > now.requests:
-            before = None  # born anew
-        old = before or RouteStats(name=now.name)
-        if now.requests == old.requests:
-            return None
-        good = _successes(now) - _successes(old)
-        requests = now.requests - old.requests
-        return Row(
-            "in", now.name, "", {}, requests, good, max(0, requests - good), min(requests, max(0, now.secure - old.secure)), 0,
-            now.latency.changes(old.latency),
-        )  # fmt: skip
 
-    def _endpoint(self, now: EndpointStats) -> Row | None:
-        before = self._endpoints.get((now.cluster, now.address))
-        if before is not None and before.requests > now.requests:
-            before = None
-        old = before or EndpointStats(cluster=now.cluster, address=now.address)
-        requests = now.requests - old.requests
-        if not requests:
-            return None
-        return Row(
-            "out", "", now.cluster, now.labels, requests, now.successes - old.successes, now.failures - old.failures,
-            requests if _is_secure(now) else 0, now.retries - old.retries, now.latency.changes(old.latency),
-        )  # fmt: skip
-
-
-def _successes(route: RouteStats) -> int:
-    return sum(route.status_class[1:5]) - route.grpc_failed
-
-
-def _is_secure(endpoint: EndpointStats) -> bool:
-    # An endpoint is one trust: whoever has shaken hands with it once never speaks to it in the clear.
-    return endpoint.tls_handshakes > 0
+def _row(direction: Direction, route: str, service: str, one: Count) -> Row:
+    return Row(
+        direction, route, service, one.labels or {}, one.requests, one.successes, one.failures, one.secure, one.retries, one.latency,
+        one.tcp_opened, one.tcp_failed, one.tcp_open, one.bytes_out, one.bytes_in,
+    )  # fmt: skip
 
 
 class Statistics:
@@ -120,7 +79,9 @@ class Statistics:
         self._proxy = proxy
         self._workload = workload
         self._frames = Frames(direction_of, is_local)
+        self._counts: Counts | None = None
         self._unreceived: statistics_pb2.Frame | None = None
+        self._taken_s = time.monotonic()
         self._took_s = SHORT_S
 
     async def __call__(self, channel: grpc.aio.Channel) -> None:
@@ -159,6 +120,7 @@ class Statistics:
             call.cancel()
 
     def _take(self) -> statistics_pb2.Frame:
-        return self._frames.next(self._proxy.stats())
-
-
+        if self._counts is None:
+            self._counts = self._proxy.counts()
+        before_s, self._taken_s = self._taken_s, time.monotonic()
+        return self._frames.next(self._counts.take(), self._taken_s - before_s)

@@ -23,7 +23,8 @@ class Row(msgspec.Struct, frozen=True, array_like=True):
     """One route of requests that came in, or one endpoint of requests that went out.
 
     labels: of the other side, as far as the proxy was told: the endpoint's. latency: see `Histogram.changes`.
-    secure: requests over TLS, of `requests`. A success is an answer below 500 whose gRPC status is no failure of a server.
+    secure: requests over TLS, of `requests`. tcp_*: connections relayed as they are, which are no requests: how many came about, how many
+    did not or were cut, how many are open now; bytes_out went to the endpoint. A success is an answer below 500 whose gRPC status is no failure of a server.
     """
 
     direction: Direction
@@ -36,6 +37,11 @@ class Row(msgspec.Struct, frozen=True, array_like=True):
     secure: int = 0
     retries: int = 0
     latency: bytes = b""
+    tcp_opened: int = 0
+    tcp_failed: int = 0
+    tcp_open: int = 0
+    bytes_out: int = 0
+    bytes_in: int = 0
 
 
 class Report(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -62,7 +68,10 @@ def decode(raw: bytes) -> Report:
     if len(report.rows) > MAX_ROWS:
         raise ValueError(f"a frame of {len(report.rows)} rows; at most {MAX_ROWS} are read")
     for row in report.rows:
-        counts = (row.requests, row.successes, row.failures, row.secure, row.retries)
+        counts = (
+            row.requests, row.successes, row.failures, row.secure, row.retries,
+            row.tcp_opened, row.tcp_failed, row.tcp_open, row.bytes_out, row.bytes_in,
+        )  # fmt: skip
         if min(counts) < 0 or max(counts) >= 2**53 or row.secure > row.requests:
             raise ValueError(f"row '{row.route}/{row.service}' counts {counts}; expected numbers that can be")
         if len(row.latency) % 6 or len(row.labels) > 64:

@@ -98,6 +98,7 @@ cdef class Names:
     cdef uint64_t told_second
     cdef readonly uint64_t lookups
     cdef readonly uint64_t evicted
+    cdef uint64_t changes               # of `bound`, so far
 
     def __cinit__(self, Engine engine, make_ask, dict failed not None):
         self.engine = engine
@@ -328,6 +329,7 @@ cdef class Names:
         cdef uint32_t n = <uint32_t>len(changes)
         cdef uint32_t i
         cdef uint32_t w
+        self.changes += 1
         posted.commands = <Command*>calloc(self.engine.n_workers, sizeof(Command))
         posted.binds = <Bind*>calloc(self.engine.n_workers * <size_t>n, sizeof(Bind))
         if posted.commands == NULL or posted.binds == NULL:

@@ -16,9 +16,8 @@ from meshcore.engine.destination cimport destination_sum
 from meshcore.engine.endpoint cimport Destination
 from meshcore.engine.histogram_pool cimport histogram_pool_return
 from meshcore.engine.loop cimport loop_run
-from meshcore.engine.mailbox cimport (
-    COMMAND_APPLY, COMMAND_DRAIN, COMMAND_STOP, COMMAND_TAP_CLOSE, COMMAND_TAP_OPEN, Command, mailbox_post,
-)
+from meshcore.engine.mailbox cimport \
+    COMMAND_APPLY, COMMAND_DRAIN, COMMAND_STOP, COMMAND_TAP_CLOSE, COMMAND_TAP_OPEN, Command, mailbox_post
 from meshcore.engine.pipe cimport pipe_close_idle
 from meshcore.engine.reasons cimport REASON_COUNT, reason_fault, reason_name, reason_status, reason_text
 from meshcore.engine.ring cimport ring_advance, ring_free, ring_init, ring_peek
@@ -26,15 +25,13 @@ from meshcore.engine.session cimport session_worker_free, session_worker_init
 from meshcore.engine.slab cimport SLAB_NONE, slab_at, slab_free, slab_init
 from meshcore.engine.snapshot cimport Limits
 from meshcore.engine.stack cimport Stack, StackNode, stack_push, stack_take
-from meshcore.engine.state cimport (
-    DESTINATION_BUCKETS, MAX_DESTINATIONS, MAX_TLS_CONTEXTS, READ_BYTES, READ_LARGE_BYTES, SCRATCH_BYTES, Conn, Exchange, Hook,
-    ListenerState, RouteState, Stream, Worker,
-)
+from meshcore.engine.state cimport \
+    DESTINATION_BUCKETS, MAX_DESTINATIONS, MAX_TLS_CONTEXTS, READ_BYTES, READ_LARGE_BYTES, SCRATCH_BYTES, Conn, Exchange, Hook, \
+    ListenerState, RouteState, Stream, Worker
 from meshcore.engine.tap_session cimport MAX_TAPS, TapSession
-from meshcore.engine.sys cimport (
-    EFD_CLOEXEC, EFD_NONBLOCK, EPOLL_CLOEXEC, EPOLLET, EPOLLIN, atomic_load_u32, epoll_create1, eventfd, sys_close,
-    sys_drain_notify, sys_dup, sys_epoll_add, sys_notify, sys_now_ns, sys_wall_ns,
-)
+from meshcore.engine.sys cimport \
+    EFD_CLOEXEC, EFD_NONBLOCK, EPOLL_CLOEXEC, EPOLLET, EPOLLIN, atomic_load_u32, epoll_create1, eventfd, sys_close, \
+    sys_drain_notify, sys_dup, sys_epoll_add, sys_notify, sys_now_ns, sys_wall_ns
 from meshcore.engine.tap cimport TAP_RING_SLOTS, TapRecord
 from meshcore.engine.timer cimport timer_wheel_init
 
@@ -67,6 +64,7 @@ cdef class Engine:
     cdef uint64_t seed
     cdef list threads
     cdef object lock
+    cdef list readers                   # weak references to `Counts`: they remember by slot
     cdef readonly double started_unix_s
     cdef readonly bint running
 
@@ -84,6 +82,7 @@ cdef class Engine:
                       "routes": _Slots("routes", MAX_ROUTES), "listeners": _Slots("listeners", MAX_LISTENERS),
                       "labels": _Slots("sets of labels", MAX_LABELS)}
         self.handles = []
+        self.readers = []
         self.threads = []
         self.lock = _threading.RLock()
         for i in range(workers):
@@ -319,6 +318,7 @@ cdef class Engine:
     cdef _make_state(self, kind, uint32_t slot):
         cdef uint32_t i
         cdef Worker* worker
+        _forget(self.readers, kind, slot)
         for i in range(self.n_workers):
             worker = self.workers[i]
             # Safety: the slot is named by no live snapshot, so no worker reads its state until this plan is applied.
@@ -377,6 +377,7 @@ cdef class Engine:
         for kind, key in handle.held:
             if kind.kind in ("endpoints", "clusters", "routes") and kind.is_held_once(key):
                 slot = kind.by_key[key]
+                _forget(self.readers, kind.kind, slot)
                 for i in range(self.n_workers):
                     if kind.kind == "endpoints":
                         histogram_pool_return(&self.workers[i].histograms, &self.workers[i].endpoints[slot].latency)

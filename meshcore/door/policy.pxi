@@ -79,35 +79,36 @@ def histogram_changes(new, old) -> bytes:
     difference (u32), little-endian; b"" when nothing was added. Both: raw histograms, as any buffer; no copy is made."""
     cdef Py_buffer late
     cdef Py_buffer early
-    cdef const Histogram* now
-    cdef const Histogram* before
-    cdef uint8_t out[6 * HISTOGRAM_BUCKETS]
-    cdef uint8_t* at = out
-    cdef uint64_t more
-    cdef uint32_t i
     PyObject_GetBuffer(new, &late, PyBUF_SIMPLE)
     try:
         PyObject_GetBuffer(old, &early, PyBUF_SIMPLE)
         try:
             if late.len != sizeof(Histogram) or early.len != sizeof(Histogram):
                 raise ValueError(f"a raw histogram is {sizeof(Histogram)} bytes, got {late.len} and {early.len}")
-            now, before = <const Histogram*>late.buf, <const Histogram*>early.buf
-            for i in range(<uint32_t>HISTOGRAM_BUCKETS):
-                if now.counts[i] == before.counts[i]:
-                    continue
-                # Counters of a thing that was born anew run from zero again: then all of them are new.
-                more = now.counts[i] - before.counts[i] if now.counts[i] > before.counts[i] else now.counts[i]
-                if more == 0:
-                    continue
-                more = min(more, <uint64_t>0xFFFFFFFF)
-                at[0], at[1] = <uint8_t>(i & 255), <uint8_t>(i >> 8)
-                at[2], at[3] = <uint8_t>(more & 255), <uint8_t>(more >> 8 & 255)
-                at[4], at[5] = <uint8_t>(more >> 16 & 255), <uint8_t>(more >> 24)
-                at += 6
+            return _histogram_changes(<const Histogram*>late.buf, <const Histogram*>early.buf)
         finally:
             PyBuffer_Release(&early)
     finally:
         PyBuffer_Release(&late)
+
+
+cdef bytes _histogram_changes(const Histogram* now, const Histogram* before):
+    cdef uint8_t out[6 * HISTOGRAM_BUCKETS]
+    cdef uint8_t* at = out
+    cdef uint64_t more
+    cdef uint32_t i
+    for i in range(<uint32_t>HISTOGRAM_BUCKETS):
+        if now.counts[i] == before.counts[i]:
+            continue
+        # Counters of a thing that was born anew run from zero again: then all of them are new.
+        more = now.counts[i] - before.counts[i] if now.counts[i] > before.counts[i] else now.counts[i]
+        if more == 0:
+            continue
+        more = min(more, <uint64_t>0xFFFFFFFF)
+        at[0], at[1] = <uint8_t>(i & 255), <uint8_t>(i >> 8)
+        at[2], at[3] = <uint8_t>(more & 255), <uint8_t>(more >> 8 & 255)
+        at[4], at[5] = <uint8_t>(more >> 16 & 255), <uint8_t>(more >> 24)
+        at += 6
     return PyBytes_FromStringAndSize(<char*>out, at - out)
 
 

@@ -3,6 +3,7 @@
 import collections as _collections
 
 from meshcore.engine.tap cimport TAP_LABELS_OTHER, TAP_LABELS_WANTED, TAP_NO_RESET, TAP_PART, TapPart
+from meshcore.engine.sys cimport atomic_swap_u32
 from meshcore.engine.tap_session cimport MAX_TAPS, TapSession
 
 cdef enum:
@@ -44,8 +45,9 @@ cdef class TapHub:
     def open(self, *, int method_bit=-1, int scheme=0, authority="", path="", to="", source="", peer="", bint peer_is_end=False,
              int route_slot=-1, int cluster_slot=-1, int status_low=0, int status_high=0, uint64_t min_latency_ns=0,
              int reason=-1, bint fields=False, bint by_labels=False, uint32_t body_bytes=0,
-             double max_rps=0.0) -> int:
-        """Start a session; returns its number. `max_rps` 0 = everything; `body_bytes` of each body, at most 16 KiB."""
+             double max_rps=0.0, int bell_fd=-1) -> int:
+        """Start a session; returns its number. `max_rps` 0 = everything; `body_bytes` of each body, at most 16 KiB.
+        bell_fd: an eventfd that is rung after `arm`; it stays the caller's, and open until `close` has returned."""
         cdef TapSession* session = NULL
         cdef uint32_t i
         cdef uint32_t index
@@ -81,6 +83,7 @@ cdef class TapHub:
                     raise MemoryError
             session.body_bytes = min(body_bytes, <uint32_t>TAP_BODY_BYTES)
             session.max_rps_milli = _rps_milli(max_rps)
+            session.bell_fd = bell_fd
             session.authority_len = _fill(session.authority, 256, authority, "authority")
             session.path_len = _fill(session.path, 256, path, "path")
             session.dst_len = _fill(session.dst, 64, to, "to")
@@ -133,6 +136,21 @@ cdef class TapHub:
             events = list(queue)
             queue.clear()
             return events
+
+    def arm(self, uint32_t index) -> bool:
+        """Have the bell rung at the next record. False: there is one already, and nothing will ring for it."""
+        cdef TapSession* session
+        with self.lock:
+            session = self.sessions[index]
+            if session == NULL:
+                return False
+            atomic_swap_u32(&session.is_awaited, 1)
+            # Behind the arming: what came before it rang for nobody.
+            self._pump()
+            if self.queues[index]:
+                atomic_swap_u32(&session.is_awaited, 0)
+                return False
+            return True
 
     def counts(self, uint32_t index) -> tuple[int, int, int]:
         """(matched, hidden by max_rps, lost because a ring or queue was full)."""

@@ -261,6 +261,12 @@ cdef inline void destination_add(EndpointState* sum, const EndpointState* state)
     sum.ejections += state.ejections
     sum.bytes_in += state.bytes_in
     sum.bytes_out += state.bytes_out
+    sum.tcp.ended += state.tcp.ended
+    sum.tcp.failed += state.tcp.failed
+    sum.tcp.opened += state.tcp.opened
+    sum.tcp.closed += state.tcp.closed
+    sum.tcp.bytes_out += state.tcp.bytes_out
+    sum.tcp.bytes_in += state.tcp.bytes_in
 
 
 cdef inline uint32_t destination_sum(Worker* worker, uint32_t row_slot, EndpointState* sum) noexcept nogil:

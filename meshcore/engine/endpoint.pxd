@@ -18,6 +18,15 @@ cdef enum:
     ENDPOINT_NO_CONNECTION = 0xFFFFFFFF # idle_head of an empty pool
 
 
+cdef struct TcpCounts:                  # of connections relayed as they are; told while they last, as they may last for days
+    uint64_t ended                      # counted in `requests` besides, as are ...
+    uint64_t failed                     # ... those of them that found nobody, or were cut
+    uint64_t opened                     # reached an endpoint
+    uint64_t closed                     # ... of them
+    uint64_t bytes_out                  # to the endpoint
+    uint64_t bytes_in
+
+
 cdef struct EndpointState:
     # Read by every pick and every lease: the first two cache lines.
     uint32_t active                     # exchanges that hold a connection of it or are about to
@@ -47,6 +56,7 @@ cdef struct EndpointState:
     uint64_t tls_handshakes             # completed
     uint64_t tls_resumed                # ... of them
     uint64_t tls_failures
+    TcpCounts tcp
 
 
 cdef struct Destination:                # an endpoint found at run time; see destination

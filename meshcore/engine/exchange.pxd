@@ -13,7 +13,7 @@ from meshcore.engine.binding cimport BindingRef
 from meshcore.engine.breaker cimport BREAKER_CLOSED, breaker_on_abandoned, breaker_on_failure, breaker_on_success
 from meshcore.engine.buffer cimport buffer_return
 from meshcore.engine.conn cimport conn_is_secure
-from meshcore.engine.endpoint cimport ClusterState, EndpointState
+from meshcore.engine.endpoint cimport ClusterState, EndpointState, TcpCounts
 from meshcore.engine.ewma cimport ewma_observe
 from meshcore.engine.flow cimport flow_close
 from meshcore.engine.grpc cimport GRPC_NONE, GRPC_UNKNOWN, grpc_is_failure, grpc_status_of_http
@@ -25,7 +25,7 @@ from meshcore.engine.slab cimport slab_return, slab_take
 from meshcore.engine.snapshot cimport BALANCER_PEAK_EWMA
 from meshcore.engine.state cimport (
     EXCHANGE_ACTIVE, EXCHANGE_COUNTED, EXCHANGE_GRPC, EXCHANGE_KEEP_UPSTREAM, EXCHANGE_PROBE,
-    FLOW_DONE, FLOW_EMPTY, Conn, Exchange, RouteState, SnapshotRef, Worker,
+    EXCHANGE_RESPONSE_STARTED, EXCHANGE_TCP, FLOW_DONE, FLOW_EMPTY, Conn, Exchange, RouteState, SnapshotRef, Worker,
 )
 from meshcore.engine.sys cimport atomic_add_u32
 from meshcore.engine.tap cimport tap_end, tap_release
@@ -88,6 +88,7 @@ cdef inline Exchange* exchange_begin(Worker* worker, Conn* down, uint64_t now_ns
     exchange.request.captured = exchange.response.captured = NULL
     worker.next_stream += 1
     exchange.stream = worker.next_stream
+    exchange.told_out_bytes = exchange.told_in_bytes = 0
     worker.current.exchanges += 1
     down.exchange = exchange
     return exchange
@@ -104,6 +105,9 @@ cdef inline void exchange_note_attempt(Worker* worker, Exchange* exchange, int o
     exchange.flags &= ~<uint32_t>EXCHANGE_ACTIVE
     endpoint.active -= 1
     endpoint.requests += 1
+    if exchange.flags & EXCHANGE_TCP:
+        endpoint.tcp.ended += 1
+        endpoint.tcp.failed += outcome == ATTEMPT_FAILED
     if outcome == ATTEMPT_SUCCEEDED:
         endpoint.successes += 1
     elif outcome == ATTEMPT_FAILED:
@@ -162,6 +166,8 @@ cdef inline void exchange_end(Worker* worker, Exchange* exchange, int outcome, u
             exchange_record(worker, &exchange.endpoint.latency, took_ns)
     if exchange.flags & EXCHANGE_GRPC:
         exchange_settle_grpc(exchange)
+    elif exchange.flags & EXCHANGE_TCP and exchange.flags & EXCHANGE_RESPONSE_STARTED:
+        exchange_note_tcp(worker, exchange, 0, 1)
     if exchange.route_state != NULL:
         exchange_note_route(worker, exchange, exchange.route_state, status_class, took_ns)
     if exchange.listed_route != exchange.route and exchange.listed_route != NULL:
@@ -197,6 +203,31 @@ cdef inline void exchange_end(Worker* worker, Exchange* exchange, int outcome, u
         exchange_drop_binding(binding)
 
 
+cdef inline void exchange_note_tcp(Worker* worker, Exchange* exchange, int has_opened, int has_closed) noexcept nogil:
+    """What a connection that is relayed has moved since this was asked last."""
+    cdef uint64_t out_bytes = exchange.request.moved_bytes - exchange.told_out_bytes
+    cdef uint64_t in_bytes = exchange.response.moved_bytes - exchange.told_in_bytes
+    cdef RouteState* listed
+    exchange.told_out_bytes += out_bytes
+    exchange.told_in_bytes += in_bytes
+    if exchange.endpoint != NULL:
+        exchange_add_tcp(&exchange.endpoint.tcp, out_bytes, in_bytes, has_opened, has_closed)
+    if exchange.route_state != NULL:
+        exchange_add_tcp(&exchange.route_state.tcp, out_bytes, in_bytes, has_opened, has_closed)
+    if exchange.listed_route != exchange.route and exchange.listed_route != NULL:
+        listed = worker.routes[exchange.listed_route.slot]
+        if listed != exchange.route_state:
+            exchange_add_tcp(&listed.tcp, out_bytes, in_bytes, has_opened, has_closed)
+
+
+cdef inline void exchange_add_tcp(TcpCounts* tcp, uint64_t out_bytes, uint64_t in_bytes, int has_opened,
+                                  int has_closed) noexcept nogil:
+    tcp.bytes_out += out_bytes
+    tcp.bytes_in += in_bytes
+    tcp.opened += has_opened
+    tcp.closed += has_closed
+
+
 cdef inline void exchange_drop_binding(BindingRef* binding) noexcept nogil:
     binding.exchanges -= 1
     if binding.exchanges == 0 and not binding.is_current:
@@ -206,6 +237,9 @@ cdef inline void exchange_drop_binding(BindingRef* binding) noexcept nogil:
 cdef inline void exchange_note_route(Worker* worker, Exchange* exchange, RouteState* state, uint32_t status_class,
                                      uint64_t took_ns) noexcept nogil:
     state.requests += 1
+    if exchange.flags & EXCHANGE_TCP:
+        state.tcp.ended += 1
+        state.tcp.failed += exchange.status == 0 or exchange.reason != REASON_NONE
     if exchange.down != NULL and conn_is_secure(exchange.down):
         state.secure += 1
     state.status_class[status_class] += 1

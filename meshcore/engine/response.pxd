@@ -15,7 +15,7 @@ from meshcore.engine.dispatch cimport dispatch_again, dispatch_failed
 from meshcore.engine.downstream cimport downstream_abort, downstream_close, downstream_next, downstream_refuse
 from meshcore.engine.exchange cimport (
     ATTEMPT_FAILED, ATTEMPT_SUCCEEDED, exchange_earlier, exchange_end, exchange_idle_deadline,
-    exchange_observe_latency, exchange_request_is_out,
+    exchange_note_tcp, exchange_observe_latency, exchange_request_is_out,
 )
 from meshcore.engine.fields cimport FIELD_DATE
 from meshcore.engine.flow cimport (
@@ -52,7 +52,8 @@ from meshcore.engine.state cimport (
     EXCHANGE_AWAIT_RESPONSE_FILTER, EXCHANGE_CONNECT, EXCHANGE_GRPC,
     EXCHANGE_GRPC_WEB, EXCHANGE_GRPC_WEB_TEXT, EXCHANGE_HEAD_METHOD, EXCHANGE_IDEMPOTENT,
     EXCHANGE_KEEP_UPSTREAM, EXCHANGE_MAY_REPLAY, EXCHANGE_MINOR_0, EXCHANGE_RELAY, EXCHANGE_RESPONSE_FILTERED,
-    EXCHANGE_RESPONSE_STARTED, EXCHANGE_RESTORED, EXCHANGE_TUNNEL, EXCHANGE_UPGRADE, FLOW_CHUNKED, FLOW_DONE, FLOW_EMPTY, FLOW_LENGTH,
+    EXCHANGE_RESPONSE_STARTED, EXCHANGE_RESTORED, EXCHANGE_TCP, EXCHANGE_TUNNEL, EXCHANGE_UPGRADE, FLOW_CHUNKED, FLOW_DONE, FLOW_EMPTY,
+    FLOW_LENGTH,
     FLOW_OPEN, FLOW_RAW, FLOW_STREAM, FLOW_UNKNOWN_BYTES, FLOW_UNTIL_CLOSE, HOOK_RESPONSE, IO_FAILED, IO_READABLE,
     SCRATCH_BYTES, STREAM_ENDED_IN, Conn, Exchange, Stream, Worker,
 )
@@ -504,6 +505,8 @@ cdef inline void response_tunnel_pump(Worker* worker, Exchange* exchange) noexce
     cdef uint64_t idle_ns = exchange.route.tunnel_idle_timeout_ns
     cdef int to_up = flow_pump(worker, &exchange.request, down, up, limits, 0)
     cdef int to_down = flow_pump(worker, &exchange.response, up, down, limits, 0)
+    if exchange.flags & EXCHANGE_TCP:
+        exchange_note_tcp(worker, exchange, 0, 0)
     if to_up >= FLOW_SENDER_CLOSED or to_down >= FLOW_SENDER_CLOSED:
         exchange_end(worker, exchange, ATTEMPT_SUCCEEDED, sys_now_ns())
         downstream_abort(worker, down)

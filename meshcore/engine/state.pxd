@@ -11,7 +11,7 @@ from meshcore.engine.base64 cimport Base64
 from meshcore.engine.binding cimport BindingRef, BindingTable, BoundName
 from meshcore.engine.buffer cimport Buffer, BufferPool
 from meshcore.engine.date cimport DateLine
-from meshcore.engine.endpoint cimport ClusterState, Destinations, EndpointState
+from meshcore.engine.endpoint cimport ClusterState, Destinations, EndpointState, TcpCounts
 from meshcore.engine.framing cimport ChunkDecoder
 from meshcore.engine.histogram cimport Histogram
 from meshcore.engine.histogram_pool cimport HistogramPool
@@ -386,6 +386,8 @@ cdef struct Exchange:
     uint64_t backoff_ns                 # waited before its last retry
     uint64_t body_start_ns
     uint64_t stream                     # number in its worker, for taps
+    uint64_t told_out_bytes             # of a TCP connection: what its endpoint and its routes have counted already
+    uint64_t told_in_bytes
     Flow request
     Flow response
     Exchange* queue_next
@@ -435,6 +437,7 @@ cdef struct RouteState:
     uint64_t grpc_status[17]            # calls by the status they ended with
     uint64_t grpc_failed                # calls that failed although their HTTP status did not say so
     Histogram* latency
+    TcpCounts tcp
 
 
 cdef struct ListenerState:

@@ -270,6 +270,7 @@ cdef extern from * nogil:
     void atomic_store_u64 "mc_store"(uint64_t* p, uint64_t v)
     uint32_t atomic_add_u32 "mc_add"(uint32_t* p, uint32_t v)
     uint64_t atomic_add_u64 "mc_add"(uint64_t* p, uint64_t v)
+    uint32_t atomic_swap_u32 "mc_swap"(uint32_t* p, uint32_t v)
     void* atomic_load_ptr "mc_load"(void** p)
     void* atomic_swap_ptr "mc_swap"(void** p, void* v)
     int atomic_cas_ptr "mc_cas"(void** p, void** expected, void* v)

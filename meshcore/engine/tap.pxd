@@ -17,8 +17,8 @@ from meshcore.engine.head cimport Head
 from meshcore.engine.ring cimport ring_claim, ring_has_room, ring_publish
 from meshcore.engine.snapshot cimport RouteConf
 from meshcore.engine.state cimport EXCHANGE_TAPPED, EXCHANGE_TCP, Conn, Exchange, Flow, Stream, Worker
-from meshcore.engine.sys cimport sys_ipv6_text, sys_now_ns
-from meshcore.engine.tap_session cimport MAX_TAPS, TapSession, tap_session_admits, tap_session_is_full
+from meshcore.engine.sys cimport sys_ipv6_text, sys_notify, sys_now_ns
+from meshcore.engine.tap_session cimport MAX_TAPS, TapSession, tap_session_admits, tap_session_is_full, tap_session_wakes
 from meshcore.engine.tls_context cimport Peer
 
 cdef extern from "string.h" nogil:
@@ -314,6 +314,15 @@ cdef inline void tap_write(Worker* worker, Exchange* exchange, uint8_t kind, uin
         record.text.method_len = 0
         record.text.authority_len = record.text.path_len = 0
     ring_publish(&worker.tap_ring)
+    tap_wake(worker, mask)
+
+
+cdef inline void tap_wake(Worker* worker, uint32_t mask) noexcept nogil:
+    """Ring for those readers who wait. A reader gathers for a while before it waits again, so this is seldom a system call."""
+    cdef uint32_t i
+    for i in range(<uint32_t>MAX_TAPS):
+        if mask >> i & 1 and worker.taps[i] != NULL and tap_session_wakes(worker.taps[i]):
+            sys_notify(worker.taps[i].bell_fd)
 
 
 cdef inline int tap_write_parts(Worker* worker, Exchange* exchange, uint8_t kind, uint32_t mask) noexcept nogil:

@@ -3,7 +3,7 @@
 
 from libc.stdint cimport int16_t, int32_t, uint8_t, uint16_t, uint32_t, uint64_t
 
-from meshcore.engine.sys cimport atomic_add_u64, atomic_load_u64, atomic_store_u64
+from meshcore.engine.sys cimport atomic_add_u64, atomic_load_u64, atomic_store_u64, atomic_swap_u32
 
 cdef enum:
     MAX_TAPS = 8                        # sessions at a time: one bit each in Exchange.tap_mask
@@ -40,6 +40,14 @@ cdef struct TapSession:
     uint64_t window_count
     uint64_t matched
     uint64_t suppressed                 # matched, over max_rps
+    uint32_t is_awaited                 # its reader has seen all there was, and waits for the bell
+    int bell_fd                         # an eventfd, the reader's; -1: nobody ever waits
+
+
+cdef inline int tap_session_wakes(TapSession* session) noexcept nogil:
+    """Is there somebody to wake for a record that was just published? The first who asks is told so, once."""
+    # A swap where a load would do nearly: it also keeps the look behind the publishing, as the reader keeps his behind his arming.
+    return session.bell_fd >= 0 and atomic_swap_u32(&session.is_awaited, 0)
 
 
 cdef inline int tap_session_is_full(TapSession* session, uint64_t second) noexcept nogil:

@@ -9,7 +9,7 @@ from libc.stdint cimport uint8_t, uint32_t
 from meshcore.engine.conn cimport conn_deadline, conn_drop_input, conn_is_plain, conn_peer, conn_send
 from meshcore.engine.dispatch cimport dispatch
 from meshcore.engine.downstream cimport downstream_abort
-from meshcore.engine.exchange cimport exchange_begin, exchange_observe_latency
+from meshcore.engine.exchange cimport exchange_begin, exchange_note_tcp, exchange_observe_latency
 from meshcore.engine.flow cimport flow_open
 from meshcore.engine.lookup cimport LOOKUP_WAITS, lookup_connection
 from meshcore.engine.preface cimport preface_write
@@ -107,6 +107,7 @@ cdef inline void tcp_connected(Worker* worker, Exchange* exchange) noexcept nogi
     exchange.status = 200
     exchange.first_byte_ns = worker.now_ns
     exchange_observe_latency(exchange, worker.now_ns)
+    exchange_note_tcp(worker, exchange, 1, 0)
     flow_open(&exchange.request, FLOW_RAW, FLOW_RAW, 0)
     flow_open(&exchange.response, FLOW_RAW, FLOW_RAW, 0)
     # Over TLS it was sent before the handshake.

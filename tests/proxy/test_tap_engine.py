@@ -250,3 +250,38 @@ def test_nothing_off_the_wire_reaches_a_terminal_raw(raw_server, proxy, raw_clie
         for text in (format_line(event, wide=True), format_json(event)):
             assert text.isprintable() or text.isascii()
             assert "\x1b" not in text and "\n" not in text
+
+
+def test_a_reader_that_waits_is_woken_and_rung_for_once(raw_server, proxy, raw_client):
+    running = proxy(to=raw_server())
+    session = running.tap(max_rps=1000)
+    assert session.arm(), "nothing there yet"
+    assert not session.bell.wait(0.05)
+    client = raw_client(running)
+    client.get("/1")
+    assert session.bell.wait(10)
+    client.get("/2")
+    assert not session.bell.wait(0.05), "who was woken is not rung for again before it says that it waits"
+    assert not session.arm(), "what came meanwhile must not wait for the bell"
+    assert len([event for event in session.take() if event.kind == "req"]) == 2
+    session.close()
+
+
+def test_one_readers_bell_is_not_rung_for_anothers_events(raw_server, proxy, raw_client):
+    running = proxy(to=raw_server())
+    mine, other = running.tap(path="/mine", max_rps=1000), running.tap(path="/other", max_rps=1000)
+    assert mine.arm() and other.arm()
+    raw_client(running).get("/other")
+    assert other.bell.wait(10)
+    assert not mine.bell.wait(0.05)
+    raw_client(running).get("/mine")
+    assert mine.bell.wait(10)
+    mine.close()
+    other.close()
+
+
+def test_closing_wakes_a_reader_that_waits(proxy):
+    session = proxy(to=[]).tap()
+    threading.Timer(0.05, session.close).start()
+    assert session.read(10) == []
+    assert session.closed

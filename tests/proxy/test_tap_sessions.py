@@ -42,7 +42,7 @@ RECORD = (
 def session_over(batches):
     closed = []
     waiting = list(batches)
-    session = TapSession(lambda: waiting.pop(0) if waiting else [], lambda: closed.append(True))
+    session = TapSession(lambda: waiting.pop(0) if waiting else [], lambda: closed.append(True), arm=lambda: not waiting)
     return session, closed
 
 
@@ -181,6 +181,9 @@ class FakeHub:
     def read(self, index):
         records, self.records = self.records, []
         return records
+
+    def arm(self, index):
+        return not self.records
 
     def counts(self, index):
         return 0, 0, self.lost

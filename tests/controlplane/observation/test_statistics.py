@@ -10,7 +10,6 @@ from controlplane.observation.directory import Directory, Member
 from controlplane.observation.reports import Reports
 from controlplane.observation.statistics_store import StatisticsStore
 from controlplane.resolve.index import Index
-from meshcore.agent.statistics import Frames
 from meshcore.api import observation_pb2, statistics_pb2
 from meshcore.api.statistics_frame import Report, Row, decode, encode
 from tests.controlplane.observation.meshes import mesh
@@ -119,19 +118,6 @@ def test_a_frame_that_cannot_be_meant_is_refused_and_changes_nothing(raw):
         service.take(WEB, frame(raw=raw))
     assert len(store) == 0 and service.refused == 1
     assert store.sums(100.0, 60, lambda series: 1)[0] == {}
-
-
-def test_a_thing_that_was_born_anew_is_counted_whole():
-    from meshcore.stats import RouteStats, Stats
-
-    frames = Frames(lambda route: "in")
-
-    def rows(requests):
-        stats = Stats(taken_ns=1, routes=(RouteStats(name="r", requests=requests, status_class=(0, 0, requests, 0, 0, 0)),))
-        raw = frames.next(stats).msgpack
-        return [row.requests for row in decode(raw).rows] if raw else []
-
-    assert [rows(n) for n in (10, 10, 15, 3)] == [[10], [], [5], [3]]
 
 
 async def test_who_has_no_certificate_reports_nothing():
