@@ -78,13 +78,15 @@ def import_(source: Path, trust_domain: str, folder: Path, output: str) -> None:
     For folders whose modes are not ours to choose, as a Secret of Kubernetes is mounted. What has the same name is replaced;
     nothing is written unless all of them can sign.
     """
-    os.umask(0o077)
+    before = os.umask(0o077)
     try:
         found = authority_files.handed_in(source, trust_domain, time.time())
+        for name, one in found.items():
+            authority_files.save(folder, name, one)
     except (AuthorityError, KeyFileError, Denied) as error:
         raise click.ClickException(str(error)) from None
-    for name, one in found.items():
-        authority_files.save(folder, name, one)
+    finally:
+        os.umask(before)
     shown = [{"name": name, "root": fingerprint(one.root), "ends_at_s": one.not_after_s} for name, one in found.items()]
     if is_json(output):
         show_json({"folder": str(folder), "authorities": shown})
