@@ -8,6 +8,7 @@ import pytest
 import meshcore
 from meshcore.errors import ConfigError
 from tests.scenario.proxies import config
+from tests.scenario.servers import eventually
 
 pytestmark = pytest.mark.usefixtures("only_meshcore")
 
@@ -70,6 +71,7 @@ def test_stats_are_frozen_and_count(raw_client):
         client = raw_client(proxy)
         for _ in range(3):
             client.get()
+        eventually(lambda: proxy.stats().route("fixed").requests == 3)
         stats = proxy.stats()
         assert (stats.requests, stats.route("fixed").requests, stats.route("fixed").status_class[2]) == (3, 3, 3)
         with pytest.raises(AttributeError):

@@ -449,6 +449,7 @@ def test_what_is_bound_is_counted_once_however_many_names_share_it(raw_server, r
     proxy = named({"web.test:80": bound, "other.test:80": bound})
     client = raw_client(proxy)
     assert [client.get(host=host).status for host in ("web.test", "other.test")] == [200, 200]
+    until(lambda: proxy.stats().route("out").requests == 2, "the end of the last")
     stats = proxy.stats()
     (endpoint,) = stats.cluster("web").endpoints
     assert (stats.cluster("web").requests, endpoint.requests, endpoint.labels) == (2, 2, {"workload": "web"})

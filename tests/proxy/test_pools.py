@@ -108,6 +108,7 @@ def test_counters_of_an_endpoint_tell_its_connections(raw_server, proxy, raw_cli
     client = raw_client(running)
     for _ in range(3):
         client.get()
+    eventually(lambda: running.stats().cluster("backend").endpoints[0].idle == 1)
     endpoint = running.stats().cluster("backend").endpoints[0]
     assert (endpoint.connects, endpoint.open_connections, endpoint.idle, endpoint.requests, endpoint.active) == (1, 1, 1, 3, 0)
 
