@@ -1,7 +1,7 @@
 # One message head as offsets into the bytes it came in, and the llhttp pass that records them. Judges nothing.
 #
 # The start line is read by the rooms above (http1_request, http1_response). A field section that came whole and is as
-# nearly all are is divided in one pass (head_divide_plain), which takes a fifth of llhttp's instructions. It refuses
+# nearly all are is divided in one pass (head_divide_plain), which takes a quarter of llhttp's instructions. It refuses
 # nothing: whatever is not plain, be it wrong or only rare, is llhttp's to judge; and what it takes, llhttp takes too, with
 # the same spans (keeps SPLIT_SAME: heads in pieces go through llhttp). llhttp is entered from a parser state that was
 # saved just behind a canned start line. Callbacks only record spans.

@@ -163,6 +163,8 @@ async def test_authorities_of_a_folder_that_others_can_read_are_imported_whole_o
         assert {one["root"] for one in found["authorities"]} == {fingerprint(root.root)}
         assert set(authority_files.load_all(own, DOMAIN, time.time())) == {"root", "next"}
         assert all(path.stat().st_mode & 0o077 == 0 for path in own.glob("*.key")) and own.stat().st_mode & 0o077 == 0
+        (tmp_path / "later").touch()
+        assert (tmp_path / "later").stat().st_mode & 0o044, "what the process writes afterwards is no secret"
         before = {path.name: path.read_bytes() for path in own.iterdir()}
         (given / "next.pem").chmod(0o644)
         (given / "next.pem").write_bytes(b"nothing")
