@@ -215,7 +215,6 @@ class Binder:
             followed = self._followed.pop(key, None)
             if followed is not None:
                 self._let_go += 1
-                self._changed.pop(key, None)
                 followed.end()
 
     def _follow(self, key: Key, told: Binding | Negative | None = None) -> None:
@@ -249,7 +248,7 @@ class Binder:
         news: list[tuple[Key, Binding | Negative]] = []
         for followed in changed.values():
             if self._followed.get(followed.key) is not followed:
-                continue
+                continue  # let go, or followed anew, since it was noted
             found = followed.live.now
             if found.is_pending or (followed.patience is None and _waits(found)):
                 if not found.is_pending:

@@ -9,7 +9,7 @@ from abc import abstractmethod
 from typing import Any
 
 from ..naming import EMPTY_DTAB, BindResult, Dtab, Failed, NameTree, Path, Pending, leaves
-from ..namers.inet import InetNamer
+from ..namers.inet import InetNamer, said_by
 from ..namers.interpreter import Interpreter, Resolution
 from ..namers.live import Derived, Live, Read
 from ..namers.resolving import with_addresses
@@ -93,4 +93,9 @@ class RemoteInterpreter(Interpreter):
         found: BindResult = read(tree)
         if not isinstance(found, NameTree):
             return Resolution(found, {})
-        return Resolution(found, {leaf.id: read(self.addresses(leaf.id)) for leaf in leaves(found)})
+        states: dict[Path, State] = {}
+        for leaf in leaves(found):
+            # An id that is an address needs no second question: traffic moves to a new one as soon as the tree is here.
+            said = said_by(leaf.id)
+            states[leaf.id] = read(self.addresses(leaf.id)) if said is None else said
+        return Resolution(found, states)

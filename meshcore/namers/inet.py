@@ -26,7 +26,7 @@ ABSENT_S = 5.0
 
 _INET = (b"inet", b"fixedinet")
 _RINET = b"io.buoyant.rinet"
-_LOOPBACK = "127.0.0.1"
+_LOOPBACK = b"127.0.0.1"
 
 
 def wait_of(ttl_s: float) -> float:
@@ -77,23 +77,33 @@ class InetNamer:
 
     def replicas(self, id: Path) -> Live[State] | None:
         """None for an id that is not of the system namer."""
-        elems = id.elems
-        if len(elems) < 3 or elems[0] != b"$":
+        if (said := said_by(id)) is not None:
+            return fixed(said)
+        if (found := _host_and_port(id)) is None:
             return None
-        if elems[1] in _INET:
-            host, port = (elems[2], elems[3]) if len(elems) > 3 else (_LOOPBACK.encode(), elems[2])
-        elif elems[1] == _RINET and len(elems) > 3:
-            port, host = elems[2], elems[3]
-        elif (status := status_of(Bound(id))) is not None:
-            return fixed(Replicas((), pairs({"status": status})))
-        else:
-            return None
-        if not port.isdigit() or not 0 < int(port) < 65_536:
-            return fixed(Neg())
-        text = host.decode("ascii", errors="replace").strip("[]")
-        if (ip := ip_of(text)) is not None:
-            return fixed(Replicas((Address(ip, int(port)),)))
-        return self.source.cell(Path((host, port) if elems[1] != b"fixedinet" else (b"fixed", host, port)))
+        host, port = found
+        return self.source.cell(Path((host, port) if id.elems[1] != b"fixedinet" else (b"fixed", host, port)))
 
     async def close(self) -> None:
         await self.source.close()
+
+
+def said_by(id: Path) -> State | None:
+    """What an id of the system namer says by itself, whoever is asked for it; None: somebody has to be asked."""
+    if (found := _host_and_port(id)) is None:
+        status = status_of(Bound(id)) if len(id.elems) > 2 and id.elems[0] == b"$" else None
+        return None if status is None else Replicas((), pairs({"status": status}))
+    host, port = found
+    if not port.isdigit() or not 0 < int(port) < 65_536:
+        return Neg()
+    ip = ip_of(host.decode("ascii", errors="replace").strip("[]"))
+    return None if ip is None else Replicas((Address(ip, int(port)),))
+
+
+def _host_and_port(id: Path) -> tuple[bytes, bytes] | None:
+    elems = id.elems
+    if len(elems) < 3 or elems[0] != b"$":
+        return None
+    if elems[1] in _INET:
+        return (elems[2], elems[3]) if len(elems) > 3 else (_LOOPBACK, elems[2])
+    return (elems[3], elems[2]) if elems[1] == _RINET and len(elems) > 3 else None

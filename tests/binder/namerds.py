@@ -12,10 +12,24 @@ from aiohttp import web
 
 from meshcore.api import mesh_pb2, mesh_pb2_grpc
 from meshcore.namers.interpreter import LocalInterpreter
-from meshcore.namers.live import Cell
-from meshcore.namers.namer import LiveNamers
-from meshcore.namers.states import Replicas
-from meshcore.naming import Dtab, Empty, Fail, Leaf, NameTree, Neg, Path, Union, read_dtab, read_path
+from meshcore.namers.live import Cell, Live, Read, fixed
+from meshcore.namers.namer import LiveNamer, LiveNamers
+from meshcore.namers.states import Address, Replicas, State
+from meshcore.naming import Answer, Bound, Dtab, Empty, Fail, Leaf, NameTree, Neg, Path, Union, read_dtab, read_path
+
+
+class Places(LiveNamer):
+    """`/#/places/host/port`: ids that only a namerd can say the address of."""
+
+    kind = "places"
+    prefix = read_path("/#/places")
+
+    def answer(self, rest: Path, read: Read) -> Answer:
+        return Leaf(Bound(self.prefix + Path(rest.elems[:2]), rest.drop(2)))
+
+    def replicas(self, rest: Path) -> Live[State]:
+        host, port = rest.texts
+        return fixed(Replicas((Address(host, int(port)),)))
 
 
 class Namerd:
@@ -31,6 +45,8 @@ class Namerd:
         self.addresses_are_held = False
         self.held = 0
         """Watches of addresses that wait, as at a namerd that does not get to answer them."""
+        self.is_silent = False
+        """On HTTP: connections stay, and nothing is written to them any more."""
         self._call(self._make(dtab))
         self.start()
 
@@ -39,7 +55,7 @@ class Namerd:
 
     async def _make(self, dtab: str) -> None:
         self.table: Cell[Dtab] = Cell(read_dtab(dtab))
-        self.interpreter = LocalInterpreter(LiveNamers(), self.table)
+        self.interpreter = LocalInterpreter(LiveNamers([Places()]), self.table)
 
     def start(self) -> None:
         self._call(self._start())
@@ -108,6 +124,8 @@ class Namerd:
         self.streams += 1
         async with live.watch() as values:
             async for value in values:
+                while self.is_silent:
+                    await asyncio.sleep(0.02)
                 await answer.write(json.dumps(written(value)).encode() + b"\n\n")  # the empty line is a heartbeat
         return answer
 

@@ -1,5 +1,6 @@
 """Requests go where their names are bound, and follow when the table changes."""
 
+import asyncio
 import threading
 from collections import Counter
 from urllib.parse import unquote
@@ -218,3 +219,22 @@ def test_a_tap_shows_what_a_name_was_bound_to(raw_server, raw_client, bound):
         assert get(client, "web").status == 200
         event = next(iter(tap))
         assert (event.cluster, event.route) == (f"names:{inet(server)}", "names")
+
+
+def test_a_name_that_is_let_go_while_a_note_about_it_waits_is_not_told(raw_server, bound):
+    """The proxy has dropped it: what is told now would be bound, and followed by nobody."""
+    running = bound(f"/svc/web => {inet(raw_server())}")
+    key = ("names", "/svc/web", "")
+
+    async def ask_and_let_go():
+        running.binder._ask([key])
+        running.binder._let_idle_go([key])
+
+    async def turns():
+        for _ in range(10):
+            await asyncio.sleep(0)
+
+    for coroutine in (ask_and_let_go(), turns()):
+        asyncio.run_coroutine_threadsafe(coroutine, running.binder._loop).result(5)
+    assert running.binder.counts().names == 0
+    assert (running.binder.counts().told, running.proxy.bindings()) == (0, [])

@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from meshcore.binder import metrics
+from meshcore.binder import metrics, namerd_http
 from meshcore.binder.binder import BRANCH_PATIENCE_S
 from meshcore.binder.namerd_http import HttpInterpreter
 from meshcore.binder.namerd_mesh import MeshInterpreter
@@ -14,6 +14,11 @@ from tests.binder.conftest import Bound
 from tests.binder.namerds import Namerd
 from tests.binder.test_binder import get, inet, naming
 from tests.scenario.servers import eventually
+
+
+def place(server):
+    """As `inet`, by an id that does not say where it is."""
+    return f"/#/places/127.0.0.1/{server.port}"
 
 
 @pytest.fixture
@@ -87,7 +92,7 @@ def test_the_table_of_the_router_and_that_of_the_request_go_over_the_namespace(r
 
 def test_while_the_namerd_is_away_its_last_answer_stays_and_the_next_one_counts_when_it_is_back(raw_server, raw_client, namerd, followed):
     old, new = raw_server(naming("old")), raw_server(naming("new"))
-    there = namerd(f"/svc/web => {inet(old)}")
+    there = namerd(f"/svc/web => {place(old)}")
     running = followed(there)
     client = raw_client(running.address)
     assert get(client, "web").body == b"old"
@@ -96,7 +101,7 @@ def test_while_the_namerd_is_away_its_last_answer_stays_and_the_next_one_counts_
         assert get(client, "web").body == b"old"
     eventually(lambda: [(row.keys, row.stale_keys) for row in running.binder.sources()] == [(2, 2)])
     assert 'mesh_naming_stale_keys{route="names",source="namerd ' in metrics.render(running.binder)
-    there.set_table(f"/svc/web => {inet(new)}")
+    there.set_table(f"/svc/web => {place(new)}")
     there.start()
     eventually(lambda: get(client, "web").body == b"new")
     assert running.binder.counts().asked == 1
@@ -106,12 +111,12 @@ def test_while_the_namerd_is_away_its_last_answer_stays_and_the_next_one_counts_
 def test_a_namerd_that_dies_before_it_has_told_the_addresses_of_a_new_id_costs_no_request(raw_server, raw_client, namerd, followed):
     """The tree has come, the addresses of its id have not, and then cannot: what was bound before stays."""
     old, new = raw_server(naming("old")), raw_server(naming("new"))
-    there = namerd(f"/svc/web => {inet(old)}")
+    there = namerd(f"/svc/web => {place(old)}")
     running = followed(there)
     client = raw_client(running.address)
     assert get(client, "web").body == b"old"
     there.addresses_are_held = True
-    there.set_table(f"/svc/web => {inet(new)}")
+    there.set_table(f"/svc/web => {place(new)}")
     eventually(lambda: there.held)
     there.stop()
     deadline = time.monotonic() + 2 * BRANCH_PATIENCE_S
@@ -150,8 +155,37 @@ def test_a_new_name_while_the_namerd_is_away_is_refused_with_the_reason_and_boun
 
 
 def test_names_that_share_an_id_share_its_watch(raw_server, raw_client, namerd, followed):
-    there = namerd(f"/svc => {inet(raw_server())}")
+    there = namerd(f"/svc => {place(raw_server())}")
     client = raw_client(followed(there).address)
     for number in range(20):
         assert get(client, f"web-{number}").status == 200
     assert there.streams == 20 + 1
+
+
+def test_an_id_that_is_an_address_is_not_asked_for(raw_server, raw_client, namerd, followed):
+    """Traffic moves to it as soon as the tree is there, however the namerd does meanwhile."""
+    old, new = raw_server(naming("old")), raw_server(naming("new"))
+    there = namerd(f"/svc/web => {inet(old)}")
+    there.addresses_are_held = True
+    client = raw_client(followed(there).address)
+    assert get(client, "web").body == b"old"
+    there.set_table(f"/svc/web => {inet(new)}")
+    eventually(lambda: get(client, "web").body == b"new")
+    assert (there.streams, there.held) == (1, 0)
+
+
+def test_a_namerd_whose_heartbeats_end_is_asked_anew_though_its_connection_stands(raw_server, raw_client, namerd, monkeypatch):
+    monkeypatch.setattr(namerd_http, "SILENCE_S", 0.3)
+    old, new = raw_server(naming("old")), raw_server(naming("new"))
+    there = namerd(f"/svc/web => {inet(old)}")
+    running = Bound("", interpreter=lambda: HttpInterpreter("127.0.0.1", there.http_port, "default"))
+    try:
+        client = raw_client(running.address)
+        assert get(client, "web").body == b"old"
+        there.is_silent = True
+        there.set_table(f"/svc/web => {inet(new)}")
+        eventually(lambda: running.binder.sources()[0].failures)
+        there.is_silent = False
+        eventually(lambda: get(client, "web").body == b"new")
+    finally:
+        running.stop()
