@@ -52,12 +52,12 @@ cdef inline void conn_close(Worker* worker, Conn* conn) noexcept nogil:
         if conn.channel != NULL:
             stream_part(worker, conn)
     else:
+        if conn.transport == TRANSPORT_TLS:
+            tls_close(worker, conn)
         if conn.send_slot:
             socket_release_held(worker, conn)
         if conn.received_slot:
             socket_drop_received(worker, conn)
-        if conn.transport == TRANSPORT_TLS:
-            tls_close(worker, conn)
         if conn.flags & CONN_RESET:
             sys_reset_on_close(conn.fd)
         sys_close(conn.fd)              # leaves the epoll set by itself: nobody dup'ed it

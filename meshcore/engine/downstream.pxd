@@ -8,13 +8,13 @@
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
 from meshcore.engine.conn cimport (
-    conn_close, conn_deadline, conn_drop_input, conn_flush, conn_is_stream, conn_list_remove, conn_recv,
+    conn_close, conn_deadline, conn_drop_input, conn_flush, conn_has_input, conn_is_stream, conn_list_remove, conn_recv,
     conn_run_later, conn_settle, conn_shut,
 )
 from meshcore.engine.state cimport (
     CONN_AWAIT_FLUSH, CONN_AWAIT_HEAD, CONN_CLOSE_AFTER, CONN_EOF, CONN_ERROR, CONN_LINGERING, CONN_OK, CONN_RESET,
     IO_FAILED, IO_PEER_CLOSED, IO_READABLE, LISTENER_REMOVED, READ_BYTES, STREAM_ENDED_IN, STREAM_ENDED_OUT,
-    STREAM_RESET_WHEN_OUT, Conn, ListenerState, Stream, Worker,
+    STREAM_RESET_WHEN_OUT, TRANSPORT_TLS, Conn, ListenerState, Stream, Worker,
 )
 from meshcore.engine.stream cimport stream_end
 
@@ -116,6 +116,8 @@ cdef inline void downstream_next(Worker* worker, Conn* conn) noexcept nogil:
         return
     if conn.flags & CONN_CLOSE_AFTER or worker.draining \
             or (<ListenerState*>conn.owner).conf_index == LISTENER_REMOVED:
+        if conn.transport == TRANSPORT_TLS and conn.io & IO_READABLE:
+            conn_has_input(worker, conn)    # its handshake may have read to the end: then the edge is used up
         downstream_part(worker, conn)
         return
     conn.state = CONN_AWAIT_HEAD

@@ -24,6 +24,7 @@ cdef extern from * nogil:
         uint32_t refs;
         uint32_t period_s;
         int64_t made_s;                  /* when keys[0] was */
+        EVP_CIPHER* cipher;              /* fetched once: OpenSSL's own looking up costs more than the sealing */
         mc_ticket_key keys[2];           /* current, previous */
     } mc_ticket_keys;
 
@@ -35,7 +36,12 @@ cdef extern from * nogil:
     static mc_ticket_keys* mc_ticket_keys_new(uint32_t period_s) {
         mc_ticket_keys* k = (mc_ticket_keys*)calloc(1, sizeof *k);
         if (!k) return NULL;
-        if (RAND_bytes((unsigned char*)k->keys, sizeof k->keys) != 1) { free(k); return NULL; }
+        k->cipher = EVP_CIPHER_fetch(NULL, "AES-256-CBC", NULL);
+        if (!k->cipher || RAND_bytes((unsigned char*)k->keys, sizeof k->keys) != 1) {
+            EVP_CIPHER_free(k->cipher);
+            free(k);
+            return NULL;
+        }
         pthread_mutex_init(&k->lock, NULL);
         k->refs = 1;
         k->period_s = period_s;
@@ -49,6 +55,7 @@ cdef extern from * nogil:
     static void mc_ticket_keys_release(mc_ticket_keys* k) {
         if (!k || __atomic_sub_fetch(&k->refs, 1, __ATOMIC_ACQ_REL)) return;
         pthread_mutex_destroy(&k->lock);
+        EVP_CIPHER_free(k->cipher);
         OPENSSL_cleanse(k, sizeof *k);
         free(k);
     }
@@ -90,7 +97,7 @@ cdef extern from * nogil:
             memcpy(name, key.name, 16);
             ok = RAND_bytes(iv, 16) == 1;
         }
-        ok = ok && EVP_CipherInit_ex(cipher, EVP_aes_256_cbc(), NULL, key.cipher, iv, sealing);
+        ok = ok && EVP_CipherInit_ex(cipher, k->cipher, NULL, key.cipher, iv, sealing);
         OPENSSL_cleanse(&key, sizeof key);
         return ok ? found : -1;
     }

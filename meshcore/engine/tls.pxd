@@ -11,6 +11,7 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy
 
+from meshcore.engine.batch cimport batch_hold
 from meshcore.engine.buffer cimport Buffer, buffer_append, buffer_return
 from meshcore.engine.certificate cimport (
     TLS_CLOSED, TLS_NO_ALPN, TLS_NO_CERTIFICATE, TLS_NO_COMMON_PARAMETERS, TLS_PLAINTEXT, TLS_PROTOCOL_ERROR,
@@ -29,15 +30,17 @@ from meshcore.engine.openssl cimport (
     SSL_get0_alpn_selected, SSL_get0_peer_certificate, SSL_get_app_data, SSL_get_error, SSL_get_shutdown, SSL_new,
     SSL_peek, SSL_pending, SSL_read, SSL_session_reused, SSL_set_accept_state, SSL_set_alpn_protos, SSL_set_app_data,
     SSL_set_bio, SSL_set_connect_state, SSL_set_session, SSL_set_shutdown, SSL_set_tlsext_host_name, SSL_shutdown,
-    SSL_write, TlsPipe, openssl_reason, rules_index,
+    SSL_version, SSL_write, TLS1_3_VERSION, TlsPipe, openssl_reason, rules_index,
 )
 from meshcore.engine.snapshot cimport Text
-from meshcore.engine.socket cimport socket_recv, socket_recv_anywhere, socket_send
+from meshcore.engine.socket cimport (
+    socket_note_send, socket_recv, socket_recv_anywhere, socket_send, socket_settle,
+)
 from meshcore.engine.state cimport (
     CONN_AGAIN, CONN_EOF, CONN_ERROR, CONN_OK, CONN_RESET, IO_FAILED, IO_PEER_CLOSED, IO_READABLE, READ_BYTES,
     TRANSPORT_SOCKET, TRANSPORT_TLS, Conn, Worker,
 )
-from meshcore.engine.sys cimport EAGAIN, MSG_PEEK, sys_recv, sys_send
+from meshcore.engine.sys cimport EAGAIN, MSG_MORE, MSG_PEEK, sys_recv, sys_send
 from meshcore.engine.tls_context cimport Peer, TlsRules
 
 cdef enum TlsCode:                      # what a step of a handshake came to
@@ -152,7 +155,7 @@ cdef inline int tls_keep_session(SSL* ssl, SSL_SESSION* session) noexcept nogil:
 
 
 cdef inline void tls_close(Worker* worker, Conn* conn) noexcept nogil:
-    """Say goodbye where that can be heard, and free everything. Nothing is held back any more."""
+    """Say goodbye where that can be heard, behind what is held back, and free everything."""
     cdef Tls* tls = tls_of(conn)
     if tls.peer.is_established and not tls.is_broken:
         if not conn.flags & CONN_RESET and not conn.io & IO_FAILED and conn.out_buffer == NULL:
@@ -179,15 +182,20 @@ cdef inline void tls_detach(Worker* worker, Conn* conn) noexcept nogil:
 
 
 cdef inline void tls_say_end(Worker* worker, Conn* conn, Tls* tls) noexcept nogil:
-    """Send close_notify, once. Lost where the socket takes nothing now: the peer then sees FIN alone."""
+    """Send close_notify, once; the FIN that follows shares its segment. Lost where the socket takes nothing now: the peer
+    then sees FIN alone."""
+    cdef uint32_t n
     if SSL_get_shutdown(tls.ssl) & SSL_SENT_SHUTDOWN or tls.is_broken or not tls.peer.is_established:
         return
     ERR_clear_error()
     worker.tls_pipe.in_n = 0
     SSL_shutdown(tls.ssl)
-    if worker.tls_pipe.out_n:
-        sys_send(conn.fd, worker.tls_pipe.out, worker.tls_pipe.out_n, 0)
-        worker.tls_pipe.out_n = 0
+    n = worker.tls_pipe.out_n
+    worker.tls_pipe.out_n = 0
+    if n == 0 or (conn.send_slot and batch_hold(&worker.batch, conn, worker.tls_pipe.out, n, 0)):
+        return
+    if conn.send_slot == 0 or socket_settle(worker, conn) == CONN_OK:
+        sys_send(conn.fd, worker.tls_pipe.out, n, MSG_MORE)
 
 
 # --- ciphertext in and out --------------------------------------------------------------------------------------------
@@ -296,9 +304,23 @@ cdef inline int tls_handshake(Worker* worker, Conn* conn) noexcept nogil:
             return TLS_FAILED
     tls.peer.is_established = 1
     worker.tls_handshakes -= 1
-    code = tls_send_out(worker, conn)
+    code = tls_send_last(worker, conn, tls)
     tls_lay_down(worker, conn, tls)
     return TLS_FAILED if code == CONN_ERROR else TLS_DONE
+
+
+cdef inline int tls_send_last(Worker* worker, Conn* conn, const Tls* tls) noexcept nogil:
+    """Hand on what ends a handshake. As socket_send.
+
+    Of a TLS 1.3 server that is the ticket, which nobody waits for: it shares the segment of what is said next, and the
+    kernel sends it by itself when that takes longer than 200 ms (tcp(7), MSG_MORE).
+    """
+    cdef uint32_t n = worker.tls_pipe.out_n
+    if n == 0 or conn.out_buffer != NULL or conn.send_slot or not tls.peer.rules.is_server \
+            or SSL_version(tls.ssl) != TLS1_3_VERSION:
+        return tls_send_out(worker, conn)
+    worker.tls_pipe.out_n = 0
+    return socket_note_send(worker, conn, worker.tls_pipe.out, n, sys_send(conn.fd, worker.tls_pipe.out, n, MSG_MORE))
 
 
 cdef inline int tls_is_resumed(const Conn* conn) noexcept nogil:
