@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
 import signal
 from typing import Any
@@ -13,6 +14,10 @@ import click
 from controlplane.settings import Settings
 from meshcore import sdnotify
 from meshcore.config import Duration
+
+# Telling five thousand proxies of a change makes some fifty thousand objects that all live for a moment and form no cycle. With
+# Python's defaults each change looked through the whole heap, which grows with the proxies: 119 us for each one told, 71 without.
+COLLECT_AFTER = (50_000, 20, 20)
 
 EPILOG = """
 \b
@@ -73,8 +78,10 @@ async def _run(settings: Settings) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
+    gc.set_threshold(*COLLECT_AFTER)
     plane = ControlPlane(settings)
     async with plane:
+        gc.freeze()  # modules, and what was read at the start, are not looked through again
         click.echo(f"control plane of {settings.trust_domain} at {plane.address}")
         click.echo(f"admin: unix:{settings.admin_path}   roots: {settings.data}/root.pem")
         sdnotify.ready(f"serving at {plane.address}")
