@@ -59,32 +59,38 @@ class Request(NamedTuple):
     headers: Mapping[str, str]
 
 
+class AdminSources(NamedTuple):
+    """What the endpoints ask a proxy for. reload returns the text of the diff or raises ConfigError."""
+
+    stats: Callable[[], Stats]
+    tap: Callable[..., TapSession]
+    describe_config: Callable[[], Any]
+    reload: Callable[[], str] | None = None
+    reloads: Callable[[], Mapping[str, int]] | None = None
+
+
+class _NoProxy(Exception):
+    """There is none yet."""
+
+
 class AdminServer:
     """Serves `address` ("unix:/path" or "127.0.0.1:9901") from `start` to `close`.
 
-    stats, tap, describe_config, reload, agent: what the endpoints call, from the server's threads. reload returns the text of
-    the diff or raises ConfigError. state: "" when ready for traffic, else the word /ready answers with 503.
+    sources: what the endpoints call, from the server's threads; None, and set later, where the proxy is still to come.
+    state: "" when ready for traffic, else the word /ready answers with 503.
     """
 
     def __init__(
         self,
         address: str,
         *,
-        stats: Callable[[], Stats],
-        tap: Callable[..., TapSession],
-        describe_config: Callable[[], Any],
-        reload: Callable[[], str] | None = None,
-        reloads: Callable[[], Mapping[str, int]] | None = None,
+        sources: AdminSources | None = None,
         more_metrics: Callable[[], str] | None = None,
         agent: Callable[[], Any] | None = None,
         version: str = "",
     ) -> None:
         self.state = "starting"
-        self._stats = stats
-        self._tap = tap
-        self._describe_config = describe_config
-        self._reload = reload
-        self._reloads = reloads
+        self.sources = sources
         self._more_metrics = more_metrics
         self._agent = agent
         self._version = version
@@ -166,6 +172,8 @@ class AdminServer:
             return ENDPOINTS[request.path][1](self, request)
         except OSError:
             raise
+        except _NoProxy:
+            return _error(503, f"no proxy yet: {self.state}; see /agent")
         except Exception as error:  # an endpoint's fault ends its reply, not the server
             return _error(500, f"{type(error).__name__}: {error}")
 
@@ -186,13 +194,21 @@ class AdminServer:
 
     # --- the endpoints ---
 
+    @property
+    def _proxy(self) -> AdminSources:
+        if self.sources is None:
+            raise _NoProxy
+        return self.sources
+
     def _index(self, request: Request) -> Reply:
         lines = (f"{method:4} {path:9} {text}\n" for path, (method, _, text) in ENDPOINTS.items() if path != "/")
         return Reply(200, _TEXT, f"meshproxy {self._version}\n{''.join(lines)}".encode())
 
     def _metrics(self, request: Request) -> Reply:
-        reloads = self._reloads() if self._reloads is not None else None
-        page = metrics.render(self._stats(), version=self._version, reloads=reloads)
+        page = ""
+        if self.sources is not None:
+            reloads = self.sources.reloads() if self.sources.reloads is not None else None
+            page = metrics.render(self.sources.stats(), version=self._version, reloads=reloads)
         if self._more_metrics is not None:
             page += self._more_metrics()
         return Reply(200, metrics.CONTENT_TYPE, page.encode())
@@ -219,14 +235,14 @@ class AdminServer:
             window = -1.0
         if not 0 <= window <= MAX_WINDOW_SECONDS:
             return _error(400, f"window: expected seconds, 0 to {MAX_WINDOW_SECONDS:.0f}")
-        before = self._stats()
+        before = self._proxy.stats()
         if not window:
             return before
         self._closing.wait(window)
-        return self._stats().since(before)
+        return self._proxy.stats().since(before)
 
     def _config(self, request: Request) -> Reply:
-        return _json(self._describe_config())
+        return _json(self._proxy.describe_config())
 
     def _agent_page(self, request: Request) -> Reply:
         if self._agent is None:
@@ -234,12 +250,13 @@ class AdminServer:
         return _json(msgspec.to_builtins(self._agent()))
 
     def _reload_config(self, request: Request) -> Reply:
-        if self._reload is None:
+        reload = self._proxy.reload
+        if reload is None:
             return _error(409, "this proxy was not started from a file: there is nothing to read again")
         if not self._reloading.acquire(blocking=False):
             return _error(409, "a reload is under way")
         try:
-            return Reply(200, _TEXT, (self._reload().rstrip("\n") + "\n").encode())
+            return Reply(200, _TEXT, (reload().rstrip("\n") + "\n").encode())
         except (MeshError, OSError) as error:
             return _error(422, str(error))
         finally:
@@ -256,7 +273,7 @@ class AdminServer:
         try:
             conditions = {name: value for name, value in msgspec.structs.asdict(asked).items() if value}
             try:
-                opened = self._tap(**conditions)
+                opened = self._proxy.tap(**conditions)
             except (TapFilterError, ConfigError) as error:  # a route or cluster that is not configured
                 return _error(400, str(error))
             with opened as session:

@@ -20,7 +20,7 @@ import click
 import msgspec
 
 from meshcore import sdnotify
-from meshcore.admin import AdminError, AdminServer
+from meshcore.admin import AdminError, AdminServer, AdminSources
 from meshcore.certificates import paths_of
 from meshcore.cli.addresses import default_admin_address
 from meshcore.cli.version import package_version
@@ -48,16 +48,16 @@ class Serving:
 
     load: reads the configuration again (None: there is nothing to read). watch: the file whose change is a reload, and so is
     that of a certificate it names. on_reloaded: what has to follow a reload that was applied. more_metrics: lines for /metrics.
-    agent: what its admin page tells of a sidecar's agent.
+    admin: one that answers already, and is closed with the proxy; None: one is made.
     """
 
     def __init__(
         self, proxy: Proxy, config: Config, *, load: Callable[[], Config] | None = None, watch: Path | None = None,
         on_reloaded: Callable[[], None] | None = None, more_metrics: Callable[[], str] | None = None,
-        agent: Callable[[], Any] | None = None,
+        admin: AdminServer | None = None,
     ) -> None:  # fmt: skip
         self._proxy = proxy
-        self._agent = agent
+        self._answering = admin
         self._config = config
         self._load = load
         self._on_reloaded = on_reloaded
@@ -73,7 +73,7 @@ class Serving:
             self._proxy.start()
             try:
                 admin = self._admin()
-                with admin or contextlib.nullcontext():
+                with contextlib.closing(admin) if admin else contextlib.nullcontext():
                     self._say_state("", admin)
                     on_started(admin.address if admin else "")
                     sdnotify.ready(f"admin {admin.address}" if admin else "")
@@ -166,18 +166,23 @@ class Serving:
     def _admin(self) -> AdminServer | None:
         """The admin server. One that was asked for must come up; without the default one the proxy can do."""
         asked = self._config.admin.address
+        sources = AdminSources(
+            stats=self._proxy.stats,
+            tap=self._proxy.tap,
+            describe_config=lambda: describe(self._config),
+            reload=self.reload if self._load is not None else None,
+            reloads=lambda: dict(self._reloads),
+        )
+        if self._answering is not None:
+            self._answering.sources = sources
+            return self._answering
         try:
             return AdminServer(
                 asked or default_admin_address(self._first_port()),
-                stats=self._proxy.stats,
-                tap=self._proxy.tap,
-                describe_config=lambda: describe(self._config),
-                reload=self.reload if self._load is not None else None,
-                reloads=lambda: dict(self._reloads),
+                sources=sources,
                 more_metrics=self._more_metrics,
-                agent=self._agent,
                 version=package_version(),
-            )
+            ).start()
         except (AdminError, OSError) as error:
             if asked:
                 raise

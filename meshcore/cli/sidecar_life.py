@@ -1,6 +1,6 @@
 """A sidecar from its first certificate to its application's last word: what comes when, and which signal means what.
 
-Order at the start: certificate, proxy, control plane, application. Order at the end: callers are told, the application is told
+Order at the start: admin, certificate, proxy, control plane, application. Order at the end: callers are told, the application is told
 and awaited while both directions still work, then the proxy drains. So nothing is sent to who has gone, and the application
 can still call others while it ends.
 """
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from meshcore.admin import AdminServer
 from meshcore.cli.application import FORWARDED, Application
 from meshcore.cli.serving import Serving, url_of
 from meshcore.cli.version import package_version
@@ -48,20 +49,35 @@ class SidecarLife:
         with self._signals():
             agent.start()
             try:
-                if not self._certified():
-                    return 0
-                config = sidecar_config(settings, agent.state_directory.path)
-                proxy = Proxy(config)
-                agent.attach(
-                    proxy,
-                    http_routes=http_routes(settings),
-                    listeners=tls_listeners(settings),
-                    falls_back=settings.interception != "off",
-                )
-                _SidecarServing(proxy, config, self, agent).run(self._started(proxy))
+                with self._admin() as admin:
+                    if not self._certified():
+                        return 0
+                    config = sidecar_config(settings, agent.state_directory.path)
+                    proxy = Proxy(config)
+                    agent.attach(
+                        proxy,
+                        http_routes=http_routes(settings),
+                        listeners=tls_listeners(settings),
+                        falls_back=settings.interception != "off",
+                    )
+                    _SidecarServing(proxy, config, self, admin).run(self._started(proxy))
             finally:
                 agent.stop()
         return self._application.status if self._application is not None else 0
+
+    def _admin(self) -> AdminServer:
+        """Answers from the start, so that who waits for the certificate can see why."""
+        from meshcore.agent import metrics
+
+        agent = self._agent
+        admin = AdminServer(
+            self._settings.admin,
+            more_metrics=lambda: metrics.render(agent.state(), agent.settings.labels),
+            agent=agent.state,
+            version=package_version(),
+        )
+        admin.state = "waiting for a certificate"
+        return admin
 
     def _certified(self) -> bool:
         """Wait for the first certificate; False when told to stop instead."""
@@ -141,11 +157,8 @@ class SidecarLife:
 class _SidecarServing(Serving):
     """The life of the proxy within that of the sidecar."""
 
-    def __init__(self, proxy: Proxy, config: Config, life: SidecarLife, agent: Agent) -> None:
-        from meshcore.agent import metrics
-
-        labels = agent.settings.labels
-        super().__init__(proxy, config, agent=agent.state, more_metrics=lambda: metrics.render(agent.state(), labels))
+    def __init__(self, proxy: Proxy, config: Config, life: SidecarLife, admin: AdminServer) -> None:
+        super().__init__(proxy, config, admin=admin)
         self._life = life
         self._drain_s = Duration(config.timeouts.drain).seconds
 

@@ -131,3 +131,18 @@ def test_what_an_agent_knows_stands_on_the_admin_page_and_in_metrics(mesh):
     assert info.labels == {"namespace": "shop", "workload": "web", "identity": "spiffe://mesh.test/ns/shop/sa/web"}
     assert families["mesh_control_plane_connected"].samples[0].value == families["mesh_watched_names"].samples[0].value == 1
     assert families["mesh_certificate_expiry_seconds"].samples[0].value == agent["certificate_until_s"]
+
+
+def test_a_sidecar_that_waits_for_its_certificate_says_so(mesh, tmp_path):
+    plane = mesh.plane()
+    token = plane.token(tmp_path, "web")
+    plane.kill()
+    sidecar = mesh.sidecar(plane, "web", joins=False, token=token, app_port=1, ready=False)
+    until(lambda: sidecar.admin_page("/ready") == "waiting for a certificate\n", "its admin server answers")
+    assert sidecar.admin_page("/live") == "live\n"
+    assert sidecar.admin_page("/stats").startswith("no proxy yet: waiting for a certificate")
+    assert "mesh_workload_info{" in sidecar.admin_page("/metrics")
+    until(lambda: json.loads(sidecar.admin_page("/agent"))["last_error"], "the reason is told")
+    plane.start()
+    sidecar.until_ready()
+    assert "mesh_listener_connections{" in sidecar.admin_page("/metrics")

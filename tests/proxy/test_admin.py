@@ -11,7 +11,7 @@ import time
 
 import pytest
 from meshcore import admin
-from meshcore.admin import ENDPOINTS, AdminError, AdminServer
+from meshcore.admin import ENDPOINTS, AdminError, AdminServer, AdminSources
 from meshcore.errors import ConfigError
 from meshcore.taps import TapEvent
 from prometheus_client.parser import text_string_to_metric_families
@@ -36,9 +36,8 @@ def proxy():
 
 
 def serve(proxy, address, **options):
-    server = AdminServer(
-        address, stats=proxy.stats, tap=proxy.tap, describe_config=lambda: {"workers": 1}, version="0.1.0", **options
-    )
+    sources = AdminSources(proxy.stats, proxy.tap, lambda: {"workers": 1}, **options)
+    server = AdminServer(address, sources=sources, version="0.1.0")
     server.state = ""
     return server
 

@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
-from meshcore.admin import AdminServer
+from meshcore.admin import AdminServer, AdminSources
 from meshcore.cli import COMMANDS, EXIT_CONFIG, addresses, main
 from meshcore.cli.output import milliseconds, percent, rate, table
 from meshcore.cli.serving import url_of
@@ -60,7 +60,7 @@ def fake(own_run_time_directory):
     """A fake proxy with a real admin server under a default name."""
     proxy = FakeProxy()
     with AdminServer(
-        f"unix:{own_run_time_directory}/meshproxy-8080.sock", stats=proxy.stats, tap=proxy.tap, describe_config=dict
+        f"unix:{own_run_time_directory}/meshproxy-8080.sock", sources=AdminSources(proxy.stats, proxy.tap, dict)
     ) as server:
         server.state = ""
         proxy.server = server
@@ -223,7 +223,7 @@ def test_without_a_running_proxy_the_way_out_is_told(command):
 
 def test_two_running_proxies_are_listed(command, fake, own_run_time_directory):
     with AdminServer(
-        f"unix:{own_run_time_directory}/meshproxy-9090.sock", stats=fake.stats, tap=fake.tap, describe_config=dict
+        f"unix:{own_run_time_directory}/meshproxy-9090.sock", sources=AdminSources(fake.stats, fake.tap, dict)
     ):
         code, _, err = command("stat")
     assert code == 1

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from meshcore.admin import AdminServer
+from meshcore.admin import AdminServer, AdminSources
 from meshcore.metrics import render
 from tests.controlplane.observation.meshes import mesh
 from tests.scenario.proxies import free_port
@@ -35,7 +35,7 @@ async def test_prometheus_scrapes_a_proxy_and_the_control_plane(tmp_path, raw_se
     own, port = free_port(), free_port()
     pages = f"127.0.0.1:{free_port()}"
     admin = AdminServer(
-        f"127.0.0.1:{port}", stats=running.stats, tap=running.tap, describe_config=dict
+        f"127.0.0.1:{port}", sources=AdminSources(stats=running.stats, tap=running.tap, describe_config=dict)
     )
     admin.start()
     try:
