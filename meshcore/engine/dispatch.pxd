@@ -419,7 +419,9 @@ cdef inline void dispatch_abort_body(Worker* worker, Exchange* exchange) noexcep
 
 
 cdef inline void dispatch_failed(Worker* worker, Exchange* exchange, uint8_t reason) noexcept nogil:
-    """This attempt failed before any response byte: try again where that is safe, else answer `reason`."""
+    """This attempt failed before its final response: try again where that is safe, else answer `reason`.
+
+    After an interim response the endpoint has begun, and the client may have seen it: not sent again."""
     cdef Conn* up = exchange.up
     cdef uint32_t bit = RETRY_RESET
     cdef int unsent = exchange.request_sent == 0
@@ -436,8 +438,8 @@ cdef inline void dispatch_failed(Worker* worker, Exchange* exchange, uint8_t rea
         bit = RETRY_CONNECT_FAILURE
         unsent = 1
         stale = 0
-    if exchange.flags & EXCHANGE_RESPONSE_STARTED or not exchange.flags & EXCHANGE_MAY_REPLAY \
-            or not (unsent or exchange.flags & EXCHANGE_IDEMPOTENT):
+    if exchange.flags & EXCHANGE_RESPONSE_STARTED or exchange.interim_responses \
+            or not exchange.flags & EXCHANGE_MAY_REPLAY or not (unsent or exchange.flags & EXCHANGE_IDEMPOTENT):
         respond_reason(worker, exchange, reason)
         return
     if stale and not exchange.flags & EXCHANGE_STALE_REPLAYED:

@@ -14,13 +14,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.conformance import rules
+from tests.conformance.claims import broken_claims
 from tests.conformance.backend import Backend
 from tests.scenario import clients, proxies
 from tests.scenario.clients import RawClient
 from tests.scenario.servers import PeerGone, RawServer, eventually, response
 from tests.scenario.wire import Message, WireError
 
-CASES: list[dict] = json.loads((Path(__file__).parent / "http1.json").read_text())["cases"]
+HERE = Path(__file__).parent
+CATALOGUE: list[dict] = json.loads((HERE / "http1.json").read_text())["cases"]
+SIBLINGS: list[dict] = json.loads((HERE / "http1_more.json").read_text())["cases"]
+CASES = CATALOGUE + SIBLINGS
 FEEDINGS = ("one-shot", "bytewise", "random")
 FORWARDED = {"forward", "normalize", "drop"}
 
@@ -135,7 +139,7 @@ def troubles(seen: Observation) -> list[str]:
         claims.append(rules.smuggled_request_is_not_seen)
         found += _request_troubles(seen)
     found += [f"{c.__name__}: {wrong}" for c in claims if (wrong := c(seen))]
-    return found
+    return found + broken_claims(seen, rules.first(seen) if case["side"] == "request" else None)
 
 
 def _request_troubles(seen: Observation) -> list[str]:

@@ -63,6 +63,17 @@ def test_early_hints_reach_a_1_1_client(raw_server, proxy, raw_client, only_mesh
     assert answer.status == 200
 
 
+def test_a_request_that_was_answered_with_hints_is_not_sent_again(raw_server, proxy, raw_client, only_meshcore):
+    def breaking_off(connection):
+        connection.read_request()
+        connection.send(HINTS)
+
+    server = raw_server(breaking_off)
+    answer = raw_client(proxy(to=server)).get()
+    assert (answer.status, answer.reason) == (502, "upstream_reset")
+    assert len(server.requests) == 1
+
+
 def test_interim_responses_never_reach_a_1_0_client(raw_server, proxy, raw_client):
     client = raw_client(proxy(to=raw_server(HINTS + CONTINUE + response())))
     client.request("GET", "/", version="1.0")
