@@ -22,7 +22,7 @@ from .layers import Layers
 from .names import Address, Foreign, Name, Target
 from .subject import Seen, Subject, Watcher
 
-RETRY_S = (0.1, 5.0)  # from, to: a store that restarts is back in a second, one that is away is not asked more often
+RETRY_S = (0.1, 1.0)  # from, to: what changed in an outage is told within two seconds of its end, however long it was
 
 K = TypeVar("K")
 

@@ -50,7 +50,8 @@ _log = logging.getLogger(__name__)
 PAGE = 1_000  # entries per answer: a page of the largest ones stays below the client's bound
 CATCHING_UP = 16  # streams at once: a thousand proxies that come back together wait in line, not on etcd
 CATCH_UP_S = 10.0  # longer than that, and a snapshot is faster
-RETRY_S = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0)  # waits before the stream is opened again; the last one stays
+# Waits before the stream is opened again; the last one stays. Replicas are few, and all proxies wait for what they miss.
+RETRY_S = (0.05, 0.1, 0.2, 0.5)
 
 
 class EtcdStore(Store):

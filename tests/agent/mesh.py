@@ -21,6 +21,7 @@ from typing import Any
 
 from controlplane.home import AUTHORITY
 from controlplane.identity import Authority, authority_files
+from tests.controlplane.places import free_ports
 
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE_S = 40.0
@@ -50,7 +51,7 @@ class Plane:
         if root_age_s:
             self.data.mkdir(mode=0o700)
             authority_files.save(self.data / "authority", AUTHORITY, Authority.new_root(TRUST_DOMAIN, time.time() - root_age_s))
-        self.address = address or f"127.0.0.1:{free_port()}"
+        self.address = address or f"127.0.0.1:{free_ports(1)[0]}"
         self.log = folder / "plane.log"
         self._within = within
         self._leaf_s = leaf_s

@@ -22,7 +22,7 @@ from controlplane.settings import Settings
 from controlplane.spiffe import SpiffeId
 
 TRUST_DOMAIN = "mesh.test"
-KINDS = {"service": model.Service, "endpoint": model.Endpoint, "route_policy": model.RoutePolicy, "traffic_policy": model.TrafficPolicy}
+KINDS = {"service": model.Service, "endpoint": model.Endpoint, "drain": model.Drain, "route_policy": model.RoutePolicy, "traffic_policy": model.TrafficPolicy}
 
 
 async def obey(plane: ControlPlane, line: dict[str, Any]) -> Any:

@@ -8,6 +8,7 @@ import time
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.agent.mesh import ROOT, Steady, free_port, until
+from tests.agent.rollout_soak import Rollouts
 
 APP = (sys.executable, str(ROOT / "tests/agent/app_program.py"))
 
@@ -115,6 +116,16 @@ def test_a_rollout_of_registered_members_fails_no_request(mesh):
         load.stop()
     assert not load.failures, load.failures[:5]
     assert load.bodies["new-0"] and load.bodies["new-1"], load.bodies
+
+
+def test_a_drained_member_gets_no_more_requests_and_may_be_ended_and_replaced(mesh, rng):
+    rollouts = Rollouts(mesh, rng)
+    try:
+        rollouts.turn("drain")
+    finally:
+        rollouts.load.stop()
+    assert not rollouts.load.failures, rollouts.load.failures[:5]
+    assert rollouts.after_drain == 0
 
 
 def test_what_an_agent_knows_stands_on_the_admin_page_and_in_metrics(mesh):
