@@ -23,15 +23,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.binding", description=__doc__)
     parser.add_argument("--only", choices=("cost", "names", "shift"), help="one of them")
     parser.add_argument("--proxies", type=int, default=100, help="that watch the namerd (100)")
-    parser.add_argument("--edits", type=int, default=40, help="edits of the table (40)")
-    parser.add_argument("--rounds", type=int, default=8, help="of the requests' cost (8)")
+    parser.add_argument("--edits", type=int, default=40, help="edits of the table (40; a quarter of it to new ids)")
+    parser.add_argument("--rounds", type=int, default=100, help="of the requests' cost (100)")
     parser.add_argument("--save", action="store_true", help="write into bench/results, not build/results")
     given = parser.parse_args()
-    console = Console(width=120)
+    console = Console(width=160)
     today = datetime.date.today().isoformat()
     report: dict[str, object] = {"date": today, "machine": machine.one_line()}
     if given.only in (None, "cost"):
-        costs = cost.measure(given.rounds)
+        costs = cost.measure(max(2, given.rounds))
         report["cost"] = msgspec.to_builtins(costs)
         console.print(_table("CPU of the proxy per request, one way beside another; µs", costs))
         verdict = "met" if costs[0].more_percent <= MOST_MORE_PERCENT else "MISSED"
@@ -43,8 +43,10 @@ def main() -> None:
     if given.only in (None, "shift"):
         found = shift.measure(given.proxies, given.edits)
         report["shift"] = msgspec.to_builtins(found)
-        console.print(_table("from an edit at the namerd until requests through the proxies moved", [found]))
-        console.print(f"gate: p99 <= {MOST_SHIFT_MS:g} ms: {'met' if found.moved_p99_ms <= MOST_SHIFT_MS else 'MISSED'}")
+        console.print(_table("from an edit at the namerd until requests through the proxies moved", found))
+        for shifted in found:
+            verdict = "met" if shifted.p99_ms <= MOST_SHIFT_MS else "MISSED"
+            console.print(f"gate: {shifted.to}: p99 <= {MOST_SHIFT_MS:g} ms: {verdict}")
     place = RESULTS if given.save else Path("build") / "results"
     place.mkdir(parents=True, exist_ok=True)
     path = place / f"{today}-{machine.name()}-binding.json"

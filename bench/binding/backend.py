@@ -2,28 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import subprocess
 import sys
 from types import TracebackType
 
-
-class Answers(asyncio.Protocol):
-    """The name of the server is its answer."""
-
-    def __init__(self, answer: bytes) -> None:
-        self._answer = answer
-        self._received = b""
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
-
-    def data_received(self, data: bytes) -> None:
-        self._received += data
-        while (end := self._received.find(b"\r\n\r\n")) >= 0:
-            self._received = self._received[end + 4 :]
-            self._transport.write(self._answer)
+from meshcore import Proxy
+from meshcore.config import Config, Limits, Listener, Respond, Route
 
 
 class Backend:
@@ -43,15 +27,21 @@ class Backend:
         self._process.communicate()
 
 
-async def serve(name: str) -> None:
-    """Until the input ends, and so with whoever started it."""
-    body = name.encode()
-    answer = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body)
-    loop = asyncio.get_running_loop()
-    server = await loop.create_server(lambda: Answers(answer), "0.0.0.0", 0, backlog=1024)
-    print(server.sockets[0].getsockname()[1], flush=True)
-    await asyncio.to_thread(sys.stdin.read)
+def serve(name: str) -> None:
+    """Until the input ends, and so with whoever started it. The engine answers: what the servers take, those who are measured lack."""
+    proxy = Proxy(
+        Config(
+            workers=1,
+            listeners=[Listener(name="all", address="0.0.0.0:0")],
+            routes=[Route(name="answer", respond=Respond(body=name))],
+            limits=Limits(max_requests_per_connection=0),
+        )
+    )
+    proxy.start()
+    print(proxy.addresses["all"][1], flush=True)
+    sys.stdin.read()
+    proxy.stop()
 
 
 if __name__ == "__main__":
-    asyncio.run(serve(sys.argv[1]))
+    serve(sys.argv[1])

@@ -15,7 +15,7 @@ from meshcore.api import mesh_pb2 as pb
 from meshcore.api import mesh_pb2_grpc as services
 from meshcore.binder.dtab_message import dtab_message
 from meshcore.errors import MeshError
-from meshcore.namers import Live, Resolution, State
+from meshcore.namers import Live, Replicas, Resolution, State
 from meshcore.naming import (
     Alt,
     Dentry,
@@ -47,6 +47,10 @@ T = TypeVar("T")
 
 ALTERNATIVES = ("meshcore-alternatives", "true")
 """Metadata of a call whose bound trees keep what an alternation would go on to: proxies of ours fall over by themselves."""
+ADDRESSES = ("meshcore-addresses", "true")
+"""Metadata of a stream that is told, with each tree, where its ids are: proxies of ours move to a new id by one message."""
+MOST_KNOWN = 1000
+"""Addresses of an id that are told with a tree; of a larger one they are asked for."""
 NAMELESS = b"\xff delegated"
 """A name that no table has: a tree is delegated as the destination of it."""
 
@@ -82,26 +86,49 @@ class Interpreter(services.InterpreterServicer):  # type: ignore[misc]
         return said
 
     async def StreamBoundTree(self, request: pb.BindReq, context: Any) -> AsyncIterator[pb.BoundTreeRsp]:
-        live = await self._live(request, context)
-        async for said in _values(live, self._interface):
-            if isinstance(said, Failed):
-                await context.abort(grpc.StatusCode.INTERNAL, said.message)
-            elif not isinstance(said, Pending):
-                yield said
+        key = await self._key(request, context)
+        names = self._interface.names
+        told = names.shared(key, _bound)
+        # Followed beside the tree, so that it is made once for all; told with a tree only, as addresses have streams of their own.
+        whole = names.shared(key, _bound_and_known) if ADDRESSES in (context.invocation_metadata() or ()) else told
+        unfollow = whole.subscribe(_nothing)
+        try:
+            async for said in _values(told, self._interface):
+                if isinstance(said, Failed):
+                    await context.abort(grpc.StatusCode.INTERNAL, said.message)
+                elif not isinstance(said, Pending):
+                    yield said if isinstance(whole.now, (Failed, Pending)) else whole.now
+        finally:
+            unfollow()
 
     async def _live(self, request: pb.BindReq, context: Any) -> Live[pb.BoundTreeRsp | Failed | Pending]:
+        return self._interface.names.shared(await self._key(request, context), _bound)
+
+    async def _key(self, request: pb.BindReq, context: Any) -> Key:
         namespace = await _root(request.root, context)
         if not request.name.elems:
             await context.abort(grpc.StatusCode.NOT_FOUND, "No name given")
         local = await _meant(lambda: dtab_of(request.dtab), context)
         name = await _meant(lambda: path_of(request.name), context)
-        key = Key(namespace, name, local, ALTERNATIVES in (context.invocation_metadata() or ()))
-        return self._interface.names.shared(key, _bound)
+        return Key(namespace, name, local, ALTERNATIVES in (context.invocation_metadata() or ()))
 
 
 def _bound(resolution: Resolution) -> pb.BoundTreeRsp | Failed | Pending:
     tree = resolution.tree
     return tree if isinstance(tree, (Failed, Pending)) else pb.BoundTreeRsp(tree=bound_message(tree))
+
+
+def _bound_and_known(resolution: Resolution) -> pb.BoundTreeRsp | Failed | Pending:
+    told = _bound(resolution)
+    if isinstance(told, pb.BoundTreeRsp):
+        for id, state in resolution.replicas.items():
+            if isinstance(state, Replicas) and len(state.addresses) <= MOST_KNOWN:
+                told.known.add(id=path_message(id), replicas=replicas_message(state))
+    return told
+
+
+def _nothing() -> None:
+    pass
 
 
 class Resolver(services.ResolverServicer):  # type: ignore[misc]

@@ -32,6 +32,8 @@ _OPTIONS = (
 
 # Of a namerd of ours: what an alternation would go on to, for the engine falls over by itself. Another sends the branch that won.
 ALTERNATIVES = (("meshcore-alternatives", "true"),)
+# And where the ids of a tree are, together with it.
+ADDRESSES = (("meshcore-addresses", "true"),)
 
 
 class MeshInterpreter(RemoteInterpreter):
@@ -58,7 +60,9 @@ class MeshInterpreter(RemoteInterpreter):
             root=mesh_pb2.Path(elems=self._root.elems), name=mesh_pb2.Path(elems=path.elems), dtab=dtab_message(dtab)
         )
         interpreter = mesh_pb2_grpc.InterpreterStub(self._connected())
-        async for told in _stream(interpreter.StreamBoundTree(request, metadata=ALTERNATIVES)):
+        async for told in _stream(interpreter.StreamBoundTree(request, metadata=ALTERNATIVES + ADDRESSES)):
+            # Held until whoever follows the name has read the tree, and follows them.
+            learnt = [self.learn(Path(tuple(one.id.elems)), read_replicas(one.replicas)) for one in told.known]
             tell(read_tree(told.tree))
 
     async def watch_addresses(self, id: Path, tell: Tell[State]) -> None:

@@ -58,15 +58,24 @@ class RemoteInterpreter(Interpreter):
         """Of one bound id. Every host is an IP address."""
         live = self._addresses.get(id)
         if live is None:
-            # A watch lives on for a while after the last who follows it: traffic that moves back finds it.
-            watched = self._told.get(id)
-            if watched is None:
-                what = f"{id} of {self.where}"
-                watched = Watched(what, Pending(), lambda tell: self.watch_addresses(id, tell), Failed, self._tally)
-                self._watched.add(watched)
-                self._told[id] = watched
-            live = self._addresses[id] = with_addresses(watched, self._inet)
+            live = self._addresses[id] = with_addresses(self._watch(id), self._inet)
         return live
+
+    def learn(self, id: Path, state: State) -> Watched[State]:
+        """What its tree said of an id. It counts while the id is not watched; keep what this returns until it is."""
+        watched = self._watch(id)
+        watched.learn(state)
+        return watched
+
+    def _watch(self, id: Path) -> Watched[State]:
+        # A watch lives on for a while after the last who follows it: traffic that moves back finds it.
+        watched = self._told.get(id)
+        if watched is None:
+            what = f"{id} of {self.where}"
+            watched = Watched(what, Pending(), lambda tell: self.watch_addresses(id, tell), Failed, self._tally)
+            self._watched.add(watched)
+            self._told[id] = watched
+        return watched
 
     def health(self) -> SourceHealth:
         watched = [one for one in self._watched if one.is_watching]

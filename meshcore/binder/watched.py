@@ -16,6 +16,10 @@ from typing import TypeVar
 from ..namers.live import Live, Stale
 from ..namers.source import LINGER_S, RETRY_S
 
+# A value that was learnt from elsewhere is watched within this time. An edit of one table leads all proxies of a namerd to the same new ids:
+# they ask for them one after the other, and not while the edit itself is told.
+LEARNT_S = 0.5
+
 T = TypeVar("T")
 Tell = Callable[[T], None]
 
@@ -45,7 +49,7 @@ class Watched(Live[T]):
         self._failed = failed
         self._tally = tally
         self._linger_s = linger_s
-        self._is_known = False
+        self._is_known = self._is_learnt = False
         self._failures = 0
         self._stale: Stale | None = None
         self._task: asyncio.Task[None] | None = None
@@ -74,6 +78,7 @@ class Watched(Live[T]):
         """Nobody came back: what was known may be wrong by the time that somebody does."""
         self.stop()
         self._now, self._stale, self._is_known, self._failures = self._first, None, False, 0
+        self._is_learnt = False
 
     def stop(self) -> None:
         """End what feeds it. The value stays."""
@@ -84,16 +89,26 @@ class Watched(Live[T]):
             self._task.cancel()
             self._task = None
 
+    def learn(self, value: T) -> None:
+        """A first value, told by another way. One that is watched knows better."""
+        if not self._is_known:
+            self._is_known = self._is_learnt = True
+            self._set(value)
+        elif self._is_learnt and self._task is None:
+            self._set(value)
+
     def _tell_value(self, value: T) -> None:
         self._failures = 0
         self._tally.updates += 1
-        self._is_known = True
+        self._is_known, self._is_learnt = True, False
         if self._stale is not None:
             self._stale = None
             log.info("%s is there again", self._what)
         self._set(value)
 
     async def _run(self) -> None:
+        if self._is_learnt:
+            await asyncio.sleep(random.uniform(0.0, LEARNT_S))
         while True:
             try:
                 await self._follow(self._tell_value)

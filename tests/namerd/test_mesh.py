@@ -1,5 +1,6 @@
 """The mesh interface over real gRPC: streams that follow tables and addresses, errors in Linkerd's words."""
 
+import asyncio
 import contextlib
 
 import grpc
@@ -7,7 +8,8 @@ import pytest
 
 from meshcore.api import mesh_pb2 as pb
 from meshcore.api import mesh_pb2_grpc as services
-from meshcore.binder.namerd_mesh import ALTERNATIVES
+from meshcore.binder.namerd_mesh import ADDRESSES, ALTERNATIVES, MeshInterpreter
+from meshcore.namers import Address, Replicas
 from meshcore.naming import read_dtab, read_path
 
 from .served import DTAB, memory, served
@@ -128,3 +130,41 @@ async def test_our_proxies_are_given_the_alternatives_that_they_ask_for():
         tree = (await interpreter.GetBoundTree(bind("/default", "/svc"), metadata=ALTERNATIVES)).tree
         assert plain.leaf.id.elems[0] == b"#"
         assert [branch.leaf.id.elems[0] for branch in tree.alt.trees] == [b"#", b"$"]
+
+
+async def test_who_asks_for_addresses_is_told_with_a_tree_where_its_ids_are_and_nobody_else():
+    async with served(memory(namers=NAMERS, default="/svc=>/#/io.l5d.static/web")) as one, asked(one, "Interpreter") as interpreter:
+        request = bind("/default", "/svc/users")
+        theirs, ours = interpreter.StreamBoundTree(request), interpreter.StreamBoundTree(request, metadata=ADDRESSES)
+        assert not (await theirs.read()).known
+        (known,) = (await ours.read()).known
+        assert known.id == path("/#/io.l5d.static/web")
+        assert [endpoint.port for endpoint in known.replicas.bound.endpoints] == [1, 2]
+        await one.ask("PUT", "/dtabs/default", "/svc=>/$/inet/127.0.0.1/80", kind=DTAB)
+        assert not (await theirs.read()).known
+        assert [endpoint.port for endpoint in (await ours.read()).known[0].replicas.bound.endpoints] == [80]
+
+
+async def test_a_new_id_is_known_by_its_tree_before_its_own_watch_answers(monkeypatch):
+    """Then that watch goes on: what changes is told by it."""
+    watched = []
+
+    async def silent(self, id, tell):
+        watched.append(id)
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(MeshInterpreter, "watch_addresses", silent)
+    async with served(memory(namers=NAMERS, default="/svc=>/#/io.l5d.static/web")) as one:
+        host, port = one.namerd.addresses["mesh"].rsplit(":", 1)
+        interpreter = MeshInterpreter(host, int(port), "default")
+        id = read_path("/#/io.l5d.static/web")
+        async with asyncio.timeout(10), interpreter.follow(read_path("/svc/users")).watch() as values:
+            async for found in values:
+                if not found.is_pending:
+                    break
+            expected = Replicas((Address("127.0.0.1", 1, 0.25), Address("::1", 2)))
+            assert found.replicas == {id: expected}
+            while not watched:
+                await asyncio.sleep(0.01)
+        assert watched == [id]
+        await interpreter.close()
