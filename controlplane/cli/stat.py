@@ -11,9 +11,10 @@ from meshcore.api import observation_pb2
 
 from ..observation.resources import SHORT, Resource
 from .traffic_asking import Rows, common_options, resource, side, table
-from .traffic_output import figures, latencies, lines, rate, secured, success
+from .traffic_output import figures, latencies, lines, rate, secured, success, tcp
 
 HEADERS = ["NAME", "MESHED", "SUCCESS", "RPS", "LATENCY_P50", "LATENCY_P95", "LATENCY_P99", "SECURED"]
+TCP_HEADERS = ["TCP_CONN", "READ_BYTES/SEC", "WRITE_BYTES/SEC"]
 ALL = ("deploy", "sts", "ds", "job", "svc")
 
 EPILOG = """
@@ -23,6 +24,7 @@ Examples:
   meshctl stat deploy/web -n shop --to svc/users what web called there, and how that went
   meshctl stat svc/users -n shop --from deploy/web
   meshctl stat ns
+  meshctl stat deploy/db -n shop -o wide         with TCP connections open now, and their bytes a second
   meshctl stat all -n shop -t 10m --json
 
 Latencies and success are those of the resource's own proxies; with --to and --from, of the calling side.
@@ -62,7 +64,7 @@ def stat(
     if not rows:
         click.echo("No traffic found.", err=True)
         return
-    headers = ["NAMESPACE", *HEADERS] if all_namespaces else HEADERS
+    headers = [*(["NAMESPACE"] if all_namespaces else []), *HEADERS, *(TCP_HEADERS if output == "wide" else [])]
     click.echo("\n".join(lines(headers, rows, left=2 if all_namespaces else 1)))
 
 
@@ -70,7 +72,7 @@ def cells(target: Resource, row: Any, span_s: float, *, prefixed: bool, everywhe
     """One line."""
     name = f"{SHORT[target.label]}/{row.name}" if prefixed else row.name
     meshed = f"{row.meshed}/{row.running}" if row.running else "-"
-    figure = [success(row), rate(row, span_s), *latencies(row, wide=wide), secured(row)]
+    figure = [success(row), rate(row, span_s), *latencies(row, wide=wide), secured(row), *(tcp(row, span_s) if wide else [])]
     return [*([row.namespace or "-"] if everywhere else []), name, meshed, *figure]
 
 

@@ -54,6 +54,13 @@ def latencies(row: Any, *, wide: bool = False) -> list[str]:
     return [f"{ms:.2f}ms" if wide else f"{ms:.0f}ms" for ms in (row.p50_ms, row.p95_ms, row.p99_ms)]
 
 
+def tcp(row: Any, span_s: float) -> list[str]:
+    """Connections open now, octets a second read from the other side and written to it."""
+    if not (row.tcp_open or row.tcp_opened or row.tcp_read_bytes or row.tcp_written_bytes):
+        return [NONE] * 3
+    return [str(row.tcp_open), f"{row.tcp_read_bytes / span_s:.1f}B/s", f"{row.tcp_written_bytes / span_s:.1f}B/s"]
+
+
 def lines(headers: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -> list[str]:
     """A table; the first `left` columns to the left."""
     cells = [list(headers), *([escape(cell) for cell in row] for row in rows)]
@@ -79,4 +86,8 @@ def figures(row: Any, span_s: float) -> dict[str, Any]:
         "p50_ms": row.p50_ms if has_latency else None,
         "p95_ms": row.p95_ms if has_latency else None,
         "p99_ms": row.p99_ms if has_latency else None,
+        "tcp_open": row.tcp_open,
+        "tcp_opened": row.tcp_opened,
+        "tcp_read_bytes_per_s": row.tcp_read_bytes / span_s,
+        "tcp_written_bytes_per_s": row.tcp_written_bytes / span_s,
     }

@@ -80,6 +80,8 @@ class Reports(statistics_pb2_grpc.StatisticsServicer):  # type: ignore[misc]
             raise Invalid(f"statistics of {member.key}: {error}"[:300], ()) from None
         if frame.sequence == 0:
             raise Denied("bad_request", f"{member.key} sent a frame without a sequence")
+        if life not in self._lives:
+            self._store.close_all(member.key)
         self._lives[life] = frame.sequence
         self._lives.move_to_end(life)
         if len(self._lives) > MAX_LIVES:

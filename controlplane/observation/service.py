@@ -100,6 +100,8 @@ def _row(row: Row) -> observation_pb2.Row:
         namespace=row.namespace, name=row.name, other_namespace=row.other_namespace, other=row.other,
         meshed=row.meshed, running=row.running, requests=row.sums.requests, successes=row.sums.successes,
         failures=row.sums.failures, secure=row.sums.secure,
+        tcp_open=row.sums.tcp_open, tcp_opened=row.sums.tcp_opened,
+        tcp_read_bytes=row.sums.tcp_read, tcp_written_bytes=row.sums.tcp_written,
     )  # fmt: skip
     p50, p95, p99 = row.sums.latency.quantiles_ms(QUANTILES)
     if p50 is not None and p95 is not None and p99 is not None:

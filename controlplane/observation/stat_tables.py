@@ -13,7 +13,7 @@ import msgspec
 from .attached import Attached
 from .directory import Directory
 from .resources import Resource
-from .statistics_store import Series, StatisticsStore, Sums
+from .statistics_store import G, Series, StatisticsStore, Sums
 
 DEFAULT_WINDOW_S = 60.0
 MAX_WINDOW_S = 86_400.0
@@ -59,7 +59,7 @@ class StatTables:
                 return _name(target, labels) if series.direction == "out" and target.covers(labels) else None
             return _name(target, own) if series.direction == "in" and target.covers(own) else None
 
-        sums, span_s = self._store.sums(self._clock(), window_s, group_of)
+        sums, span_s = self._sums(window_s, group_of)
         counts = self._counted(target)
         rows = []
         for name in sorted({*sums, *counts})[:MAX_ROWS]:
@@ -79,7 +79,7 @@ class StatTables:
             )
             return (series.key.service, series.key.route) if is_ours else None
 
-        sums, span_s = self._store.sums(self._clock(), window_s, group_of)
+        sums, span_s = self._sums(window_s, group_of)
         found = sorted(sums.items(), key=lambda item: item[0])[:MAX_ROWS]
         return [Row("", route, one, other=service) for (service, route), one in found], span_s
 
@@ -96,9 +96,19 @@ class StatTables:
             destination = _name(kind, other) if kind.covers(other) else ("", series.key.service)
             return (_name(kind, series.owner.labels), destination)
 
-        sums, span_s = self._store.sums(self._clock(), window_s, group_of)
+        sums, span_s = self._sums(window_s, group_of)
         found = sorted(sums.items(), key=lambda item: item[0])[:MAX_ROWS]
         return [Row(*source, one, *destination) for (source, destination), one in found], span_s
+
+    def _sums(self, window_s: float, group_of: Callable[[Series], G | None]) -> tuple[dict[G, Sums], float]:
+        """What the store has, and the connections that are open now."""
+        sums, span_s = self._store.sums(self._clock(), window_s, group_of)
+        here = {member.key for member in self._attached.members()}
+        for series, count in self._store.tcp_open():
+            # Of a proxy that is gone nobody tells that its connections are.
+            if series.owner.key in here and (group := group_of(series)) is not None:
+                sums.setdefault(group, Sums()).tcp_open += count
+        return sums, span_s
 
     def _other(self, series: Series) -> dict[str, str]:
         return {"authority": series.key.service, **self._directory.enriched(series.labels)}

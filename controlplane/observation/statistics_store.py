@@ -23,7 +23,7 @@ MINUTES_KEPT = 1_440
 MAX_SERIES = 20_000
 MAX_BYTES = 268_435_456
 # A slot's place for one series beside its histogram, as CPython has it.
-CELL_BYTES = 200
+CELL_BYTES = 280
 
 
 class SeriesKey(msgspec.Struct, frozen=True):
@@ -58,6 +58,10 @@ class Cell(msgspec.Struct, frozen=True):
     secure: int = 0
     latency: bytes = b""
     """See `Histogram.changes`; several joined are their sum."""
+    tcp_opened: int = 0
+    tcp_read: int = 0
+    """Octets from the other side: of what came in that is the client, of what went out the server."""
+    tcp_written: int = 0
 
     def plus(self, other: Cell) -> Cell:
         return Cell(
@@ -66,6 +70,9 @@ class Cell(msgspec.Struct, frozen=True):
             self.failures + other.failures,
             self.secure + other.secure,
             self.latency + other.latency,
+            self.tcp_opened + other.tcp_opened,
+            self.tcp_read + other.tcp_read,
+            self.tcp_written + other.tcp_written,
         )
 
 
@@ -76,6 +83,11 @@ class Sums(msgspec.Struct):
     successes: int = 0
     failures: int = 0
     secure: int = 0
+    tcp_opened: int = 0
+    tcp_read: int = 0
+    tcp_written: int = 0
+    tcp_open: int = 0
+    """Now, whatever the span."""
     parts: list[bytes] = msgspec.field(default_factory=list)
 
     @property
@@ -87,6 +99,9 @@ class Sums(msgspec.Struct):
         self.successes += cell.successes
         self.failures += cell.failures
         self.secure += cell.secure
+        self.tcp_opened += cell.tcp_opened
+        self.tcp_read += cell.tcp_read
+        self.tcp_written += cell.tcp_written
         if cell.latency:
             self.parts.append(cell.latency)
 
@@ -117,6 +132,8 @@ class StatisticsStore:
         self._series: dict[int, Series] = {}
         self._used: dict[int, int] = {}
         """In how many slots each is."""
+        self._tcp_open: dict[int, int] = {}
+        """Connections of each, as its proxy told last; who has none is left out."""
         self._next_id = 0
 
     def __len__(self) -> int:
@@ -137,7 +154,12 @@ class StatisticsStore:
             if number is None:
                 self.refused_rows += 1
                 continue
-            cell = Cell(row.requests, row.successes, row.failures, row.secure, row.latency)
+            read, written = (row.bytes_out, row.bytes_in) if row.direction == "in" else (row.bytes_in, row.bytes_out)
+            cell = Cell(row.requests, row.successes, row.failures, row.secure, row.latency, row.tcp_opened, read, written)
+            if row.tcp_open:
+                self._tcp_open[number] = row.tcp_open
+            else:
+                self._tcp_open.pop(number, None)
             self._put(slot, number, slot[number].plus(cell) if number in slot else cell)
         while self.bytes > self._max_bytes and len(self._seconds) + len(self._minutes) > 1:
             self.evicted_slots += 1
@@ -167,6 +189,15 @@ class StatisticsStore:
                 if group is not None:
                     found.setdefault(group, Sums()).add(cell)
         return found, max(1.0, min(window_s, now_s - self.started_s))
+
+    def close_all(self, owner: str) -> None:
+        """A proxy began anew: connections of its life before are gone."""
+        for number in [number for number in self._tcp_open if self._series[number].owner.key == owner]:
+            del self._tcp_open[number]
+
+    def tcp_open(self) -> Iterator[tuple[Series, int]]:
+        """Who has connections open, and how many, as told last."""
+        return ((self._series[number], count) for number, count in self._tcp_open.items())
 
     def _slots(self, now_s: float, window_s: float) -> Iterator[Slot]:
         begin_s = now_s - window_s
@@ -201,7 +232,8 @@ class StatisticsStore:
         whole = self._minutes[minute] = {}
         for number, sums in gathered.items():
             compact = sums.latency.changes(Histogram())
-            self._put(whole, number, Cell(sums.requests, sums.successes, sums.failures, sums.secure, compact))
+            tcp = (sums.tcp_opened, sums.tcp_read, sums.tcp_written)
+            self._put(whole, number, Cell(sums.requests, sums.successes, sums.failures, sums.secure, compact, *tcp))
         self._rolled_to = minute + 1
 
     def _put(self, slot: Slot, number: int, cell: Cell) -> None:
@@ -223,6 +255,7 @@ class StatisticsStore:
             self._used[number] -= 1
             if not self._used[number]:
                 del self._used[number]
+                self._tcp_open.pop(number, None)
                 del self._ids[self._series.pop(number).key]
 
 

@@ -9,6 +9,7 @@ import time
 import pytest
 
 from tests.controlplane.observation.meshes import mesh
+from tests.proxy.test_tcp import connect, echo, server, tcp_proxy  # noqa: F401 (fixtures)
 from tests.scenario.servers import response
 
 
@@ -96,6 +97,29 @@ async def test_tables_have_the_columns_and_cells_of_conduit(raw_server, proxy, r
         assert (await said(made, "routes", "deploy/web", "-n", "shop"))[1].splitlines()[1].split()[:2] == ["all", "-"]
         assert (await said(made, "edges", "deploy", "-n", "shop"))[2] == "No traffic found.\n"
         assert (await said(made, "top", "-n", "shop", "--once"))[1].splitlines()[1].startswith("web ")
+
+
+async def test_a_wide_table_has_the_connections_and_octets_of_tcp(server, tcp_proxy, connect):  # noqa: F811
+    running = tcp_proxy(server(echo))
+    async with mesh() as made:
+        await made.attach(running, "shop", "db")
+        client = connect(running)
+        await asyncio.to_thread(client.sendall, b"x" * 6_000)
+        row = {"tcp_read_bytes_per_s": 0}
+        async with asyncio.timeout(30):
+            while not row["tcp_read_bytes_per_s"] or not row["tcp_written_bytes_per_s"]:
+                await asyncio.sleep(0.1)
+                (row,) = json.loads((await said(made, "stat", "deploy", "-n", "shop", "--json"))[1]) or [row]
+        assert (row["tcp_open"], row["tcp_opened"], row["requests"]) == (1, 1, 0)
+        _, out, _ = await said(made, "stat", "deploy", "-n", "shop", "-o", "wide")
+        header, db = out.splitlines()
+        assert header.split()[-4:] == ["SECURED", "TCP_CONN", "READ_BYTES/SEC", "WRITE_BYTES/SEC"]
+        assert re.fullmatch(r"db +1/1 +- +- +- +- +- +- +1 +\d+\.\dB/s +\d+\.\dB/s", db)
+        await made.members["db"].leave()  # its connections may be open, and nobody will tell of their end
+        async with asyncio.timeout(30):
+            while row["tcp_open"]:
+                await asyncio.sleep(0.1)
+                (row,) = json.loads((await said(made, "stat", "deploy", "-n", "shop", "--json"))[1])
 
 
 @pytest.mark.parametrize(("words", "why"), [

@@ -50,6 +50,36 @@ def test_a_series_that_is_asked_about_is_counted_for_its_group():
     assert (sums["a"].requests, sums["a"].successes, sums["a"].failures, sums["a"].secure) == (3, 2, 1, 2)
 
 
+def tcp_row(*, opened=0, is_open=0, out=0, back=0, direction="in") -> Row:
+    return Row(direction, "r", "", {}, 0, 0, 0, tcp_opened=opened, tcp_open=is_open, bytes_out=out, bytes_in=back)
+
+
+@pytest.mark.parametrize(("direction", "read", "written"), [("in", 10, 300), ("out", 300, 10)])
+def test_octets_are_read_from_the_other_side_whichever_that_is(direction, read, written):
+    store = StatisticsStore(START_S)
+    for second in range(90):
+        store.add(START_S + second, WEB, [tcp_row(opened=1, out=10, back=300, direction=direction)])
+    for window_s, count in ((9, 10), (80_000, 90)):
+        sums = store.sums(START_S + 89, window_s, everything)[0]["all"]
+        assert (sums.tcp_opened, sums.tcp_read, sums.tcp_written) == (count, count * read, count * written)
+
+
+def test_connections_are_open_until_their_proxy_says_otherwise_or_begins_anew():
+    store = StatisticsStore(START_S)
+    store.add(START_S, WEB, [tcp_row(opened=2, is_open=2)])
+    store.add(START_S + 200, WEB, [row(1, route="other")])
+    assert [(series.key.owner, count) for series, count in store.tcp_open()] == [("shop/web", 2)]
+    store.add(START_S + 201, WEB, [tcp_row(is_open=1)])
+    assert [count for _, count in store.tcp_open()] == [1]
+    store.close_all("shop/users")
+    assert [count for _, count in store.tcp_open()] == [1]
+    store.close_all("shop/web")
+    assert not list(store.tcp_open())
+    store.add(START_S + 202, WEB, [tcp_row(opened=1, is_open=1)])
+    store.add(START_S + 203, WEB, [tcp_row()])
+    assert not list(store.tcp_open())
+
+
 def test_two_frames_of_one_second_are_added():
     store = StatisticsStore(START_S)
     store.add(START_S + 0.1, WEB, [row(1, ms=(5.0,))])
