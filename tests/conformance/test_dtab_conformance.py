@@ -1,4 +1,4 @@
-"""Every case of dtab.json: the language of names as Linkerd 1.x and Finagle have it."""
+"""Every case of dtab.json and dtab_more.json: the language of names as Linkerd 1.x and Finagle have it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 
 from tests.conformance.dtab_kinds import KINDS
 
-CASES = json.loads((Path(__file__).parent / "dtab.json").read_text())["cases"]
+CASES = [case for name in ("dtab.json", "dtab_more.json") for case in json.loads((Path(__file__).parent / name).read_text())["cases"]]
 
 
 @pytest.mark.parametrize("case", CASES, ids=[case["id"] for case in CASES])
