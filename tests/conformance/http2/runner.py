@@ -11,7 +11,7 @@ import threading
 from pathlib import Path
 
 from tests.conformance.backend import Backend
-from tests.conformance.http2 import field_cases, flood_cases, flow_cases, frame_cases, hpack_cases, upstream_cases
+from tests.conformance.http2 import field_cases, flood_cases, flow_cases, frame_cases, hpack_cases, sibling_cases, upstream_cases
 from tests.conformance.http2.talk import FEEDINGS, Steps, Talk
 from tests.conformance.http2.upstream_cases import Upstream
 from tests.conformance.http2.verdicts import Observation, troubles
@@ -22,8 +22,10 @@ from tests.scenario.servers import PeerGone, eventually
 from tests.scenario.wire import WireError
 
 HERE = Path(__file__).parent
-CASES: list[dict] = [case for name in ("http2.json", "more.json") for case in json.loads((HERE / name).read_text())["cases"]]
-STEPS: dict[str, Steps] = {**frame_cases.STEPS, **flow_cases.STEPS, **flood_cases.STEPS, **hpack_cases.STEPS, **field_cases.STEPS}
+CATALOGUE: list[dict] = [case for name in ("http2.json", "more.json") for case in json.loads((HERE / name).read_text())["cases"]]
+CASES = CATALOGUE + sibling_cases.CASES
+STEPS: dict[str, Steps] = {**frame_cases.STEPS, **flow_cases.STEPS, **flood_cases.STEPS, **hpack_cases.STEPS, **field_cases.STEPS,
+                           **sibling_cases.STEPS}
 
 # Timeouts end these: they run on the proxy with short ones.
 PACED = {"H2-PREFACE-SLOW", "H2-IDLE", "H2-SLOW-BLOCK", "H2-PING-KEEPALIVE", "H2-ZERO-WINDOW-STALL"}

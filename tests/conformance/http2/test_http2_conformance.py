@@ -1,10 +1,10 @@
-"""Every HTTP/2 case in its feedings: in one piece, octet by octet, cut at random places."""
+"""Every HTTP/2 case in its feedings: in one piece, octet by octet, cut at random places; siblings in one."""
 
 from __future__ import annotations
 
 import pytest
 
-from tests.conformance.http2 import runner, upstream_cases
+from tests.conformance.http2 import runner, sibling_cases, upstream_cases
 from tests.conftest import SEED
 
 _signatures: dict[str, tuple] = {}
@@ -24,7 +24,7 @@ def one_shot_signature(conformance, case) -> tuple:
 
 
 @pytest.mark.parametrize("case, feeding", [
-    pytest.param(case, feeding, id=f"{case['id']}-{feeding}") for case in runner.CASES for feeding in runner.feedings_of(case)])
+    pytest.param(case, feeding, id=f"{case['id']}-{feeding}") for case in runner.CATALOGUE for feeding in runner.feedings_of(case)])
 def test_case_has_an_allowed_outcome(conformance, pytestconfig, case, feeding):
     if not conformance.runs(case):
         pytest.skip("this proxy speaks no HTTP/2 to its upstreams")
@@ -35,6 +35,14 @@ def test_case_has_an_allowed_outcome(conformance, pytestconfig, case, feeding):
     elif runner.is_split_same(case) and seen.signature() != one_shot_signature(conformance, case):
         # keeps SPLIT_SAME
         found.append(f"other than in one piece: {seen.signature()} against {one_shot_signature(conformance, case)}")
+    pytestconfig.conformance_score.add(seen, found)
+    assert not found, f"{case['id']} ({case['why']}): {seen.label}: " + "; ".join(found)
+
+
+@pytest.mark.parametrize("case", sibling_cases.CASES, ids=lambda case: case["id"])
+def test_sibling_has_an_allowed_outcome(conformance, pytestconfig, case):
+    seen = conformance.run(case, "random")
+    found = runner.troubles(seen)
     pytestconfig.conformance_score.add(seen, found)
     assert not found, f"{case['id']} ({case['why']}): {seen.label}: " + "; ".join(found)
 
