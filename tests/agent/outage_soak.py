@@ -6,8 +6,9 @@
 Two members of one service, a client's sidecar, a steady load. In each round the control plane is killed with SIGKILL and stays away for
 up to --away-s, in every tenth round for --long-s; what it missed meanwhile, the endpoint of one member taken out of its store, is written as
 soon as it is back; then the time is measured until the client's sidecar has let go of it. With `--kill etcd` the store is an etcd of one
-member, which is killed in place of the control plane: that stays, and serves what it knows. Ends with 0 when nothing failed and
-every round was within --stale-s.
+member, which is killed in place of the control plane: that stays, and serves what it knows. A round in which this process itself stood
+still for a second (a machine that is suspended, processes that are stopped) is told as disturbed and not timed. Ends with 0 when
+nothing failed and every timed round was within --stale-s.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import random
 import signal
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -46,6 +48,21 @@ def written(write: Callable[[], None]) -> None:
             time.sleep(0.05)
 
 
+class Stillness:
+    """For how long this process has stood still so far: sleeps of 0.1 s that took a second more."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+        threading.Thread(target=self._run, daemon=True).start()
+
+    def _run(self) -> None:
+        while True:
+            before = time.monotonic()
+            time.sleep(0.1)
+            took_s = time.monotonic() - before
+            self.seconds += took_s if took_s > 1.1 else 0.0
+
+
 class Outages:
     """A mesh under load, and the rounds so far."""
 
@@ -59,9 +76,12 @@ class Outages:
         self._inbound = {one.name: one.inbound for one in mesh.sidecars}
         self.load = Steady(self._client, "http://web/")
         self.stale_s: list[float] = []
+        self.disturbed = 0
+        self._stillness = Stillness()
 
     def one(self, away_s: float, leaves: str) -> None:
         """Away and back, with something that has changed."""
+        still_s = self._stillness.seconds
         if self._etcd is not None:
             self._etcd.stop(signal.SIGKILL)
             time.sleep(away_s)
@@ -75,7 +95,12 @@ class Outages:
         written(lambda: self._plane.gone("web", leaves))
         back = time.monotonic()
         until(lambda: endpoints_of(self._client) == {stays}, f"{leaves} is let go of")
-        self.stale_s.append(time.monotonic() - back)
+        stale_s = time.monotonic() - back
+        time.sleep(0.15)  # the other clock's turn
+        if self._stillness.seconds > still_s:
+            self.disturbed += 1
+        else:
+            self.stale_s.append(stale_s)
         written(lambda: self._plane.endpoint("web", leaves, self._inbound[leaves], account="web"))
         until(lambda: endpoints_of(self._client) == {"web-1", "web-2"}, "both answer again")
 
@@ -83,7 +108,7 @@ class Outages:
         ordered = sorted(self.stale_s)
         stale = {"p50": round(ordered[len(ordered) // 2], 3), "max": round(ordered[-1], 3)} if ordered else {}
         return {
-            "rounds": len(ordered), "requests": self.load.requests, "failed": len(self.load.failures),
+            "rounds": len(ordered), "disturbed": self.disturbed, "requests": self.load.requests, "failed": len(self.load.failures),
             "failures": self.load.failures[:5], "stale_s": stale,
         }  # fmt: skip
 
@@ -108,7 +133,7 @@ def main() -> int:
             outages = Outages(mesh, mesh.plane(etcd=etcd.url if etcd is not None else ""), etcd)
             began = told = time.monotonic()
             while (now := time.monotonic()) < began + options.seconds:
-                is_long = len(outages.stale_s) % 10 == 9
+                is_long = (len(outages.stale_s) + outages.disturbed) % 10 == 9
                 outages.one(options.long_s if is_long else rng.uniform(0.0, options.away_s), rng.choice(("web-1", "web-2")))
                 if now > told + TELL_S:
                     told = now
@@ -121,7 +146,7 @@ def main() -> int:
                 etcd.stop()
     seen = outages.seen()
     print(json.dumps(seen, indent=2))
-    holds = not outages.load.failures and max(outages.stale_s) <= options.stale_s
+    holds = not outages.load.failures and max(outages.stale_s, default=options.stale_s + 1) <= options.stale_s
     print("holds" if holds else "DOES NOT HOLD", f"after {len(outages.stale_s)} outages of the {options.kill}")
     return 0 if holds else 1
 
