@@ -14,6 +14,12 @@ from bench.binding.proxies import BoundProxy
 from meshcore.binder.namerd_mesh import MeshInterpreter
 
 
+class Alone(MeshInterpreter):
+    """Shares no connection with the others of its process."""
+
+    options = (*MeshInterpreter.options, ("grpc.use_local_subchannel_pool", 1))
+
+
 class Fleet:
     """Context manager: the addresses of so many proxies, in a few processes."""
 
@@ -40,10 +46,12 @@ class Fleet:
 
 
 def serve(count: int, port: int) -> None:
-    proxies = [BoundProxy(lambda: MeshInterpreter("127.0.0.1", port, "default"), workers=1) for _ in range(count)]
+    proxies: list[BoundProxy] = []
+    for _ in range(count):
+        proxies.append(BoundProxy(lambda: Alone("127.0.0.1", port, "default"), workers=1, beside=proxies[0] if proxies else None))
     print(json.dumps([proxy.address for proxy in proxies]), flush=True)
     sys.stdin.read()
-    for proxy in proxies:
+    for proxy in reversed(proxies):
         proxy.stop()
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Sequence
 
 from meshcore import Proxy
 from meshcore.binder.binder import Binder
@@ -12,8 +12,33 @@ from meshcore.config import Config, Limits, Listener, Route, RouteLookup
 from meshcore.namers.interpreter import Interpreter
 
 
+class BinderBeside(Binder):
+    """On the loop of another, which ends it, too. gRPC has one poller a process, which wakes all loops for each event of one: what a
+    process with one proxy never pays."""
+
+    def __init__(self, proxy: Proxy, other: Binder) -> None:
+        super().__init__(proxy)
+        self._loop.close()
+        self._loop, self._thread = other._loop, other._thread
+
+    def start(self, make: Callable[[], Awaitable[Sequence[Rules]]]) -> None:
+        self.use(make)
+        self._proxy.on_lookup(self._on_lookup)
+        self._proxy.on_idle(self._on_idle)
+
+    def stop(self) -> None:
+        pass
+
+
 class BoundProxy:
-    def __init__(self, interpreter: Callable[[], Interpreter], *, workers: int | str = "auto", clients: Policies | None = None) -> None:
+    def __init__(
+        self,
+        interpreter: Callable[[], Interpreter],
+        *,
+        workers: int | str = "auto",
+        clients: Policies | None = None,
+        beside: BoundProxy | None = None,
+    ) -> None:
         lookup = RouteLookup(by="header_token")
         self._proxy = Proxy(
             Config(
@@ -23,7 +48,7 @@ class BoundProxy:
                 limits=Limits(max_requests_per_connection=0),
             )
         )
-        self.binder = Binder(self._proxy)
+        self.binder = Binder(self._proxy) if beside is None else BinderBeside(self._proxy, beside.binder)
 
         async def make() -> list[Rules]:
             return [Rules(route="names", interpreter=interpreter(), clients=clients or Policies())]

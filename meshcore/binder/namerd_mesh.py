@@ -39,6 +39,8 @@ ADDRESSES = (("meshcore-addresses", "true"),)
 class MeshInterpreter(RemoteInterpreter):
     """The table `namespace` of the namerd at host:port."""
 
+    options = _OPTIONS
+
     def __init__(
         self, host: str, port: int, namespace: str, base: Dtab = EMPTY_DTAB, *, tls: ClientTls | None = None
     ) -> None:
@@ -77,10 +79,10 @@ class MeshInterpreter(RemoteInterpreter):
             import grpc.aio
 
             if self._tls is None:
-                self._channel = grpc.aio.insecure_channel(self._target, options=_OPTIONS)
+                self._channel = grpc.aio.insecure_channel(self._target, options=self.options)
             else:
                 name = ("grpc.ssl_target_name_override", self._tls.common_name)
-                self._channel = grpc.aio.secure_channel(self._target, _credentials(self._tls), options=(*_OPTIONS, name))
+                self._channel = grpc.aio.secure_channel(self._target, _credentials(self._tls), options=(*self.options, name))
         return self._channel
 
     async def disconnect(self) -> None:

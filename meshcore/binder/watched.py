@@ -16,9 +16,9 @@ from typing import TypeVar
 from ..namers.live import Live, Stale
 from ..namers.source import LINGER_S, RETRY_S
 
-# A value that was learnt from elsewhere is watched within this time. An edit of one table leads all proxies of a namerd to the same new ids:
-# they ask for them one after the other, and not while the edit itself is told.
-LEARNT_S = 0.5
+# A value that was learnt from elsewhere is watched after this time, at the latest, and after half of it at the soonest. An edit of one table
+# leads all proxies of a namerd to the same new ids: they ask for them one after the other, and not while the edit itself is told.
+LEARNT_S = 1.0
 
 T = TypeVar("T")
 Tell = Callable[[T], None]
@@ -108,7 +108,7 @@ class Watched(Live[T]):
 
     async def _run(self) -> None:
         if self._is_learnt:
-            await asyncio.sleep(random.uniform(0.0, LEARNT_S))
+            await asyncio.sleep(LEARNT_S * random.uniform(0.5, 1.0))
         while True:
             try:
                 await self._follow(self._tell_value)
