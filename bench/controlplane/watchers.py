@@ -126,7 +126,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--watchers", type=int, default=5_000)
     parser.add_argument("--streams", type=int, default=1, help="watchers on one connection")
-    parser.add_argument("--changes", type=int, default=20, help="at each step, that all watch")
+    parser.add_argument("--changes", type=int, default=15, help="at each step, that all watch")
     parser.add_argument("--core", type=int, default=0, help="the control plane's own")
     parser.add_argument("--growth", type=float, default=1.25, help="what an update may cost, as times the first step's")
     parser.add_argument("--memory", type=float, default=1.02, help="what memory may become, as times what it was")
