@@ -16,19 +16,25 @@ class Client:
         begun = time.perf_counter()
         self._socket.sendall(b"GET / HTTP/1.1\r\nHost: %s\r\n\r\n" % host.encode())
         received = b""
-        while b"\r\n\r\n" not in received:
+        missing = 1
+        while missing > 0:
             more = self._socket.recv(65536)
             if not more:
                 raise SystemExit(f"{host}: the proxy closed the connection")
             received += more
+            head, end, body = received.partition(b"\r\n\r\n")
+            missing = _length_of(head) - len(body) if end else 1
         took = time.perf_counter() - begun
-        head, _, body = received.partition(b"\r\n\r\n")
         if not head.startswith(b"HTTP/1.1 200 "):
             raise SystemExit(f"{host}: {head.decode(errors='replace')}")
         return body, took
 
     def close(self) -> None:
         self._socket.close()
+
+
+def _length_of(head: bytes) -> int:
+    return int(head.lower().partition(b"content-length:")[2].split(b"\r\n", 1)[0])
 
 
 def quantile(values: list[float], share: float) -> float:
