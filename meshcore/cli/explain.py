@@ -73,11 +73,30 @@ def explained(config: Config, listener: Listener, method: str, url: str) -> dict
             if route is not found
         },
     }
+    if listener.tls_routes:
+        facts["over_tls"] = _over_tls([by_name[name] for name in listener.tls_routes], listener, host)
     if found is not None:
         facts |= _fate(config, found, path, parts.query)
         if found.lookup is not None:
             facts["name"] = _name(listener, found.lookup, method, parts)
     return facts
+
+
+def _over_tls(routes: list[Route], listener: Listener, host: str) -> str:
+    """What becomes of a client that asks for the host in a TLS handshake, asked of the engine's own table."""
+    rows = []
+    for route in routes:
+        sni = route.match.sni
+        rows.append((0 if not sni else 2 if sni.startswith("*.") else 1, (sni or "").encode(), 0, b"", 0))
+    index = RouteTableDoor(rows).find(host.encode(), b"", 1)
+    if index is not None:
+        sni = routes[index].match.sni
+        return f"{routes[index].name}: relayed as it is, {f'by sni {sni}' if sni else 'it takes every name'}"
+    if listener.tls is not None:
+        return "ended here: no route of tls_routes has the name"
+    if listener.tcp_route is not None:
+        return f"{listener.tcp_route}: relayed as it is, for no route of tls_routes has the name"
+    return "reset: no route of tls_routes has the name, and there is no tcp_route"
 
 
 def _name(listener: Listener, lookup: RouteLookup, method: str, parts: SplitResult) -> dict[str, Any]:
@@ -165,6 +184,7 @@ def _fate(config: Config, route: Route, path: str, query: str) -> dict[str, Any]
             )
         },
         "retries": _retries(route.retries),
+        "grpc_web": route.grpc_web,
         "max_body": route.max_body or "no limit",
     }
 
@@ -193,6 +213,8 @@ def _rewritten(route: Route, path: str) -> str:
 def _lines(facts: dict[str, Any]) -> Iterator[tuple[str, str]]:
     yield "request", facts["request"]
     yield "listener", facts["listener"]
+    if "over_tls" in facts:
+        yield "over TLS", facts["over_tls"]
     yield "route", f"{facts['route'] or 'none'}: {facts['because']}"
     for name, why in list(facts["not"].items())[:MOST_NEAR_MISSES]:
         yield "", f"not {name}: {why}"
@@ -222,6 +244,8 @@ def _lines(facts: dict[str, Any]) -> Iterator[tuple[str, str]]:
     yield "timeouts", f"connect {facts['clusters'][0]['connect_timeout']}, {times}"
     yield "retries", facts["retries"]
     yield "max body", str(facts["max_body"])
+    if facts["grpc_web"]:
+        yield "grpc-web", "calls of gRPC-Web go on as gRPC, and answers come back as they were asked for"
 
 
 def _listener(config: Config, name: str | None) -> Listener:

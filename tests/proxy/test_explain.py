@@ -156,3 +156,36 @@ def test_a_request_without_a_name_goes_to_the_routes_own_cluster(explain_names):
     assert code == 0
     assert "name       none, by header_token x-name: its own clusters" in out
     assert "cluster    rest" in out
+
+
+RELAYING = """\
+listeners:
+- {name: edge, address: ":8443", protocol: detect, tls_routes: [exact, below], tcp_route: rest, routes: [web]}
+- {name: plain, address: ":8080", protocol: detect, tls_routes: [exact], routes: [web]}
+routes:
+- {name: web, to: users, grpc_web: true}
+- {name: exact, match: {sni: a.test}, to: users}
+- {name: below, match: {sni: "*.a.test"}, to: users}
+- {name: rest, to: users}
+clusters:
+- {name: users, endpoints: ["127.0.0.1:9000"]}
+"""
+
+
+@pytest.mark.parametrize(
+    ("listener", "host", "told"),
+    [
+        ("edge", "a.test", "exact: relayed as it is, by sni a.test"),
+        ("edge", "x.a.test", "below: relayed as it is, by sni *.a.test"),
+        ("edge", "b.test", "rest: relayed as it is, for no route of tls_routes has the name"),
+        ("plain", "b.test", "reset: no route of tls_routes has the name, and there is no tcp_route"),
+    ],
+)
+def test_where_tls_that_is_not_ended_here_goes_is_told(tmp_path, capfd, listener, host, told):
+    path = tmp_path / "mesh.yaml"
+    path.write_text(RELAYING)
+    with pytest.raises(SystemExit):
+        main(["explain", "-c", str(path), "--listener", listener, "GET", f"https://{host}/"])
+    out = capfd.readouterr().out
+    assert f"over TLS   {told}" in out
+    assert "grpc-web   calls of gRPC-Web go on as gRPC" in out
