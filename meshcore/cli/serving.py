@@ -111,21 +111,23 @@ class Serving:
 
     def _drain(self) -> None:
         """Wait for running exchanges; a second signal ends the wait."""
+        self._drain_until(self._happened)
+
+    def _drain_until(self, happened: queue.SimpleQueue[str], *, to_stderr: bool = False) -> None:
+        """Wait for running exchanges, or until `happened` says "stop"."""
         seconds = Duration(self._config.timeouts.drain).seconds
         sdnotify.stopping("draining")
-        click.echo(f"draining for up to {seconds:g}s; a second signal stops at once")
-        finished = threading.Thread(target=self._drain_then_tell, args=(seconds,), daemon=True)
-        finished.start()
-        while True:
-            # Reloads that were asked for meanwhile have no proxy to act on.
-            if self._happened.get() in ("stop", "drained"):
-                return
+        click.echo(f"draining for up to {seconds:g}s; a second signal stops at once", err=to_stderr)
 
-    def _drain_then_tell(self, seconds: float) -> None:
-        try:
-            self._proxy.drain(seconds)
-        finally:
-            self._happened.put("drained")
+        def drain_then_tell() -> None:
+            try:
+                self._proxy.drain(seconds)
+            finally:
+                happened.put("drained")
+
+        threading.Thread(target=drain_then_tell, daemon=True).start()
+        while happened.get() not in ("stop", "drained"):
+            pass  # reloads that were asked for meanwhile have no proxy to act on
 
     # --- reload ---
 

@@ -20,7 +20,7 @@ from meshcore.admin import AdminServer
 from meshcore.cli.application import FORWARDED, Application
 from meshcore.cli.serving import Serving, url_of
 from meshcore.cli.version import package_version
-from meshcore.config import Config, Duration
+from meshcore.config import Config
 from meshcore.proxy import Proxy
 
 if TYPE_CHECKING:
@@ -37,8 +37,8 @@ class SidecarLife:
     def __init__(self, agent: Agent, settings: SidecarSettings, command: Sequence[str]) -> None:
         self._agent = agent
         self._settings = settings
-        self._application = Application(command, lambda: self._happened.put("ended")) if command else None
-        self._happened: queue.SimpleQueue[str] = queue.SimpleQueue()
+        self._application = Application(command, lambda: self.happened.put("ended")) if command else None
+        self.happened: queue.SimpleQueue[str] = queue.SimpleQueue()
         self._is_ending = False
         self._ending_signal: int = signal.SIGTERM
 
@@ -83,7 +83,7 @@ class SidecarLife:
         """Wait for the first certificate; False when told to stop instead."""
         while not self._agent.wait_for_certificate(0.1):
             with contextlib.suppress(queue.Empty):
-                if self._happened.get_nowait() == "stop":
+                if self.happened.get_nowait() == "stop":
                     return False
         return True
 
@@ -96,7 +96,7 @@ class SidecarLife:
                     self._application.start()
                 except OSError as error:
                     click.echo(f"meshproxy: {error.filename}: {error.strerror}", err=True)
-                    self._happened.put("ended")
+                    self.happened.put("ended")
 
         return started
 
@@ -113,9 +113,9 @@ class SidecarLife:
             if self._application is not None and not self._application.has_ended:
                 self._application_signal(number)
             if number in _ENDING:
-                self._happened.put("stop")
+                self.happened.put("stop")
             elif number == signal.SIGHUP and self._application is None:
-                self._happened.put("renew")
+                self.happened.put("renew")
 
         numbers = FORWARDED if self._application is not None else (*_ENDING, signal.SIGHUP)
         before = {number: signal.signal(number, on_signal) for number in numbers}
@@ -135,7 +135,7 @@ class SidecarLife:
 
     def wait_for_end(self) -> None:
         """Until told to stop, or until the application has ended."""
-        while (event := self._happened.get()) not in ("stop", "ended"):
+        while (event := self.happened.get()) not in ("stop", "ended"):
             if event == "renew":
                 self._agent.renew()
 
@@ -151,7 +151,7 @@ class SidecarLife:
             self._application.signal(self._ending_signal)
         while not self._application.has_ended:
             # Its supervisor decides how long that may take; a second signal was passed on already.
-            self._happened.get()
+            self.happened.get()
 
 
 class _SidecarServing(Serving):
@@ -160,7 +160,6 @@ class _SidecarServing(Serving):
     def __init__(self, proxy: Proxy, config: Config, life: SidecarLife, admin: AdminServer) -> None:
         super().__init__(proxy, config, admin=admin)
         self._life = life
-        self._drain_s = Duration(config.timeouts.drain).seconds
 
     @contextlib.contextmanager
     def _signals(self) -> Iterator[None]:
@@ -171,4 +170,4 @@ class _SidecarServing(Serving):
 
     def _drain(self) -> None:
         self._life.leave()
-        self._proxy.drain(self._drain_s)
+        self._drain_until(self._life.happened, to_stderr=True)  # stdout is the application's

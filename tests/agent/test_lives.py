@@ -2,6 +2,7 @@
 
 import json
 import signal
+import socket
 import sys
 import time
 
@@ -70,6 +71,23 @@ def test_a_program_that_is_not_there_is_told(mesh):
     sidecar = mesh.sidecar(plane, "web", app_port=1, ready=False, command=("/nonexistent/program",))
     assert sidecar.wait() == 127, sidecar.said()
     assert "/nonexistent/program" in sidecar.said() and "Traceback" not in sidecar.said()
+
+
+def test_a_second_signal_ends_the_wait_for_what_is_under_way(mesh):
+    plane = mesh.plane()
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        sidecar = mesh.sidecar(plane, "web", "--drain", "10m", app_port=mute.getsockname()[1])
+        with socket.create_connection(("127.0.0.1", sidecar.inbound)) as client:
+            client.sendall(b"GET / HTTP/1.1\r\nHost: web\r\n\r\n")
+            mute.settimeout(20)
+            asked, _ = mute.accept()
+            with asked:
+                asked.settimeout(20)
+                assert asked.recv(100).startswith(b"GET / ")
+                sidecar.signal(signal.SIGTERM)
+                until(lambda: "draining" in sidecar.said(), "it drains")
+                sidecar.signal(signal.SIGTERM)
+                assert sidecar.wait() == 0, sidecar.said()
 
 
 def registered(plane) -> list[str]:
