@@ -21,7 +21,7 @@ from meshcore.api import discovery_pb2
 
 from .plane import NAME
 
-BEAT_S = 15.0  # a server ends streams that are silent for a minute
+BEAT_S = 45.0  # a server ends streams that are silent for a minute; beats of thousands are no part of what a change costs
 LONGEST_S = 150.0  # for any one thing: then the run is over, and says where
 WINDOW = 2**31 - 1
 CLIENT_WINDOW = 65_535  # what a server takes of a stream before it has said more; we do not wait to be told

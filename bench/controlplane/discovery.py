@@ -26,8 +26,8 @@ from .plane import Plane, endpoint, running
 
 
 def change(plane: Plane, crowd: Crowd, watchers: int, service: int, number: int) -> list[float]:
-    """One endpoint gets another weight; how long until each watcher has read it."""
-    value = endpoint(service, 0, weight=1 + number % 60_000)
+    """One endpoint gets another weight than all have (100); how long until each watcher has read it."""
+    value = endpoint(service, 0, weight=101 + number % 60_000)
     crowd.expect(watchers)
     started_s = time.monotonic()
     plane.apply([value])

@@ -73,7 +73,7 @@ class Run:
 
     def _one(self, service: int, interested: int) -> None:
         self._number += 1
-        value = endpoint(service, 0, weight=1 + self._number % 60_000)
+        value = endpoint(service, 0, weight=101 + self._number % 60_000)
         self._crowd.expect(interested)
         self._plane.apply([value])
         self._crowd.read(interested)
