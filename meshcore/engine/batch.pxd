@@ -20,13 +20,16 @@ from meshcore.engine.state cimport (
     BATCH_EVENTS, BATCH_SEND_BYTES, BATCH_SEND_MAX_BYTES, BATCH_SENDS, READ_BYTES, Batch, Conn, Received, Send,
 )
 from meshcore.engine.sys cimport sys_send
-from meshcore.engine.uring cimport uring_close, uring_open, uring_recv, uring_run, uring_send
+from meshcore.engine.uring cimport uring_close, uring_open, uring_recv, uring_run, uring_send, uring_set_file
 
 cdef enum:
     BATCH_SLOT_MARGIN = 64              # before and behind: room for chunk framing in place
     BATCH_SLOT_BYTES = 65984            # read, margins, and 320 so that heads do not all fall on the same cache sets
     BATCH_MEMORY_BYTES = 2177024        # per worker: slots, and sends held back
     BATCH_WORTH = 4                     # calls; fewer cost less one by one
+    BATCH_FILES = 8192                  # connections the ring may keep the files of, per worker: 8 bytes each, in the kernel
+    BATCH_KEPT = 255                    # Conn.ring_reads of one that is kept
+    BATCH_KEEP_AFTER = 32               # reads: keeping and forgetting are a call each
 
 
 cdef inline int batch_init(Batch* batch) noexcept nogil:
@@ -40,7 +43,7 @@ cdef inline int batch_init(Batch* batch) noexcept nogil:
 cdef inline void batch_open(Batch* batch) noexcept nogil:
     """Get a ring, if it is wanted and this system gives one. To be called by the thread that will use it."""
     if batch.is_ring_wanted:
-        uring_open(&batch.ring, BATCH_SENDS)
+        uring_open(&batch.ring, BATCH_SENDS, BATCH_FILES)
 
 
 cdef inline void batch_close(Batch* batch) noexcept nogil:
@@ -51,6 +54,28 @@ cdef inline void batch_free(Batch* batch) noexcept nogil:
     free(batch.held)
     free(batch.read_slots)
     batch.held = batch.read_slots = NULL
+
+
+# --- files the ring keeps ---------------------------------------------------------------------------------------------
+
+cdef inline int batch_file(const Conn* conn) noexcept nogil:
+    """By what the ring knows a connection's file: its place there is the connection's in the slab."""
+    return <int>conn.item.index if conn.ring_reads == BATCH_KEPT else conn.fd
+
+
+cdef inline void batch_count_read(Batch* batch, Conn* conn) noexcept nogil:
+    """A connection of many reads is worth keeping. One that cannot be kept is not asked about again."""
+    conn.ring_reads += 1
+    if conn.ring_reads > BATCH_KEEP_AFTER and conn.item.index < batch.ring.files \
+            and uring_set_file(&batch.ring, conn.item.index, conn.fd):
+        conn.ring_reads = BATCH_KEPT
+
+
+cdef inline void batch_forget(Batch* batch, Conn* conn) noexcept nogil:
+    """Its file is about to be closed."""
+    if conn.ring_reads == BATCH_KEPT:
+        uring_set_file(&batch.ring, conn.item.index, -1)
+        conn.ring_reads = 0
 
 
 # --- reads ------------------------------------------------------------------------------------------------------------
@@ -79,6 +104,7 @@ cdef inline void batch_add_read(Batch* batch, Conn* conn) noexcept nogil:
 cdef inline void batch_read(Batch* batch) noexcept nogil:
     """Make the reads; conn_recv then hands out what they brought. Too few of them are left for conn_recv to make."""
     cdef Received* received
+    cdef Conn* conn
     cdef uint32_t n = batch.n_received
     cdef uint32_t made
     cdef uint32_t i
@@ -86,7 +112,10 @@ cdef inline void batch_read(Batch* batch) noexcept nogil:
         batch.n_received = 0
         return
     for i in range(n):
-        uring_recv(&batch.ring, i, batch.received[i].conn.fd, batch.received[i].at, READ_BYTES)
+        conn = batch.received[i].conn
+        if conn.ring_reads <= BATCH_KEEP_AFTER:
+            batch_count_read(batch, conn)
+        uring_recv(&batch.ring, i, batch_file(conn), conn.ring_reads == BATCH_KEPT, batch.received[i].at, READ_BYTES)
     made = uring_run(&batch.ring, n, batch.results)
     batch.calls += made
     for i in range(made):
@@ -146,6 +175,7 @@ cdef inline uint32_t batch_end(Batch* batch) noexcept nogil:
 
     The caller notes every result before it acts on any, then calls batch_clear: their bytes are gone with that.
     """
+    cdef Conn* conn
     cdef uint32_t n = batch.n_sends
     cdef uint32_t live = 0
     cdef uint32_t made = 0
@@ -160,7 +190,8 @@ cdef inline uint32_t batch_end(Batch* batch) noexcept nogil:
     batch.n_sends = live
     if batch.ring.fd >= 0 and live >= BATCH_WORTH:
         for i in range(live):
-            uring_send(&batch.ring, i, batch.sends[i].conn.fd, batch.sends[i].at, batch.sends[i].n)
+            conn = batch.sends[i].conn
+            uring_send(&batch.ring, i, batch_file(conn), conn.ring_reads == BATCH_KEPT, batch.sends[i].at, batch.sends[i].n)
         made = uring_run(&batch.ring, live, batch.results)
         batch.calls += made
     for i in range(made, live):

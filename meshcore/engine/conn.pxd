@@ -6,7 +6,7 @@
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free
 
-from meshcore.engine.batch cimport batch_hold
+from meshcore.engine.batch cimport batch_forget, batch_hold
 from meshcore.engine.buffer cimport Buffer, buffer_append, buffer_return
 from meshcore.engine.slab cimport SLAB_NONE, slab_at, slab_return, slab_take
 from meshcore.engine.socket cimport (
@@ -60,6 +60,7 @@ cdef inline void conn_close(Worker* worker, Conn* conn) noexcept nogil:
             socket_drop_received(worker, conn)
         if conn.flags & CONN_RESET:
             sys_reset_on_close(conn.fd)
+        batch_forget(&worker.batch, conn)
         sys_close(conn.fd)              # leaves the epoll set by itself: nobody dup'ed it
     timer_clear(&worker.timers, &conn.timer)
     conn_drop_input(worker, conn)
@@ -96,7 +97,7 @@ cdef inline void conn_clear(Conn* conn, int fd, uint8_t kind, uint8_t state) noe
     conn.pool_next = conn.pool_prev = SLAB_NONE
     conn.peer_text_len = 0
     conn.original_family = 0
-    conn.received_slot = conn.send_slot = 0
+    conn.received_slot = conn.send_slot = conn.ring_reads = 0
     conn.transport = TRANSPORT_SOCKET
     conn.channel = NULL
     conn.session = NULL

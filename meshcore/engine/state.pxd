@@ -125,6 +125,7 @@ cdef struct Conn:
     uint8_t io
     uint8_t flags
     uint8_t transport
+    uint8_t ring_reads                  # made through the ring, up to where its file is kept there: see batch
     uint32_t requests
     void* channel                       # of a transport other than the socket; a stream: Stream*
     Session* session                    # CONN_IN_SESSION

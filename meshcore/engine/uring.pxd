@@ -5,6 +5,9 @@
 # what a short send or recv costs; one entry per wake-up instead of four per request is worth 5 to 10 % of a proxied
 # request. Where the kernel, a seccomp profile or sysctl refuses io_uring, uring_open says so, and its user makes the
 # calls one by one.
+#
+# A call by number looks its file up, and takes and gives back a reference; one by place in the ring's own table does not
+# (uring_set_file: 2 % of a small request). A file kept there lives until it is forgotten, whatever becomes of its number.
 
 from libc.stdint cimport int32_t, uint32_t
 
@@ -27,6 +30,7 @@ cdef extern from * nogil:
     typedef struct {
         int fd;                          /* -1: not open */
         uint32_t entries, sq_mask, cq_mask;
+        uint32_t files;                  /* places for kept files; 0: none */
         uint32_t *sq_head, *sq_tail, *cq_head, *cq_tail;
         void *sqes, *cqes, *rings;
         size_t rings_bytes, sqes_bytes;
@@ -37,6 +41,8 @@ cdef extern from * nogil:
     #define MC_URING_COOP_TASKRUN 0x100u
     #define MC_URING_SINGLE_ISSUER 0x1000u
     #define MC_URING_DEFER_TASKRUN 0x2000u
+    /* Told since 6.14. Before 6.13 a file that was forgotten lived on until a worker of the kernel came by. */
+    #define MC_URING_FEAT_RW_ATTR 0x10000u
 
     static void mc_uring_close(mc_uring* u) {
         if (u->fd < 0) return;
@@ -46,8 +52,15 @@ cdef extern from * nogil:
         memset(u, 0, sizeof *u);
         u->fd = -1;
     }
+    static uint32_t mc_uring_make_places(const mc_uring* u, uint32_t files) {
+        struct io_uring_rsrc_register r;
+        memset(&r, 0, sizeof r);
+        r.nr = files;
+        r.flags = IORING_RSRC_REGISTER_SPARSE;
+        return syscall(SYS_io_uring_register, u->fd, IORING_REGISTER_FILES2, &r, sizeof r) == 0 ? files : 0;
+    }
     /* 0, or the negated errno. One thread opens and uses a ring. */
-    static int mc_uring_open(mc_uring* u, uint32_t entries) {
+    static int mc_uring_open(mc_uring* u, uint32_t entries, uint32_t files) {
         struct io_uring_params p;
         uint32_t i, *array;
         char* rings;
@@ -85,23 +98,32 @@ cdef extern from * nogil:
         u->cqes = rings + p.cq_off.cqes;
         array = (uint32_t*)(rings + p.sq_off.array);
         for (i = 0; i < p.sq_entries; i++) array[i] = i;
+        if (p.features & MC_URING_FEAT_RW_ATTR) u->files = mc_uring_make_places(u, files);
         return 0;
     }
-    static void mc_uring_put(mc_uring* u, uint32_t i, int opcode, int fd, const void* at, uint32_t n, int flags) {
+    static int mc_uring_set_file(mc_uring* u, uint32_t place, int32_t fd) {
+        struct io_uring_files_update update;
+        memset(&update, 0, sizeof update);
+        update.offset = place;
+        update.fds = (uint64_t)(uintptr_t)&fd;
+        return syscall(SYS_io_uring_register, u->fd, IORING_REGISTER_FILES_UPDATE, &update, 1) == 1;
+    }
+    static void mc_uring_put(mc_uring* u, uint32_t i, int opcode, int fd, int kept, const void* at, uint32_t n, int flags) {
         struct io_uring_sqe* s = (struct io_uring_sqe*)u->sqes + ((*u->sq_tail + i) & u->sq_mask);
         memset(s, 0, sizeof *s);
         s->opcode = (uint8_t)opcode;
+        s->flags = kept ? IOSQE_FIXED_FILE : 0;
         s->fd = fd;
         s->addr = (uint64_t)(uintptr_t)at;
         s->len = n;
         s->msg_flags = (uint32_t)(flags | MSG_DONTWAIT);
         s->user_data = i;
     }
-    static void mc_uring_recv(mc_uring* u, uint32_t i, int fd, void* at, uint32_t n) {
-        mc_uring_put(u, i, IORING_OP_RECV, fd, at, n, 0);
+    static void mc_uring_recv(mc_uring* u, uint32_t i, int fd, int kept, void* at, uint32_t n) {
+        mc_uring_put(u, i, IORING_OP_RECV, fd, kept, at, n, 0);
     }
-    static void mc_uring_send(mc_uring* u, uint32_t i, int fd, const void* at, uint32_t n) {
-        mc_uring_put(u, i, IORING_OP_SEND, fd, at, n, MSG_NOSIGNAL);
+    static void mc_uring_send(mc_uring* u, uint32_t i, int fd, int kept, const void* at, uint32_t n) {
+        mc_uring_put(u, i, IORING_OP_SEND, fd, kept, at, n, MSG_NOSIGNAL);
     }
     static uint32_t mc_uring_run(mc_uring* u, uint32_t n, int32_t* results) {
         uint32_t base = *u->sq_tail, made = 0, answered = 0, head, i;
@@ -131,18 +153,22 @@ cdef extern from * nogil:
         }
     }
     #else
-    static int mc_uring_open(mc_uring* u, uint32_t entries) {
-        (void)entries;
+    static int mc_uring_open(mc_uring* u, uint32_t entries, uint32_t files) {
+        (void)entries; (void)files;
         memset(u, 0, sizeof *u);
         u->fd = -1;
         return -ENOSYS;
     }
     static void mc_uring_close(mc_uring* u) { (void)u; }
-    static void mc_uring_recv(mc_uring* u, uint32_t i, int fd, void* at, uint32_t n) {
-        (void)u; (void)i; (void)fd; (void)at; (void)n;
+    static int mc_uring_set_file(mc_uring* u, uint32_t place, int32_t fd) {
+        (void)u; (void)place; (void)fd;
+        return 0;
     }
-    static void mc_uring_send(mc_uring* u, uint32_t i, int fd, const void* at, uint32_t n) {
-        (void)u; (void)i; (void)fd; (void)at; (void)n;
+    static void mc_uring_recv(mc_uring* u, uint32_t i, int fd, int kept, void* at, uint32_t n) {
+        (void)u; (void)i; (void)fd; (void)kept; (void)at; (void)n;
+    }
+    static void mc_uring_send(mc_uring* u, uint32_t i, int fd, int kept, const void* at, uint32_t n) {
+        (void)u; (void)i; (void)fd; (void)kept; (void)at; (void)n;
     }
     static uint32_t mc_uring_run(mc_uring* u, uint32_t n, int32_t* results) {
         (void)u; (void)n; (void)results;
@@ -153,12 +179,17 @@ cdef extern from * nogil:
     ctypedef struct Uring "mc_uring":
         int fd
         uint32_t entries
-    # 0, or the negated errno. The thread that opens a ring is the one that uses it.
-    int uring_open "mc_uring_open"(Uring* ring, uint32_t entries)
+        uint32_t files
+    # 0, or the negated errno. The thread that opens a ring is the one that uses it. `files`: places wanted for kept files;
+    # the ring says how many there are, 0 when the kernel (before 6.14, RLIMIT_NOFILE) gives none.
+    int uring_open "mc_uring_open"(Uring* ring, uint32_t entries, uint32_t files)
     void uring_close "mc_uring_close"(Uring* ring)
-    # Prepare call i (0, 1, ... below `entries`) of the next uring_run.
-    void uring_recv "mc_uring_recv"(Uring* ring, uint32_t i, int fd, void* at, uint32_t n)
-    void uring_send "mc_uring_send"(Uring* ring, uint32_t i, int fd, const void* at, uint32_t n)
+    # Keep this file at a place below `files`: 1, or 0 when the kernel will not. -1 forgets the one kept there, which must be
+    # done before its close: until then it stays open.
+    int uring_set_file "mc_uring_set_file"(Uring* ring, uint32_t place, int32_t fd)
+    # Prepare call i (0, 1, ... below `entries`) of the next uring_run. `fd`: a number, or the place of a kept file.
+    void uring_recv "mc_uring_recv"(Uring* ring, uint32_t i, int fd, int is_kept, void* at, uint32_t n)
+    void uring_send "mc_uring_send"(Uring* ring, uint32_t i, int fd, int is_kept, const void* at, uint32_t n)
     # Make the n calls prepared. results[i]: what call i returned, or its negated errno. Returns how many were made, in
     # order: the rest (the kernel had no memory for them) are the caller's to make one by one.
     uint32_t uring_run "mc_uring_run"(Uring* ring, uint32_t n, int32_t* results)

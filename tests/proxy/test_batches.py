@@ -259,3 +259,44 @@ def test_clients_that_vanish_in_the_moment_of_their_answer_disturb_no_other(firs
     eventually(lambda: proxy.stats()["workers"][0]["in_flight"] == 0)
     eventually(lambda: proxy.stats()["workers"][0]["connections"] == CLIENTS // 2)
     eventually(lambda: proxy.stats()["workers"][0]["buffers_bytes"] == 0)
+
+
+def many_turns(proxy, answers, clients, turns):
+    """Requests and answers that arrive together, so often that the ring keeps the files of their connections."""
+    for turn in range(turns):
+        proxy.freeze()
+        for number, client in enumerate(clients):
+            client.request("GET", f"/{turn}/{number}")
+        proxy.thaw()
+        answers.server.wait(lambda server: len(server.requests) == answers.n * (turn + 1))
+        proxy.freeze()
+        answers.answer()
+        proxy.thaw()
+        assert [client.read_response().text for client in clients] == [f"/{turn}/{n}" for n in range(answers.n)]
+
+
+@pytest.mark.parametrize("turns", [3, 40])
+def test_a_connection_ends_at_once_however_often_it_was_used(turns, standing, raw_server, raw_client):
+    answers = HeldAnswers(raw_server, 8)
+    proxy = standing(answers.server, pool={"idle_timeout": "1s"})
+    clients = [raw_client(proxy) for _ in range(8)]
+    many_turns(proxy, answers, clients, turns)
+    eventually(lambda: all(connection.closed for connection in answers.server.connections))
+    clients[0].request("GET", "/last")
+    answers.server.wait_requests(8 * turns + 1)
+    proxy.process.terminate()  # what is idle is closed now; the process stays for what is not answered
+    assert [client.read_to_end() for client in clients[1:]] == ["fin"] * 7
+    assert proxy.process.poll() is None
+
+
+def test_the_place_of_a_connection_that_ended_serves_the_next_one(standing, raw_server, raw_client):
+    answers = HeldAnswers(raw_server, 8)
+    proxy = standing(answers.server, pool={"idle_timeout": "1s"})
+    for _ in range(2):
+        clients = [raw_client(proxy) for _ in range(8)]
+        many_turns(proxy, answers, clients, 40)
+        for client in clients:
+            client.close()
+        eventually(lambda: all(connection.closed for connection in answers.server.connections))
+        answers.server.requests.clear()
+    eventually(lambda: proxy.stats()["workers"][0]["connections"] == 0)
