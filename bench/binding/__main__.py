@@ -25,6 +25,7 @@ def main() -> None:
     parser.add_argument("--proxies", type=int, default=100, help="that watch the namerd (100)")
     parser.add_argument("--edits", type=int, default=40, help="edits of the table (40; a quarter of it to new ids)")
     parser.add_argument("--rounds", type=int, default=100, help="of the requests' cost (100)")
+    parser.add_argument("--explain", type=int, metavar="EDITS", help="show where the time of so many of the slowest edits went")
     parser.add_argument("--save", action="store_true", help="write into bench/results, not build/results")
     given = parser.parse_args()
     console = Console(width=160)
@@ -41,8 +42,11 @@ def main() -> None:
         report["names"] = msgspec.to_builtins(steps)
         console.print(_table("names bound in one proxy; µs", steps))
     if given.only in (None, "shift"):
-        found = shift.measure(given.proxies, given.edits)
+        found, edits = shift.measure(given.proxies, given.edits)
         report["shift"] = msgspec.to_builtins(found)
+        if given.explain:
+            for edit in sorted(edits, key=lambda one: one.moved_ms[1], reverse=True)[: given.explain]:
+                console.print(msgspec.json.encode(edit).decode())
         console.print(_table("from an edit at the namerd until requests through the proxies moved", found))
         for shifted in found:
             verdict = "met" if shifted.p99_ms <= MOST_SHIFT_MS else "MISSED"

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 
-from meshcore import Proxy
+from meshcore import Binding, Negative, Proxy
 from meshcore.binder.binder import Binder
 from meshcore.binder.policies import Policies
 from meshcore.binder.rules import Rules
@@ -30,6 +30,17 @@ class BinderBeside(Binder):
         pass
 
 
+class Noting(Proxy):
+    """Calls a function each time that names were bound."""
+
+    on_bound: Callable[[], None] | None = None
+
+    def bind_many(self, answers: Iterable[tuple[str, str, str, Binding | Negative, float | None]]) -> None:
+        super().bind_many(answers)
+        if self.on_bound is not None:
+            self.on_bound()
+
+
 class BoundProxy:
     def __init__(
         self,
@@ -38,9 +49,10 @@ class BoundProxy:
         workers: int | str = "auto",
         clients: Policies | None = None,
         beside: BoundProxy | None = None,
+        on_bound: Callable[[], None] | None = None,
     ) -> None:
         lookup = RouteLookup(by="header_token")
-        self._proxy = Proxy(
+        self._proxy = Noting(
             Config(
                 workers=workers,
                 listeners=[Listener(name="in", address="127.0.0.1:0")],
@@ -48,6 +60,7 @@ class BoundProxy:
                 limits=Limits(max_requests_per_connection=0),
             )
         )
+        self._proxy.on_bound = on_bound
         self.binder = Binder(self._proxy) if beside is None else BinderBeside(self._proxy, beside.binder)
 
         async def make() -> list[Rules]:
