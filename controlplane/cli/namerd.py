@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
 import signal
 from pathlib import Path
@@ -73,6 +74,8 @@ async def _run(settings: Settings, audit_file: str) -> None:
         loop.add_signal_handler(number, stopping.set)
     with _audit(audit_file) as audit:
         async with Namerd(settings, audit=audit) as served:
+            gc.collect()
+            gc.freeze()  # modules, and what was read at the start, are not looked through again: no edit waits for it
             click.echo("namerd: " + "   ".join(f"{name} {address}" for name, address in served.addresses.items()))
             sdnotify.ready(f"serving {len(served.book)} tables")
             await stopping.wait()

@@ -16,6 +16,7 @@ from meshcore.api import mesh_pb2_grpc as services
 from meshcore.binder.dtab_message import dtab_message
 from meshcore.errors import MeshError
 from meshcore.namers import Live, Replicas, Resolution, State
+from meshcore.namers.inet import said_by
 from meshcore.naming import (
     Alt,
     Dentry,
@@ -122,7 +123,8 @@ def _bound_and_known(resolution: Resolution) -> pb.BoundTreeRsp | Failed | Pendi
     told = _bound(resolution)
     if isinstance(told, pb.BoundTreeRsp):
         for id, state in resolution.replicas.items():
-            if isinstance(state, Replicas) and len(state.addresses) <= MOST_KNOWN:
+            # What an id says by itself needs no telling.
+            if isinstance(state, Replicas) and len(state.addresses) <= MOST_KNOWN and said_by(id) is None:
                 told.known.add(id=path_message(id), replicas=replicas_message(state))
     return told
 

@@ -140,14 +140,17 @@ def _route(rules: Rules, name: Path, local: Dtab, tree: NameTree[Bound], setting
         remove.append(CONTEXT)
     taken = name.drop(len(rules.prefix)) if rules.consumes else Path()
     return Route(
-        match=Match(prefix=_path_text(taken)) if taken else Match(),
-        rewrite=Rewrite(prefix="/") if taken else Rewrite(),
+        match=Match(prefix=_path_text(taken)) if taken else _EVERY,
+        rewrite=_TO_ROOT if taken else _AS_IT_IS,
         to=WHOLE,
         timeout=settings["timeout"],
         total_timeout=settings.get("total_timeout", 0),
         retries=_same(Retries, {**settings.get("retries", {}), **settings.get("retry_backoff", {})}),
         request_headers=HeaderEdits(set=headers, remove=remove),
     )
+
+
+_EVERY, _AS_IT_IS, _TO_ROOT = Match(), Rewrite(), Rewrite(prefix="/")
 
 
 # Thousands of names have the same few settings, which are checked and compiled once, as one object.

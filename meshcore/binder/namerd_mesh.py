@@ -64,7 +64,7 @@ class MeshInterpreter(RemoteInterpreter):
         interpreter = mesh_pb2_grpc.InterpreterStub(self._connected())
         async for told in _stream(interpreter.StreamBoundTree(request, metadata=ALTERNATIVES + ADDRESSES)):
             # Held until whoever follows the name has read the tree, and follows them.
-            learnt = [self.learn(Path(tuple(one.id.elems)), read_replicas(one.replicas)) for one in told.known]
+            learnt = [self.learn(Path(tuple(one.id.elems)), read_replicas(one.replicas)) for one in told.known] if told.known else ()
             tell(read_tree(told.tree))
 
     async def watch_addresses(self, id: Path, tell: Tell[State]) -> None:

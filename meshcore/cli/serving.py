@@ -7,6 +7,7 @@ A reload is all or nothing: what can not be used is told and the running configu
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import queue
 import signal
@@ -76,6 +77,7 @@ class Serving:
                 with contextlib.closing(admin) if admin else contextlib.nullcontext():
                     self._say_state("", admin)
                     on_started(admin.address if admin else "")
+                    keep_start_out_of_collections()
                     sdnotify.ready(f"admin {admin.address}" if admin else "")
                     self._serve()
                     self._say_state("draining", admin)
@@ -202,6 +204,12 @@ class Serving:
             if isinstance(bound, tuple):
                 return int(bound[1])
         return os.getpid()
+
+
+def keep_start_out_of_collections() -> None:
+    """Modules, and what was read at the start, are not looked through again: 10 ms and more, in which no name is bound anew."""
+    gc.collect()
+    gc.freeze()
 
 
 class FileWatch:

@@ -6,12 +6,13 @@ What is accepted here goes onto the wire or into the route table as it stands, s
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import Any, NoReturn
 
 from .addresses import LABELS, is_ip6
 from .suggest import hint as nearest_hint
 from .values import Bad, Kind, TextKind, shown
 
+_VISIBLE = re.compile(r"[ -~\t]*").fullmatch
 TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"  # RFC 9110 5.6.2
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH")
@@ -93,17 +94,18 @@ class HeaderValueKind(Kind):
             return str(value)
         if not isinstance(value, str):
             raise self.wrong(value, "put it in quotes" if isinstance(value, (bool, float)) else "")
-        for bad, name in (("\r", "a carriage return"), ("\n", "a line feed"), ("\0", "a NUL")):
-            if bad in value:
-                raise Bad(f"a header value cannot hold {name}", "it would start a new header (RFC 9110 5.5)", self.what)
-        for letter in value:
-            if not (" " <= letter <= "~" or letter == "\t"):
-                raise Bad(
-                    f"a header value cannot hold U+{ord(letter):04X}", "only visible ASCII, spaces and tabs", self.what
-                )
+        if not _VISIBLE(value):
+            self._refuse(value)
         if len(value) > 8192:
             raise Bad(f"{len(value)} characters are too many for a header value", "the most is 8192", self.what)
         return value.strip(" \t")
+
+    def _refuse(self, value: str) -> NoReturn:
+        for bad, name in (("\r", "a carriage return"), ("\n", "a line feed"), ("\0", "a NUL")):
+            if bad in value:
+                raise Bad(f"a header value cannot hold {name}", "it would start a new header (RFC 9110 5.5)", self.what)
+        letter = next(one for one in value if not _VISIBLE(one))
+        raise Bad(f"a header value cannot hold U+{ord(letter):04X}", "only visible ASCII, spaces and tabs", self.what)
 
     def describe(self) -> str:
         return "text"
