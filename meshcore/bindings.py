@@ -169,7 +169,7 @@ def _positive(bound: Binding) -> dict[str, Any]:
         "falls_back": False,
         "clusters": rows,
         "routes": plans,
-        "takes_all": match.host is None and match.path is None and match.prefix in (None, "/") and not match.methods,
+        "takes_all": match.host is None and match.path is None and match.prefix in (None, "/") and not match.methods and not match.headers,
     }
 
 

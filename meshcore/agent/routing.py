@@ -48,7 +48,7 @@ UNRULED = Rule(attempts=2, retry_on=("unsent", "502", "503"))
 
 def routes_of(policy: Policy, host: str, target: str, target_of: Callable[[str], str]) -> tuple[Route, ...]:
     """The routes of one name. `target`: the cluster of the name itself; `target_of(path)`: that of another name."""
-    rules = [rule for rule in policy.rules if _takes_host(rule, host) and not _needs_fields(rule)]
+    rules = [rule for rule in policy.rules if _takes_host(rule, host)]
     named = {_region(match): None for rule in rules for match in rule.matches}
     regions = sorted(named | {EVERYTHING: None}, key=lambda region: -len(region.path))
     routes: list[Route] = []
@@ -66,16 +66,17 @@ def _of_region(
         for match in rule.matches or (Match(),):
             if not _region(match).contains(region):
                 continue
-            yield _route(region, match.methods, rule, target, target_of)
-            if not match.methods:
+            yield _route(region, match, rule, target, target_of)
+            if not match.methods and not match.headers:
                 return
-    yield _route(region, (), UNRULED, target, target_of)
+    yield _route(region, Match(), UNRULED, target, target_of)
 
 
 def _route(
-    region: Region, methods: Sequence[str], rule: Rule, target: str, target_of: Callable[[str], str]
+    region: Region, asked: Match, rule: Rule, target: str, target_of: Callable[[str], str]
 ) -> Route:
-    match = RouteMatch(prefix=region.path, methods=methods) if region.is_prefix else RouteMatch(path=region.path, methods=methods)
+    where_kind = {"prefix": region.path} if region.is_prefix else {"path": region.path}
+    match = RouteMatch(**where_kind, methods=asked.methods, headers=asked.headers)
     shares: dict[str, int] = {}
     for share in rule.splits:
         shares[target_of(share.path)] = shares.get(target_of(share.path), 0) + share.weight
@@ -107,8 +108,3 @@ def _takes_host(rule: Rule, host: str) -> bool:
     return not rule.hosts or any(
         host == pattern or (pattern.startswith("*.") and host.endswith(pattern[1:]) and host != pattern[2:]) for pattern in rule.hosts
     )
-
-
-def _needs_fields(rule: Rule) -> bool:
-    """Whether it looks at header fields, which no route does: such a rule takes nothing here."""
-    return any(match.headers for match in rule.matches)

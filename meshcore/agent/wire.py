@@ -28,12 +28,15 @@ from .answers import (
 )
 
 MAX_LABELS = 32
+MAX_FIELDS = 16
 MAX_LABEL_CHARS = 253
 MAX_DIGEST_BYTES = 64
 MAX_DAY_MS = 86_400_000
 _IDENTITY = re.compile(r"spiffe://[A-Za-z0-9._-]{1,255}(/(?!\.{1,2}(/|\Z))[A-Za-z0-9._-]+)+")
 _METHOD = re.compile(r"[!#$%&'*+.^_`|~A-Za-z0-9-]{1,32}")
 _PATH = re.compile(r"/[!-~]{0,2047}")
+_FIELD_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9a-z-]{1,256}")
+_FIELD_VALUE = re.compile(r"([!-~]([\t -~]{0,1022}[!-~])?)?")
 _BALANCERS = ("round_robin", "random", "least_request", "peak_ewma")
 _MTLS = ("permissive", "strict", "off")
 
@@ -163,9 +166,16 @@ def _match(match: Any) -> Match | None:
         if text and (_PATH.fullmatch(text) is None or "?" in text or "#" in text):
             return None
     methods = tuple(method for method in match.methods[:MAX_MATCHES] if _METHOD.fullmatch(method))
-    if (match.path and match.prefix) or (match.methods and not methods):
+    if (match.path and match.prefix) or (match.methods and not methods) or not _are_fields(match.headers):
         return None
-    return Match(match.path, match.prefix, methods, _labels(match.headers))
+    return Match(match.path, match.prefix, methods, dict(match.headers))
+
+
+def _are_fields(headers: Mapping[str, str]) -> bool:
+    """Whether a request can have them: a condition that is left out would take requests of others."""
+    return len(headers) <= MAX_FIELDS and all(
+        _FIELD_NAME.fullmatch(name) and name != "host" and _FIELD_VALUE.fullmatch(value) for name, value in headers.items()
+    )
 
 
 def _traffic(traffic: Any) -> Traffic:

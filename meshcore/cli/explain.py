@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
@@ -13,6 +14,7 @@ import click
 from meshcore._fastpath import RouteTableDoor, name_of
 from meshcore.cli.check import addresses_of
 from meshcore.config import Cluster, Config, Listener, Match, Retries, Route, RouteLookup, load
+from meshcore.config.http_parts import TOKEN
 from meshcore.config.plan import lookup_plan
 from meshcore.config.references import route_names_of
 from meshcore.tap_sessions import method_number
@@ -22,11 +24,14 @@ EPILOG = """
 Examples:
   meshproxy explain -c mesh.yaml GET http://a.test/users/7
   meshproxy explain -c mesh.yaml --listener internal POST /orders
+  meshproxy explain -c mesh.yaml -H "x-canary: 1" GET http://a.test/
 
 Exit: 0 when a route matches, 1 when the proxy would answer 404.
 """
 
 MOST_NEAR_MISSES = 5
+
+Field = tuple[str, str]  # a header field: its name in lower case, its value
 
 
 @click.command(epilog=EPILOG)
@@ -40,14 +45,15 @@ MOST_NEAR_MISSES = 5
     help="Configuration file (YAML).",
 )
 @click.option("--listener", "listener_name", metavar="NAME", help="Where the request comes in.  [default: the first]")
+@click.option("-H", "--header", "headers", multiple=True, metavar="NAME: VALUE", help="A field of the request. May be repeated.")
 @click.option("--json", "as_json", is_flag=True, help="As one JSON object.")
 @click.argument("method")
 @click.argument("url")
-def explain(path: Path, listener_name: str | None, as_json: bool, method: str, url: str) -> None:
+def explain(path: Path, listener_name: str | None, headers: tuple[str, ...], as_json: bool, method: str, url: str) -> None:
     """Tell which route METHOD URL would take, and what would happen to it there."""
     config = load(path)
     listener = _listener(config, listener_name)
-    facts = explained(config, listener, method.upper(), url)
+    facts = explained(config, listener, method.upper(), url, [_field(text) for text in headers])
     click.echo(
         json.dumps(facts, indent=2) if as_json else "\n".join(f"{name:<11}{text}" for name, text in _lines(facts))
     )
@@ -55,20 +61,27 @@ def explain(path: Path, listener_name: str | None, as_json: bool, method: str, u
         raise SystemExit(1)
 
 
-def explained(config: Config, listener: Listener, method: str, url: str) -> dict[str, Any]:
+def _field(text: str) -> Field:
+    name, colon, value = text.partition(":")
+    if not colon or re.fullmatch(TOKEN, name) is None or not value.isprintable():
+        raise click.BadParameter(f"{text!r} is no header field", param_hint="'-H'; it is written 'name: value'")
+    return name.lower(), value.strip()
+
+
+def explained(config: Config, listener: Listener, method: str, url: str, fields: Sequence[Field] = ()) -> dict[str, Any]:
     """The decision as plain values; `route` is None when there is none."""
     parts = urlsplit(url if "//" in url else f"//{url}" if not url.startswith("/") else url)
     host, path = (parts.hostname or "").lower(), parts.path or "/"
     by_name = {route.name: route for route in config.routes}
     served = [by_name[name] for name in route_names_of(config, listener)]
-    found = find(served, host, path, method)
+    found = find(served, host, path, method, fields)
     facts: dict[str, Any] = {
         "request": f"{method} {url}",
         "listener": f"{listener.name} ({listener.address})",
         "route": None if found is None else found.name,
         "because": "no route matches: 404, reason route_not_found" if found is None else _because(found.match),
         "not": {
-            route.name: mismatch(route.match, host, path, method) or "matches too, but less exactly or listed later"
+            route.name: mismatch(route.match, host, path, method, fields) or "matches too, but less exactly or listed later"
             for route in served
             if route is not found
         },
@@ -78,7 +91,7 @@ def explained(config: Config, listener: Listener, method: str, url: str) -> dict
     if found is not None:
         facts |= _fate(config, found, path, parts.query)
         if found.lookup is not None:
-            facts["name"] = _name(listener, found.lookup, method, parts)
+            facts["name"] = _name(listener, found.lookup, method, parts, fields)
     return facts
 
 
@@ -99,10 +112,11 @@ def _over_tls(routes: list[Route], listener: Listener, host: str) -> str:
     return "reset: no route of tls_routes has the name, and there is no tcp_route"
 
 
-def _name(listener: Listener, lookup: RouteLookup, method: str, parts: SplitResult) -> dict[str, Any]:
-    """What the engine makes of the request, asked of the engine itself: headers that are not in the URL are not there."""
+def _name(listener: Listener, lookup: RouteLookup, method: str, parts: SplitResult, fields: Sequence[Field]) -> dict[str, Any]:
+    """What the engine makes of the request, asked of the engine itself: headers that are not given are not there."""
     target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-    head = f"{method} {target} HTTP/1.1\r\nHost: {parts.netloc.rpartition('@')[2]}\r\n\r\n".encode("latin-1", "replace")
+    lines = [f"{method} {target} HTTP/1.1", f"Host: {parts.netloc.rpartition('@')[2]}", *(f"{name}: {value}" for name, value in fields)]
+    head = ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1", "replace")
     found = name_of(lookup_plan(lookup), head, is_secure=listener.tls is not None)
     return {
         "text": None if found is None else found[0].decode("latin-1"),
@@ -111,8 +125,9 @@ def _name(listener: Listener, lookup: RouteLookup, method: str, parts: SplitResu
     }
 
 
-def find(routes: list[Route], host: str, path: str, method: str) -> Route | None:
-    """The route the engine takes, asked of the engine's own table."""
+def find(routes: list[Route], host: str, path: str, method: str, fields: Sequence[Field] = ()) -> Route | None:
+    """The route the engine takes, asked of the engine's own table: of the routes whose fields the request has."""
+    routes = [route for route in routes if not _missing(route.match, fields)]
     rows = []
     for route in routes:
         match = route.match
@@ -124,7 +139,12 @@ def find(routes: list[Route], host: str, path: str, method: str) -> Route | None
     return None if index is None else routes[index]
 
 
-def mismatch(match: Match, host: str, path: str, method: str) -> str:
+def _missing(match: Match, fields: Sequence[Field]) -> str:
+    """A field that it wants and the request does not have, as text; "" when it has all."""
+    return next((f"{name}: {value}" for name, value in match.headers.items() if (name, value) not in fields), "")
+
+
+def mismatch(match: Match, host: str, path: str, method: str, fields: Sequence[Field] = ()) -> str:
     """The first condition that fails, in words; "" when all hold."""
     if match.host is not None and not (
         host.endswith(match.host[1:]) and host != match.host[2:] if match.host.startswith("*.") else host == match.host
@@ -137,7 +157,8 @@ def mismatch(match: Match, host: str, path: str, method: str) -> str:
         return f"path is not below {match.prefix}"
     if match.methods and method not in match.methods:
         return f"method is not {' or '.join(match.methods)}"
-    return ""
+    missing = _missing(match, fields)
+    return f"no header {missing}" if missing else ""
 
 
 def _because(match: Match) -> str:
@@ -146,6 +167,7 @@ def _because(match: Match) -> str:
         f"path {match.path}" if match.path else "",
         f"prefix {match.prefix}" if match.prefix else "",
         f"method {' or '.join(match.methods)}" if match.methods else "",
+        *(f"header {name}: {value}" for name, value in match.headers.items()),
     ]
     return ", ".join(filter(None, conditions)) or "it takes everything"
 

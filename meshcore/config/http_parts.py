@@ -64,8 +64,10 @@ FRAMING_FIELDS = frozenset(
 )
 
 
-class HeaderNameKind(TextKind):
-    """A field name that a configuration may edit, lower-cased."""
+class FieldNameKind(TextKind):
+    """A field name that a route looks at, lower-cased."""
+
+    verb, host_key = "looked at", "match.host"  # Host is no field like others
 
     def __init__(self) -> None:
         super().__init__(
@@ -75,13 +77,23 @@ class HeaderNameKind(TextKind):
     def read(self, value: Any) -> str:
         name = super().read(value).lower()
         if name == "host":
-            raise Bad("'host' cannot be edited as a header", "use rewrite.host", self.what)
-        if name in FRAMING_FIELDS:
-            raise Bad(f"'{name}' cannot be edited: it belongs to the connection or frames the message", "", self.what)
+            raise Bad(f"'host' cannot be {self.verb} as a header", f"use {self.host_key}", self.what)
         return name
 
     def describe(self) -> str:
         return "header name"
+
+
+class HeaderNameKind(FieldNameKind):
+    """A field name that a configuration may edit."""
+
+    verb, host_key = "edited", "rewrite.host"
+
+    def read(self, value: Any) -> str:
+        name = super().read(value)
+        if name in FRAMING_FIELDS:
+            raise Bad(f"'{name}' cannot be edited: it belongs to the connection or frames the message", "", self.what)
+        return name
 
 
 class HeaderValueKind(Kind):

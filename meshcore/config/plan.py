@@ -252,6 +252,7 @@ def route_plan(route: Route) -> dict[str, Any]:
             "path": path if path_kind else "",
             "path_kind": path_kind,
             "methods": list(match.methods),
+            "headers": list(match.headers.items()),
         },
         "sni": match.sni,
         "targets": targets,

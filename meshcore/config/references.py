@@ -304,7 +304,7 @@ def _hidden_routes(config: Any) -> dict[str, str]:
         first_of: dict[Any, str] = {}
         for name in names:
             match = routes[name].match
-            same = (match.host, match.path, (match.prefix or "/").rstrip("/"), frozenset(match.methods))
+            same = (match.host, match.path, (match.prefix or "/").rstrip("/"), frozenset(match.methods), frozenset(match.headers.items()))
             if first_of.setdefault(same, name) == name:
                 reached.add(name)
             else:

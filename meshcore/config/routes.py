@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, ClassVar
 
-from .http_parts import HeaderNameKind, HeaderValueKind, HostKind, MethodKind, PathKind
+from .http_parts import FieldNameKind, HeaderNameKind, HeaderValueKind, HostKind, MethodKind, PathKind
 from .lookup import RouteLookup
 from .section import Section, SectionKind
 from .units import Duration, DurationKind, DurationLike, SizeKind, SizeLike
@@ -49,12 +49,21 @@ class Match(Section, frozen=True, kw_only=True):
         Sequence[str],
         Key(ListKind(MethodKind(), most=16, unique=True), "Request methods.", "Every method when left out."),
     ] = ()
+    headers: Annotated[
+        Mapping[str, str],
+        Key(
+            MapKind(FieldNameKind(), HeaderValueKind(), most=16),
+            "Header fields the request must have, all of them, each with just this value on one of its lines. Of routes for the "
+            "same host and path the first listed that takes the request wins: list those with fields first.",
+            "Fields are not looked at when left out.",
+        ),
+    ] = {}
 
     def rules(self) -> Iterator[Bad]:
         if self.path is not None and self.prefix is not None:
             yield Bad("path and prefix exclude each other", "keep one of them", path=("prefix",))
         if self.sni is not None:
-            for key in ("host", "path", "prefix", "methods"):
+            for key in ("host", "path", "prefix", "methods", "headers"):
                 if getattr(self, key):
                     yield Bad(f"'{key}' is of requests, which nobody reads where sni counts", "leave it out", path=(key,))
 

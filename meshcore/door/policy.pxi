@@ -438,7 +438,7 @@ cdef class RouteTableDoor:
         cdef uint32_t i
         with nogil:
             for i in range(repeat):
-                route = routes_find(self.table, host_at, host_len, path_at, path_len, method_bit)
+                route = routes_find(self.table, host_at, host_len, path_at, path_len, method_bit, NULL)
                 policy_barrier()
         return None if route == NULL else route.order
 

@@ -12,7 +12,7 @@ from meshcore.engine.head cimport (
 from meshcore.engine.reasons cimport REASON_DIRECT_RESPONSE
 from meshcore.engine.routes cimport ROUTE_HOST_ANY, ROUTE_HOST_EXACT, ROUTE_HOST_WILDCARD
 from meshcore.engine.snapshot cimport (
-    UPSTREAM_MIXED, Address, BackoffConf, BreakerConf, DirectResponse, HeaderOp, HeaderOps, ListenerConf, LookupConf, RouteTarget, Snapshot, Text,
+    UPSTREAM_MIXED, Address, BackoffConf, BreakerConf, DirectResponse, FieldMatch, HeaderOp, HeaderOps, ListenerConf, LookupConf, RouteTarget, Snapshot, Text,
 )
 from meshcore.engine.respond cimport respond_status_line
 from meshcore.engine.state cimport MAX_CLUSTERS, MAX_ENDPOINTS, MAX_LISTENERS, MAX_ROUTES, SnapshotRef
@@ -290,6 +290,13 @@ cdef int _fill_route(Arena* arena, RouteConf* out, dict plan, uint32_t order, di
     out.order = order
     for method in match["methods"]:
         out.method_mask |= 1 << _METHOD_BITS.get(method, METHOD_EXTENSION)
+    out.n_fields = len(match["headers"])
+    out.fields = <FieldMatch*>_alloc(arena, sizeof(FieldMatch) * out.n_fields)
+    for name, value in match["headers"]:
+        out.fields[i].name = _text(arena, name)
+        out.fields[i].value = _text(arena, value)
+        i += 1
+    i = 0
     out.n_targets = len(plan["targets"])
     out.targets = <RouteTarget*>_alloc(arena, sizeof(RouteTarget) * out.n_targets)
     for name, weight in plan["targets"]:

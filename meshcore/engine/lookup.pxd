@@ -136,9 +136,9 @@ cdef inline void lookup_take(Worker* worker, Exchange* exchange, BindingRef* ref
     ref.exchanges += 1
     exchange.binding = ref
     if binding.routes != NULL:
-        route = routes_find(<RouteTable*>binding.routes, NULL, 0, NULL, 0, <uint32_t>-1) if head == NULL \
+        route = routes_find(<RouteTable*>binding.routes, NULL, 0, NULL, 0, <uint32_t>-1, NULL) if head == NULL \
             else routes_find(<RouteTable*>binding.routes, head.host_lower, head.host_len, head.base + head.path_at,
-                             head.path_len, <uint32_t>1 << head.method)
+                             head.path_len, <uint32_t>1 << head.method, head)
     exchange.route = route
     if route != NULL:
         exchange.route_state = worker.routes[route.slot]

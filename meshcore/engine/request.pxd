@@ -166,7 +166,7 @@ cdef inline void request_begin(Worker* worker, Conn* conn, Head* head, uint32_t 
                                and conn.requests >= limits.max_requests_per_connection):
         conn.flags |= CONN_CLOSE_AFTER
     route = routes_find(<RouteTable*>exchange.listener.routes, head.host_lower, head.host_len,
-                        head.base + head.path_at, head.path_len, bit)
+                        head.base + head.path_at, head.path_len, bit, head)
     exchange.route = exchange.listed_route = route
     if route != NULL:
         exchange.route_state = worker.routes[route.slot]

@@ -1,4 +1,4 @@
-# Which route a request takes, by host, path and method. Owns the table's shape and its memory in the arena; what a
+# Which route a request takes, by host, path, method and fields. Owns the table's shape and its memory in the arena; what a
 # route then does is snapshot's and exchange's.
 #
 # Two trees of the same nodes: hosts by label from the right ("a.test" = test -> a), paths by segment from the left
@@ -7,13 +7,16 @@
 # it does not know: a hostile path of 4,000 segments costs what the deepest route costs.
 #
 # Precedence: exact host, then the longest wildcard, then any host; within a host the exact path, then the longest
-# prefix by whole segments; within a path the first listed route that takes the method. A route that does not take the
-# method does not hide a less specific one that does. Path bytes are compared as they are: no decoding, no dot segments.
+# prefix by whole segments; within a path the first listed route that takes the method and the fields. A route that does
+# not take them does not hide a less specific one that does. A field is compared with each of its lines. Path bytes are compared as they are: no decoding, no dot segments.
 # A path that does not begin with "/" ("*", an authority) is matched by routes for any path (or the prefix "/") alone.
 
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.string cimport memcmp, memcpy
-from meshcore.engine.snapshot cimport Arena, RouteConf, Text, arena_alloc, arena_text
+
+from meshcore.engine.head cimport Field, Head
+from meshcore.engine.octets cimport octets_equal_lower
+from meshcore.engine.snapshot cimport Arena, FieldMatch, RouteConf, Text, arena_alloc, arena_text
 
 
 cdef enum RouteHostKind:
@@ -37,9 +40,10 @@ cdef struct RouteMatch:                 # one line of the configuration, in list
 
 
 cdef struct RouteRule:
-    RouteRule* following                # listed later, takes a method that no earlier one takes
+    RouteRule* following                # listed later, takes what no earlier one takes
     RouteConf* route
     uint32_t methods                    # bit set = taken
+    uint32_t n_fields                   # of the route
 
 
 cdef struct RouteNode:
@@ -71,8 +75,9 @@ cdef struct RouteTable:
 # --- lookup -------------------------------------------------------------------------------------------------------
 
 cdef inline RouteConf* routes_find(const RouteTable* table, const char* host, uint32_t host_len,
-                                   const char* path, uint32_t path_len, uint32_t method_bit) noexcept nogil:
-    """The route of a request, or NULL. `host`: lower-cased, no port; `path`: no query; `method_bit`: 1 << method."""
+                                   const char* path, uint32_t path_len, uint32_t method_bit, const Head* head) noexcept nogil:
+    """The route of a request, or NULL. `host`: lower-cased, no port; `path`: no query; `method_bit`: 1 << method; `head`:
+    whose fields are asked for, NULL: nobody's."""
     cdef const RouteNode* node = &table.hosts
     cdef const RouteNode* wildcard = NULL
     cdef RouteConf* route
@@ -90,7 +95,7 @@ cdef inline RouteConf* routes_find(const RouteTable* table, const char* host, ui
                 break
             if start == 0:
                 if node.host_paths != NULL:
-                    route = routes_find_path(table, node.host_paths, path, path_len, method_bit)
+                    route = routes_find_path(table, node.host_paths, path, path_len, method_bit, head)
                     if route != NULL:
                         return route
                 break
@@ -99,16 +104,16 @@ cdef inline RouteConf* routes_find(const RouteTable* table, const char* host, ui
             end = start - 1
         while wildcard != NULL:
             if wildcard.wildcard_paths != NULL:
-                route = routes_find_path(table, wildcard.wildcard_paths, path, path_len, method_bit)
+                route = routes_find_path(table, wildcard.wildcard_paths, path, path_len, method_bit, head)
                 if route != NULL:
                     return route
             wildcard = wildcard.parent
-    return routes_find_path(table, &table.any_host_paths, path, path_len, method_bit)
+    return routes_find_path(table, &table.any_host_paths, path, path_len, method_bit, head)
 
 
 cdef inline RouteConf* routes_find_path(const RouteTable* table, const RouteNode* node, const char* path,
-                                        uint32_t path_len, uint32_t method_bit) noexcept nogil:
-    cdef RouteConf* best = routes_take(node.prefix, method_bit)
+                                        uint32_t path_len, uint32_t method_bit, const Head* head) noexcept nogil:
+    cdef RouteConf* best = routes_take(node.prefix, method_bit, head)
     cdef RouteConf* route
     cdef uint32_t start = 1
     cdef uint32_t end
@@ -121,9 +126,9 @@ cdef inline RouteConf* routes_find_path(const RouteTable* table, const RouteNode
         node = routes_child(table, node, path + start, end - start)
         if node == NULL:
             return best
-        route = routes_take(node.exact, method_bit) if end == path_len else NULL
+        route = routes_take(node.exact, method_bit, head) if end == path_len else NULL
         if route == NULL:
-            route = routes_take(node.prefix, method_bit)
+            route = routes_take(node.prefix, method_bit, head)
         if route != NULL:
             best = route
         if end == path_len:
@@ -132,13 +137,36 @@ cdef inline RouteConf* routes_find_path(const RouteTable* table, const RouteNode
     return best
 
 
-cdef inline RouteConf* routes_take(const RouteRule* rule, uint32_t method_bit) noexcept nogil:
-    """At most 32 steps: each rule takes a method that those before it do not."""
+cdef inline RouteConf* routes_take(const RouteRule* rule, uint32_t method_bit, const Head* head) noexcept nogil:
+    """At most 32 steps, and one for each rule that looks at fields: of the others each takes a method that those before
+    it do not."""
     while rule != NULL:
-        if rule.methods & method_bit:
+        if rule.methods & method_bit and (rule.n_fields == 0 or routes_has_fields(rule.route, head)):
             return rule.route
         rule = rule.following
     return NULL
+
+
+cdef inline bint routes_has_fields(const RouteConf* route, const Head* head) noexcept nogil:
+    cdef uint32_t i
+    if head == NULL:
+        return False
+    for i in range(route.n_fields):
+        if not routes_has_field(&route.fields[i], head):
+            return False
+    return True
+
+
+cdef inline bint routes_has_field(const FieldMatch* wanted, const Head* head) noexcept nogil:
+    cdef const Field* field
+    cdef uint32_t i
+    for i in range(head.n_fields):
+        field = &head.fields[i]
+        if field.name_len == wanted.name.len and field.value_len == wanted.value.len \
+                and octets_equal_lower(head.base + field.name_at, wanted.name.at, wanted.name.len) \
+                and memcmp(head.base + field.value_at, wanted.value.at, wanted.value.len) == 0:
+            return True
+    return False
 
 
 cdef inline RouteNode* routes_child(const RouteTable* table, const RouteNode* parent, const char* label,
@@ -321,7 +349,8 @@ cdef inline bint routes_insert_rule(Arena* arena, RouteRule** rules, RouteConf* 
     cdef uint32_t taken = 0
     cdef RouteRule* rule
     while rules[0] != NULL:
-        taken |= rules[0].methods
+        if rules[0].n_fields == 0:
+            taken |= rules[0].methods
         rules = &rules[0].following
     if methods & ~taken == 0:
         return True
@@ -330,6 +359,7 @@ cdef inline bint routes_insert_rule(Arena* arena, RouteRule** rules, RouteConf* 
         return False
     rule.route = route
     rule.methods = methods
+    rule.n_fields = route.n_fields
     rules[0] = rule
     return True
 

@@ -110,7 +110,7 @@ cdef inline int secure_passes_by(Worker* worker, Conn* conn, const ListenerConf*
 
 cdef inline RouteConf* secure_route(const ListenerConf* conf, int code, const Hello* hello) noexcept nogil:
     """The route of a client that asks for this name; NULL: none is for it."""
-    return routes_find(<const RouteTable*>conf.tls_routes, hello.name, hello.name_len, b"/", 1, 1) \
+    return routes_find(<const RouteTable*>conf.tls_routes, hello.name, hello.name_len, b"/", 1, 1, NULL) \
         if code == HELLO_WHOLE else NULL
 
 

@@ -207,11 +207,18 @@ cdef enum RetryOn:
     RETRY_UNAVAILABLE = 256
 
 
+cdef struct FieldMatch:                 # a header field a request must have
+    Text name                           # in lower case
+    Text value
+
+
 cdef struct RouteConf:
     uint32_t slot                       # index into the worker's route states
     Text name
     uint32_t method_mask                # bit http1.Method; 0 = any
     uint32_t order                      # position in the configuration: first listed wins among equals
+    FieldMatch* fields                  # all of them must be there
+    uint32_t n_fields
     RouteTarget* targets
     uint32_t n_targets
     uint32_t total_weight

@@ -10,9 +10,10 @@ from meshcore.cli.explain import find
 
 PATHS = ("/", "/a", "/a/b", "/a/b/c", "/ab", "/x")
 METHODS = ("GET", "POST", "PUT")
+FIELDS = (("x-canary", "1"), ("x-user", "ann"))
 
 
-def first_rule(policy: Policy, path: str, method: str) -> str:
+def first_rule(policy: Policy, path: str, method: str, fields=()) -> str:
     """The slow oracle: the first rule with a match, or none."""
     for rule in policy.rules:
         for match in rule.matches or (Match(),):
@@ -22,6 +23,8 @@ def first_rule(policy: Policy, path: str, method: str) -> str:
             if prefix and not (path == prefix or path.startswith(prefix + "/")):
                 continue
             if match.methods and method not in match.methods:
+                continue
+            if not set(match.headers.items()) <= set(fields):
                 continue
             return rule.name
     return ""
@@ -34,7 +37,9 @@ def any_policy(rng: random.Random) -> Policy:
         for _ in range(rng.randrange(0, 3)):
             where = rng.choice(PATHS)
             methods = tuple(rng.sample(METHODS, rng.randrange(0, 3)))
-            matches.append(Match(path=where, methods=methods) if rng.random() < 0.4 else Match(prefix=where, methods=methods))
+            kind = "path" if rng.random() < 0.4 else "prefix"
+            headers = dict(rng.sample(FIELDS, rng.choice((0, 0, 1, 2))))
+            matches.append(Match(**{kind: where}, methods=methods, headers=headers))
         rules.append(Rule(name=f"rule-{number}", matches=tuple(matches)))
     return Policy(rules=tuple(rules))
 
@@ -45,15 +50,15 @@ def test_any_rules_decide_as_a_list_would(rng):
         routes = list(routes_of(policy, "web.shop", "web", str))
         for path in (*PATHS, "/a/", "/a/b/d", "/abc", "/x/y", "/y"):
             for method in METHODS:
-                found = find(routes, "web.shop", path, method)
-                assert found is not None
-                assert found.name == first_rule(policy, path, method), (policy, path, method)
+                for fields in ((), FIELDS[:1], FIELDS):
+                    found = find(routes, "web.shop", path, method, fields)
+                    assert found is not None
+                    assert found.name == first_rule(policy, path, method, fields), (policy, path, method, fields)
 
 
-def test_a_rule_for_another_host_and_one_that_looks_at_fields_take_nothing():
+def test_a_rule_for_another_host_takes_nothing():
     rules = (
         Rule(name="other", hosts=("*.example.org",)),
-        Rule(name="fields", matches=(Match(headers={"x-canary": "1"}),)),
         Rule(name="mine", hosts=("nobody.test", "web.shop")),
     )
     routes = list(routes_of(Policy(rules=rules), "web.shop", "web", str))

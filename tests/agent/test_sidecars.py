@@ -115,6 +115,11 @@ def test_policies_split_and_limit(mesh):
     plane.do("put", values=[("route_policy", {"namespace": "shop", "name": "canary", "service": "web", "rules": [rule]})])
     client = mesh.sidecar(plane, "client")
     until(lambda: client.get("http://web/canary/x")[1].startswith("next-1"), "the rule's split")
+    rule["matches"] = [{"headers": {"x-canary": "1"}}]
+    plane.do("put", values=[("route_policy", {"namespace": "shop", "name": "canary", "service": "web", "rules": [rule]})])
+    until(lambda: client.get("http://web/", **{"x-canary": "1"})[1].startswith("next-1"), "the rule of a field")
+    assert client.get("http://web/")[1].startswith("web-1")
+    assert client.get("http://web/", **{"x-canary": "2"})[1].startswith("web-1")
     assert client.get("http://web/other")[1].startswith("web-1")
 
 

@@ -113,6 +113,10 @@ def test_what_a_policy_cannot_mean_is_left_at_its_default():
         identities=[ME, "nonsense"],
         rules=[
             discovery_pb2.Rule(name="bad", matches=[discovery_pb2.Match(path="/a", prefix="/b"), discovery_pb2.Match(path="no slash")]),
+            discovery_pb2.Rule(
+                name="fields",
+                matches=[discovery_pb2.Match(headers=one) for one in ({"Upper": "1"}, {"host": "a"}, {"a b": "1"}, {"a": "1\r\n"}, {"a": " 1"})],
+            ),
             discovery_pb2.Rule(name="half", matches=[discovery_pb2.Match(path="/a?b"), discovery_pb2.Match(path="/a")]),
             discovery_pb2.Rule(name="weightless", splits=[discovery_pb2.Split(path="a", weight=0)], timeout_ms=4_000_000_000),
         ],

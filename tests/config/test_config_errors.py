@@ -191,6 +191,8 @@ VALUES = [
     (GOOD.replace("prefix: /users", "prefix: /users/*"), "ends in a wildcard; write prefix: /users"),
     (GOOD.replace("prefix: /users", 'prefix: "/a b"'), "holds U+0020; percent-encode it"),
     (GOOD.replace("prefix: /users", "path: /a, prefix: /b"), "path and prefix exclude each other"),
+    (GOOD.replace("prefix: /users", "headers: {host: a}"), "'host' cannot be looked at as a header; use match.host"),
+    (GOOD.replace("prefix: /users", "headers: {a b: c}"), "header name"),
     (GOOD.replace("prefix: /users", 'host: "*"'), "'*' alone is not a host; leave host out to match every host"),
     (GOOD.replace("prefix: /users", 'host: "a.*.test"'), "stands in the wrong place; only a leading '*.'"),
     (GOOD.replace("prefix: /users", 'host: "*a.test"'), "stands in the wrong place"),

@@ -23,7 +23,7 @@ def test_a_small_file_becomes_a_plan():
         ("unix:/run/users.sock", "/run/users.sock", 2),
     ]
     (route,) = plan["routes"]
-    assert route["match"] == {"host": "", "host_kind": 0, "path": "/users", "path_kind": 2, "methods": []}
+    assert route["match"] == {"host": "", "host_kind": 0, "path": "/users", "path_kind": 2, "methods": [], "headers": []}
     assert route["targets"] == [("users", 1)]
     assert route["response_timeout_ns"] == 15_000_000_000
     (listener,) = plan["listeners"]

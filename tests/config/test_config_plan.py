@@ -41,7 +41,7 @@ def route_of(**route):
 )
 def test_a_match_becomes_text_and_kinds(match, host, host_kind, path, path_kind):
     got = route_of(match=match)["match"]
-    assert got == {"host": host, "host_kind": host_kind, "path": path, "path_kind": path_kind, "methods": []}
+    assert got == {"host": host, "host_kind": host_kind, "path": path, "path_kind": path_kind, "methods": [], "headers": []}
 
 
 def test_a_split_becomes_weighted_targets():

@@ -77,6 +77,23 @@ def test_an_unknown_listener_lists_the_known_ones(explain):
     assert "listeners are: web, internal" in err
 
 
+def test_fields_of_the_request_decide_with_the_rest(tmp_path, capfd):
+    path = tmp_path / "mesh.yaml"
+    path.write_text(MESH.replace("- {name: users, match", "- {name: canary, match: {headers: {x-canary: '1'}}, to: orders}\n- {name: users, match"))
+
+    def run(*arguments):
+        with pytest.raises(SystemExit) as ended:
+            main(["explain", "-c", str(path), *arguments])
+        return ended.value.code, *capfd.readouterr()
+
+    code, out, _ = run("-H", "X-Canary: 1", "GET", "/orders")
+    assert code == 0 and "route      canary: header x-canary: 1" in out
+    code, out, _ = run("-H", "x-canary: 2", "GET", "/orders")
+    assert code == 1 and "not canary: no header x-canary: 1" in out
+    code, _, err = run("-H", "x canary 1", "GET", "/orders")
+    assert code == 2 and "it is written 'name: value'" in err
+
+
 def test_the_decision_as_json(explain):
     code, out, _ = explain("--json", "GET", "http://a.test/users")
     assert code == 0

@@ -16,8 +16,8 @@ def asking(proxy, raw_client, only_meshcore):
     def with_routes(*routes):
         client = raw_client(proxy(to=[], routes=list(routes)))
 
-        def ask(target="/", host="a.test", method="GET"):
-            client.request(method, target, host=host)
+        def ask(target="/", host="a.test", method="GET", headers=()):
+            client.request(method, target, headers, host=host)
             answer = client.read_response()
             return answer.text or answer.reason
 
@@ -73,6 +73,37 @@ def test_methods_narrow_a_route_and_fall_back_to_a_wider_one(asking):
 def test_first_listed_wins_among_equals(asking):
     ask = asking(named("first", prefix="/a"), named("second", prefix="/a"))
     assert ask("/a") == "first"
+
+
+def test_fields_narrow_a_route_and_fall_back_to_the_next_and_to_a_wider_one(asking):
+    ask = asking(
+        named("wide", prefix="/"),
+        named("both", prefix="/a", headers={"x-canary": "1", "X-User": "ann"}),
+        named("canary", prefix="/a", headers={"x-canary": "1"}),
+        named("post", prefix="/a", methods=["POST"], headers={"x-canary": "2"}),
+    )
+    canary, user = ("x-canary", "1"), ("x-user", "ann")
+    assert [ask("/a/b", headers=h) for h in ([], [canary], [user], [user, canary])] == ["wide", "canary", "wide", "both"]
+    assert [ask("/a", method=m, headers=[("x-canary", "2")]) for m in ("POST", "GET")] == ["post", "wide"]
+    assert ask("/b", headers=[user, canary]) == "wide"
+
+
+def test_a_route_without_fields_that_is_listed_first_hides_those_with(asking):
+    ask = asking(named("all", prefix="/a"), named("canary", prefix="/a", headers={"x-canary": "1"}))
+    assert ask("/a", headers=[("x-canary", "1")]) == "all"
+
+
+def test_a_field_is_one_of_its_lines_to_the_octet_and_its_name_has_no_case(asking):
+    ask = asking(named("canary", headers={"x-canary": "Yes sir"}), named("other"))
+    takes = [[("X-CANARY", "Yes sir")], [("x-canary", "  Yes sir \t")], [("x-canary", "no"), ("x-a", "b"), ("x-canary", "Yes sir")]]
+    leaves = [[("x-canary", "yes sir")], [("x-canary", "Yes sir, no")], [("x-canary", "")], [("x-canaryy", "Yes sir")], [("y-canary", "Yes sir")]]
+    assert [ask(headers=h) for h in takes] == ["canary"] * 3
+    assert [ask(headers=h) for h in leaves] == ["other"] * 5
+
+
+def test_an_empty_value_asks_for_an_empty_field(asking):
+    ask = asking(named("empty", headers={"x-a": ""}), named("other"))
+    assert [ask(headers=h) for h in ([("x-a", "")], [], [("x-a", "1")])] == ["empty", "other", "other"]
 
 
 def test_less_specific_host_serves_paths_the_exact_one_lacks(asking):
