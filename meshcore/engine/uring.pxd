@@ -17,6 +17,7 @@ cdef extern from * nogil:
     #include <stdint.h>
     #include <string.h>
     #include <sys/mman.h>
+    #include <sys/resource.h>
     #include <sys/socket.h>
     #include <sys/syscall.h>
     #include <unistd.h>
@@ -54,6 +55,9 @@ cdef extern from * nogil:
     }
     static uint32_t mc_uring_make_places(const mc_uring* u, uint32_t files) {
         struct io_uring_rsrc_register r;
+        struct rlimit limit;
+        /* No more places than descriptors this process may have: the kernel refuses them. */
+        if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < files) files = (uint32_t)limit.rlim_cur;
         memset(&r, 0, sizeof r);
         r.nr = files;
         r.flags = IORING_RSRC_REGISTER_SPARSE;
@@ -181,7 +185,7 @@ cdef extern from * nogil:
         uint32_t entries
         uint32_t files
     # 0, or the negated errno. The thread that opens a ring is the one that uses it. `files`: places wanted for kept files;
-    # the ring says how many there are, 0 when the kernel (before 6.14, RLIMIT_NOFILE) gives none.
+    # the ring says how many there are, 0 when the kernel (before 6.14) gives none; no more than RLIMIT_NOFILE.
     int uring_open "mc_uring_open"(Uring* ring, uint32_t entries, uint32_t files)
     void uring_close "mc_uring_close"(Uring* ring)
     # Keep this file at a place below `files`: 1, or 0 when the kernel will not. -1 forgets the one kept there, which must be
