@@ -31,7 +31,7 @@ def add_for_members(plane: ControlPlane, server: Any, peers: Peers) -> None:
         discovery_handlers(plane.discovery), destination_handlers(plane.destination), policies_handlers(policies), inbound_handlers(inbound),
     ))  # fmt: skip
     plane.observing.serve_proxies(server, peers)
-    registry_pb2_grpc.add_RegistryServicer_to_server(Registry(plane.catalogue, peers, plane.streams), server)
+    registry_pb2_grpc.add_RegistryServicer_to_server(Registry(plane.catalogue, peers, plane.streams, plane.departures), server)
 
 
 def add_for_operators(plane: ControlPlane, server: Any, peers: Peers) -> None:

@@ -45,6 +45,7 @@ from .identity import (
 )
 from .observation.parts import Observing
 from .resolve import View
+from .serving.departures import Departures
 from .serving.destination import Destination
 from .serving.discovery import Discovery
 from .serving.peers import Peers
@@ -155,6 +156,7 @@ class ControlPlane:
         bounds = self.settings.bounds
         peers = Peers(self.settings.trust_domain, is_local=False)
         self.streams = Streams(bounds)
+        self.departures = Departures(self.store, self.draining.is_set)
         verifiers: dict[type, Verifier] = {
             JoinToken: self.join_tokens,
             HandshakeIdentity: HandshakeIdentities(self.trust),
@@ -175,6 +177,7 @@ class ControlPlane:
         self._run(self.discovery.keep_time())
         self.destination = Destination(self.view, peers, self.streams, bounds, self.settings.cluster_domain)
         self.observing = Observing(self.view.index, self.audit, self.permissions, self.streams, bounds)
+        self._closing.push_async_callback(self.departures.close)
         server = self._server()
         parts.add_for_members(self, server, peers)
         parts.add_for_operators(self, server, peers)

@@ -22,6 +22,7 @@ from ..model.members import DEFAULT_WEIGHT
 from ..resolve import Malformed
 from ..spiffe import SpiffeId
 from .answers import refuse
+from .departures import Departures
 from .peers import Peers
 from .streams import Streams
 
@@ -34,10 +35,11 @@ SIGNS_PER_TTL = 3
 class Registry(registry_pb2_grpc.RegistryServicer):  # type: ignore[misc]
     """The service. One stream is one claim."""
 
-    def __init__(self, catalogue: Catalogue, peers: Peers, streams: Streams) -> None:
+    def __init__(self, catalogue: Catalogue, peers: Peers, streams: Streams, departures: Departures) -> None:
         self._catalogue = catalogue
         self._peers = peers
         self._streams = streams
+        self._departures = departures
 
     async def Keep(self, request_iterator: Any, context: Any) -> None:
         try:
@@ -50,7 +52,15 @@ class Registry(registry_pb2_grpc.RegistryServicer):  # type: ignore[misc]
                     raise Malformed("the first message on a stream is `register`")
                 claim = _Claim(self._catalogue, peer.identity, first.register)
                 await claim.begin()
-                await self._keep(claim, request_iterator, context)
+                try:
+                    with self._departures.one():
+                        await self._keep(claim, request_iterator, context)
+                except asyncio.CancelledError:
+                    # Its connection is gone. (What fails on our side, as a store that is away, says nothing of the member.)
+                    self._departures.broke(claim.lease)
+                    raise
+                if not claim.has_left:
+                    self._departures.broke(claim.lease)
         except Exception as error:
             await refuse(context, error)
 
@@ -84,7 +94,8 @@ class _Claim:
         self._identity = identity
         self.ttl_s = register.ttl_s or DEFAULT_TTL_S
         self._values = _values(identity, register, self.ttl_s)
-        self._lease = 0
+        self.lease = 0
+        self.has_left = False
         self._is_draining = False
         self._position = ""
 
@@ -103,12 +114,13 @@ class _Claim:
             )
             await self._write()
         try:
-            await self._catalogue.store.keep_alive(self._lease)
+            await self._catalogue.store.keep_alive(self.lease)
         except LeaseExpired:
             await self._register()
 
     async def leave(self) -> None:
-        await self._catalogue.store.revoke(self._lease)
+        self.has_left = True
+        await self._catalogue.store.revoke(self.lease)
 
     def kept(self) -> Any:
         every_ms = self.ttl_s * 1_000 // SIGNS_PER_TTL
@@ -116,10 +128,10 @@ class _Claim:
 
     async def _register(self) -> None:
         lease = await self._catalogue.register(*self._values, ttl_s=self.ttl_s, by=str(self._identity))
-        self._lease = lease.id
+        self.lease = lease.id
 
     async def _write(self) -> None:
-        values = (msgspec.structs.replace(value, lease=self._lease) for value in self._values)
+        values = (msgspec.structs.replace(value, lease=self.lease) for value in self._values)
         self._position = str(await self._catalogue.put(*values, by=str(self._identity)))
 
     async def _check(self, value: Named) -> None:

@@ -109,7 +109,7 @@ class Breaker(Section, frozen=True, kw_only=True):
         DurationLike,
         Key(
             DurationKind("1ms", "1h"),
-            "First ejection; doubles each time the probe fails.",
+            "First ejection; doubles each time the probe fails. An endpoint that cannot be connected to is passed over for as long.",
             "1s: a restart takes about as long.",
         ),
     ] = Duration("1s")
@@ -136,7 +136,8 @@ class Breaker(Section, frozen=True, kw_only=True):
         int,
         Key(
             IntKind(0, 100),
-            "With a smaller share of endpoints admitted, ejections and health checks are ignored. 0 = never.",
+            "With a smaller share of endpoints admitted, ejections and health checks are ignored. 0 = never. Endpoints that cannot be "
+            "connected to count as absent.",
             "50: when half of them fail it is not them, and the rest could not carry the load.",
         ),
     ] = 50

@@ -147,7 +147,8 @@ class Retries(Section, frozen=True, kw_only=True):
         int,
         Key(
             IntKind(1, MAX_ATTEMPTS),
-            "Tries per request, the first included. 1 = no retries.",
+            "Tries per request, the first included. 1 = no retries. With more, endpoints that cannot be connected to are passed by "
+            "besides, while others are left: that uses up neither tries nor the budget.",
             "2: one retry hides a single bad endpoint, more would multiply load when many are bad.",
         ),
     ] = 2

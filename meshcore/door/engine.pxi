@@ -497,7 +497,7 @@ cdef class Engine:
             out["tls_handshakes"] += state.tls_handshakes
             out["tls_resumed"] += state.tls_resumed
             out["tls_failures"] += state.tls_failures
-            out["ejected"] = out["ejected"] or not breaker_admits(&state.breaker, now_ns)
+            out["ejected"] = out["ejected"] or breaker_is_ejected(&state.breaker, now_ns)
             if state.ewma.stamp_ns:
                 measured += 1
                 out["ewma_ms"] += state.ewma.cost_ns / 1e6

@@ -16,8 +16,8 @@ from meshcore.engine.ewma cimport Ewma, ewma_cost, ewma_observe
 from meshcore.engine.snapshot cimport Arena, BreakerConf, BudgetConf, ClusterConf, EndpointConf, RouteConf
 from meshcore.engine.snapshot cimport arena_alloc, arena_free, arena_text
 from meshcore.engine.snapshot cimport BACKOFF_DECORRELATED, BACKOFF_DOUBLING
-from meshcore.engine.breaker cimport Breaker, breaker_admits, breaker_on_abandoned, breaker_on_failure
-from meshcore.engine.breaker cimport breaker_on_pick, breaker_on_success
+from meshcore.engine.breaker cimport Breaker, breaker_admits, breaker_is_ejected, breaker_on_abandoned, breaker_on_failure
+from meshcore.engine.breaker cimport breaker_on_pick, breaker_on_success, breaker_on_unreachable
 from meshcore.engine.budget cimport Budget, budget_balance_ppm, budget_deposit, budget_withdraw
 from meshcore.engine.endpoint cimport ClusterState, EndpointState
 from meshcore.engine.balance cimport balance_pick
@@ -266,12 +266,15 @@ cdef class BreakerDoor:
     def on_failure(self, uint64_t now_ns) -> bool:
         return breaker_on_failure(&self.breaker, &self.conf, now_ns, &self.rng) != 0
 
+    def on_unreachable(self, uint64_t now_ns) -> None:
+        breaker_on_unreachable(&self.breaker, &self.conf, now_ns)
+
     def on_abandoned(self, uint64_t now_ns) -> None:
         breaker_on_abandoned(&self.breaker, now_ns)
 
     @property
     def state(self) -> str:
-        return ("closed", "open", "half_open")[self.breaker.state]
+        return ("closed", "open", "half_open", "unreachable")[self.breaker.state]
 
     @property
     def until_ns(self) -> int:
@@ -391,6 +394,11 @@ cdef class BalancerDoor:
     def fail(self, uint32_t i, uint64_t now_ns) -> bool:
         return breaker_on_failure(&self.endpoint(i).breaker, &self.cluster.breaker, now_ns, &self.rng) != 0
 
+    def cannot_reach(self, uint32_t i, uint64_t now_ns) -> bool:
+        ejected = self.fail(i, now_ns)
+        breaker_on_unreachable(&self.endpoint(i).breaker, &self.cluster.breaker, now_ns)
+        return ejected
+
     def set_unhealthy(self, uint32_t i, bint unhealthy) -> None:
         self.endpoint(i).unhealthy = unhealthy
 
@@ -398,7 +406,7 @@ cdef class BalancerDoor:
         return breaker_admits(&self.endpoint(i).breaker, now_ns) != 0
 
     def breaker_state(self, uint32_t i) -> str:
-        return ("closed", "open", "half_open")[self.endpoint(i).breaker.state]
+        return ("closed", "open", "half_open", "unreachable")[self.endpoint(i).breaker.state]
 
 
 cdef class RouteTableDoor:

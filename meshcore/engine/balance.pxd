@@ -15,7 +15,7 @@ from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
 from meshcore.engine.rng cimport Rng, rng_below
 from meshcore.engine.ewma cimport ewma_cost, ewma_is_measured
 from meshcore.engine.snapshot cimport BALANCER_LEAST_REQUEST, BALANCER_RANDOM, BALANCER_ROUND_ROBIN, ClusterConf
-from meshcore.engine.breaker cimport breaker_admits, breaker_on_pick
+from meshcore.engine.breaker cimport BREAKER_CLOSED, BREAKER_UNREACHABLE, breaker_admits, breaker_on_pick
 from meshcore.engine.endpoint cimport ClusterState, EndpointState
 
 
@@ -36,6 +36,7 @@ cdef struct Pick:                       # one decision in progress
     uint64_t now_ns
     uint64_t excluded_bits
     uint32_t panic
+    bint any_will_do                    # even what is out of reach
 
 
 cdef inline int32_t balance_pick(const ClusterConf* cluster, EndpointState** states, ClusterState* state, Rng* rng,
@@ -43,7 +44,7 @@ cdef inline int32_t balance_pick(const ClusterConf* cluster, EndpointState** sta
     """The index of the chosen endpoint in `cluster.endpoints`, BALANCE_NO_ENDPOINT or BALANCE_ALL_EJECTED.
 
     `states` is indexed by slot. `excluded_bits` (may be NULL): endpoints this exchange has already tried, bit = index,
-    first 64 only; they are chosen only when nothing else is usable. The chosen one's breaker is told (a due endpoint
+    first 64 only; they are chosen only when nothing else is usable. Those out of reach are chosen after them. The chosen one's breaker is told (a due endpoint
     becomes its own probe); the caller counts `active`.
     """
     cdef Pick pick
@@ -57,13 +58,30 @@ cdef inline int32_t balance_pick(const ClusterConf* cluster, EndpointState** sta
     pick.now_ns = now_ns
     pick.excluded_bits = excluded_bits[0] if excluded_bits != NULL else 0
     pick.panic = BALANCE_PANIC_UNKNOWN
+    pick.any_will_do = False
     chosen = balance_choose(&pick)
-    if chosen < 0 and pick.excluded_bits:
-        pick.excluded_bits = 0
-        chosen = balance_choose(&pick)
     if chosen < 0:
-        return BALANCE_ALL_EJECTED
+        chosen = balance_choose_worse(&pick)
+        if chosen < 0:
+            return BALANCE_ALL_EJECTED
     breaker_on_pick(&balance_state(&pick, chosen).breaker, now_ns)
+    return chosen
+
+
+cdef inline int32_t balance_choose_worse(Pick* pick) noexcept nogil:
+    """No untried endpoint is usable: a tried one, else one that is known to be out of reach, untried if possible."""
+    cdef uint64_t excluded_bits = pick.excluded_bits
+    cdef int32_t chosen = -1
+    pick.excluded_bits = 0
+    if excluded_bits:
+        chosen = balance_choose(pick)
+    if chosen < 0:
+        pick.any_will_do = True
+        pick.excluded_bits = excluded_bits
+        chosen = balance_choose(pick)
+    if chosen < 0 and excluded_bits:
+        pick.excluded_bits = 0
+        chosen = balance_choose(pick)
     return chosen
 
 
@@ -72,7 +90,8 @@ cdef inline int balance_admits_only(const ClusterConf* cluster, EndpointState* e
 
     As in a cluster of one endpoint: with nobody to stand in, ejection counts only where panic is switched off.
     """
-    if not breaker_admits(&endpoint.breaker, now_ns) and cluster.breaker.panic_percent == 0:
+    if not breaker_admits(&endpoint.breaker, now_ns) and endpoint.breaker.state != BREAKER_UNREACHABLE \
+            and cluster.breaker.panic_percent == 0:
         return 0
     breaker_on_pick(&endpoint.breaker, now_ns)
     return 1
@@ -252,12 +271,26 @@ cdef inline EndpointState* balance_state(const Pick* pick, int32_t i) noexcept n
 cdef inline bint balance_is_usable(Pick* pick, uint32_t i) noexcept nogil:
     if i < 64 and (pick.excluded_bits >> i) & 1:
         return False
-    return balance_admits(pick, i) or balance_in_panic(pick)
+    return balance_admits(pick, i) or balance_stands_in(pick, i)
 
 
 cdef inline bint balance_admits(const Pick* pick, uint32_t i) noexcept nogil:
     cdef const EndpointState* endpoint = balance_state(pick, <int32_t>i)
     return endpoint.unhealthy == 0 and breaker_admits(&endpoint.breaker, pick.now_ns)
+
+
+cdef inline bint balance_stands_in(Pick* pick, uint32_t i) noexcept nogil:
+    """This one is kept out: may it be picked all the same? Panic is about answers; who cannot be reached gives none."""
+    cdef const EndpointState* endpoint = balance_state(pick, <int32_t>i)
+    if not balance_is_unreachable(endpoint):
+        return balance_in_panic(pick)
+    return pick.any_will_do and (pick.cluster.breaker.panic_percent != 0
+                                 or (endpoint.breaker.state == BREAKER_UNREACHABLE and endpoint.unhealthy == 0))
+
+
+cdef inline bint balance_is_unreachable(const EndpointState* endpoint) noexcept nogil:
+    """Of one that is not admitted."""
+    return endpoint.breaker.state != BREAKER_CLOSED and endpoint.breaker.was_unreachable != 0
 
 
 cdef inline bint balance_in_panic(Pick* pick) noexcept nogil:
@@ -280,6 +313,9 @@ cdef inline bint balance_count_panic(Pick* pick) noexcept nogil:
     cdef uint32_t i
     for i in range(pick.cluster.n_endpoints):
         if pick.cluster.endpoints[i].weight:
+            if balance_admits(pick, i):
+                admitted += 1
+            elif balance_is_unreachable(balance_state(pick, <int32_t>i)):
+                continue                # it is not there, whatever else is wrong
             candidates += 1
-            admitted += balance_admits(pick, i)
     return admitted * 100 < candidates * pick.cluster.breaker.panic_percent

@@ -4,6 +4,10 @@
 #                                  ^------- failure, or the probe was abandoned ----'
 #
 # Too many are so many in a row, or a success rate that is too low; each may be off. Only a failure ejects.
+# An endpoint that cannot be connected to is UNREACHABLE from the first time on, for the shortest ejection: others are
+# picked, as long as there are any, panic or not; where there are none it may be picked as if it were closed. Failures go on
+# being counted, and open it. OPEN remembers whether it was out of reach, for the same reason.
+#
 # Exactly one probe: HALF_OPEN admits nobody until its verdict. Answers that arrive while OPEN belong to requests sent
 # before the ejection (or under panic) and say nothing new: they are ignored. Client faults are not failures:
 # the caller reports only what the endpoint did (keeps CLIENT_FAULT_NOT_UPSTREAM).
@@ -19,13 +23,15 @@ cdef enum BreakerState:
     BREAKER_CLOSED = 0
     BREAKER_OPEN = 1
     BREAKER_HALF_OPEN = 2
+    BREAKER_UNREACHABLE = 3
 
 
 cdef struct Breaker:
-    uint64_t until_ns                   # OPEN: when a probe is due
+    uint64_t until_ns                   # OPEN: when a probe is due; UNREACHABLE: when it may be again like others
     uint32_t consecutive                # failures in a row while CLOSED
     uint32_t ejections_in_row           # without a success in between: lengthens the backoff
     uint8_t state
+    uint8_t was_unreachable             # of any state but CLOSED: the last that was heard
     uint64_t backoff_ns                 # of the last ejection
     SuccessRate rate
 
@@ -34,7 +40,12 @@ cdef inline bint breaker_admits(const Breaker* breaker, uint64_t now_ns) noexcep
     """May a request be sent? Changes nothing: call breaker_on_pick when it is."""
     if breaker.state == BREAKER_CLOSED:
         return True
-    return breaker.state == BREAKER_OPEN and now_ns >= breaker.until_ns
+    return breaker.state != BREAKER_HALF_OPEN and now_ns >= breaker.until_ns
+
+
+cdef inline bint breaker_is_ejected(const Breaker* breaker, uint64_t now_ns) noexcept nogil:
+    """Is it kept out by its failures? For statistics: what is out of reach for now is only passed over."""
+    return breaker.state != BREAKER_UNREACHABLE and not breaker_admits(breaker, now_ns)
 
 
 cdef inline void breaker_on_pick(Breaker* breaker, uint64_t now_ns) noexcept nogil:
@@ -59,13 +70,22 @@ cdef inline bint breaker_on_failure(Breaker* breaker, const BreakerConf* conf, u
     """Returns 1 when this failure ejects the endpoint (a failed probe ejects it again, for longer)."""
     if breaker.state == BREAKER_OPEN:
         return False
-    if breaker.state == BREAKER_CLOSED and not breaker_has_failed(breaker, conf, now_ns):
+    if breaker.state != BREAKER_HALF_OPEN and not breaker_has_failed(breaker, conf, now_ns):
         return False
     breaker.backoff_ns = backoff_next_ns(&conf.backoff, breaker.ejections_in_row, breaker.backoff_ns, rng)
     breaker.until_ns = now_ns + breaker.backoff_ns
     breaker.state = BREAKER_OPEN
+    breaker.was_unreachable = 0
     breaker.ejections_in_row += 1
     return True
+
+
+cdef inline void breaker_on_unreachable(Breaker* breaker, const BreakerConf* conf, uint64_t now_ns) noexcept nogil:
+    """The failure just told was that there was nobody to connect to."""
+    breaker.was_unreachable = 1
+    if breaker.state == BREAKER_CLOSED or breaker.state == BREAKER_UNREACHABLE:
+        breaker.state = BREAKER_UNREACHABLE
+        breaker.until_ns = now_ns + conf.backoff.first_ns
 
 
 cdef inline bint breaker_has_failed(Breaker* breaker, const BreakerConf* conf, uint64_t now_ns) noexcept nogil:

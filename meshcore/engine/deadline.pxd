@@ -2,7 +2,7 @@
 
 from meshcore.engine.certificate cimport TLS_LATE
 from meshcore.engine.conn cimport conn_close, conn_deadline, conn_is_stream
-from meshcore.engine.dispatch cimport dispatch_elsewhere, dispatch_failed, dispatch_unqueue
+from meshcore.engine.dispatch cimport dispatch_elsewhere, dispatch_failed
 from meshcore.engine.downstream cimport downstream_close
 from meshcore.engine.endpoint cimport EndpointState
 from meshcore.engine.event cimport event_end_tunnel, event_session_lost
@@ -10,6 +10,7 @@ from meshcore.engine.hook cimport hook_abandon
 from meshcore.engine.lookup cimport lookup_leave
 from meshcore.engine.pool cimport pool_discard, pool_remove
 from meshcore.engine.preface cimport preface_note_silence
+from meshcore.engine.queue cimport queue_leave
 from meshcore.engine.reasons cimport (
     REASON_BODY_TIMEOUT, REASON_DEADLINE_EXCEEDED, REASON_DOWNSTREAM_STALLED, REASON_FILTER_TIMEOUT,
     REASON_HEAD_TIMEOUT, REASON_LOOKUP_TIMEOUT, REASON_QUEUE_TIMEOUT, REASON_TOTAL_TIMEOUT, REASON_TUNNEL_TIMEOUT,
@@ -78,7 +79,7 @@ cdef inline void deadline_exchange(Worker* worker, Exchange* exchange) noexcept 
         resume_lookup(worker, exchange, NULL, REASON_LOOKUP_TIMEOUT)
         return
     if exchange.state == EXCHANGE_AWAIT_CONNECTION:
-        dispatch_unqueue(worker, exchange)
+        queue_leave(worker, exchange)
         exchange.cluster_state.queue_timeouts += 1
         respond_reason(worker, exchange, REASON_QUEUE_TIMEOUT)
         return

@@ -2,8 +2,8 @@
 # Reads no response: see response.
 #
 # Retry rule (NO_RETRY_AFTER_BODY): only while `request_buffer` still holds every byte any upstream got, and before the
-# first response byte went downstream. A refused connect may go elsewhere with any method: nothing was sent. A reset
-# may be repeated for idempotent methods, or when provably no byte was sent. Others get 502: the endpoint may have
+# first response byte went downstream. A failed connect may go elsewhere with any method: nothing was sent; for as long as
+# endpoints are left that are not known to be out of reach, neither attempts nor budget bound that. A reset may be repeated for idempotent methods, or when provably no byte was sent. Others get 502: the endpoint may have
 # acted. A pooled connection that turns out closed is not the endpoint's failure; its replay goes over a new one.
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t, int32_t
@@ -20,13 +20,14 @@ from meshcore.engine.destination cimport destination_find
 from meshcore.engine.endpoint cimport ClusterState, Destination, EndpointState
 from meshcore.engine.exchange cimport (
     ATTEMPT_ABANDONED, ATTEMPT_FAILED, exchange_earlier, exchange_idle_deadline, exchange_note_attempt,
-    exchange_release_upstream,
+    exchange_note_unreachable, exchange_release_upstream,
 )
 from meshcore.engine.flow cimport (
     FLOW_AWAIT_INPUT, FLOW_AWAIT_OUTPUT, FLOW_FINISHED, FLOW_MALFORMED, FLOW_RECEIVER_FAILED, FLOW_SENDER_CLOSED,
     FLOW_SENDER_FAILED, flow_pump, flow_stream_is_whole, flow_take, flow_trailers,
 )
 from meshcore.engine.pool cimport pool_discard, pool_lease, pool_remove
+from meshcore.engine.queue cimport queue_join, queue_leave
 from meshcore.engine.reasons cimport (
     REASON_ALL_EJECTED, REASON_BODY_INCOMPLETE, REASON_BODY_TOO_LARGE, REASON_DOWNSTREAM_CLOSED, REASON_LOAD_SHED,
     REASON_NO_ENDPOINT, REASON_OUT_OF_MEMORY, REASON_QUEUE_FULL, REASON_UPSTREAM_CONNECT_FAILED,
@@ -42,14 +43,14 @@ from meshcore.engine.slab cimport SLAB_NONE, slab_at
 from meshcore.engine.snapshot cimport RETRY_CONNECT_FAILURE, RETRY_RESET, ClusterConf, Limits, TargetNode
 from meshcore.engine.state cimport (
     CONN_AWAIT_CONNECT, CONN_CLOSE_AFTER, CONN_IN_EXCHANGE, CONN_REUSED, CONN_UPSTREAM, EXCHANGE_ACTIVE,
-    EXCHANGE_AWAIT_CONNECT, EXCHANGE_AWAIT_CONNECTION, EXCHANGE_AWAIT_RESPONSE, EXCHANGE_AWAIT_RETRY, EXCHANGE_BODY_ABORTED,
+    EXCHANGE_AWAIT_CONNECT, EXCHANGE_AWAIT_RESPONSE, EXCHANGE_AWAIT_RETRY, EXCHANGE_BODY_ABORTED,
     EXCHANGE_CONNECT, EXCHANGE_COUNTED, EXCHANGE_FRESH_CONNECTION, EXCHANGE_GRPC, EXCHANGE_IDEMPOTENT,
     EXCHANGE_MAY_REPLAY, EXCHANGE_PROBE, EXCHANGE_RELAY, EXCHANGE_RESPONSE_STARTED, EXCHANGE_STALE_REPLAYED,
     EXCHANGE_TAPPED, EXCHANGE_UPGRADE, FLOW_DONE, FLOW_OPEN, IO_FAILED, IO_PEER_CLOSED, IO_READABLE, IO_WRITABLE, STREAM_ENDED_IN,
     STREAM_LEFT_BEHIND, STREAM_UNPROCESSED, STREAM_WEBSOCKET, Conn, Exchange, Session, Stream, Worker,
 )
 from meshcore.engine.stream cimport stream_take
-from meshcore.engine.sys cimport EAGAIN, EINTR, sys_connect
+from meshcore.engine.sys cimport EAGAIN, EINTR, sys_connect, sys_is_unreachable
 from meshcore.engine.tap cimport tap_request
 from meshcore.engine.target_tree cimport TREE_MAX_LEAVES, tree_choose, tree_cluster_is_alive
 from meshcore.engine.upstream cimport upstream_is_secure, upstream_open_tls, upstream_speaks_http2
@@ -59,6 +60,7 @@ cdef enum:
     BODY_ABORTED_WAIT_NS = 1000000000   # for an answer of an endpoint that stopped reading
     KEEP_BODY_BYTES = 32768             # of a request, head included, kept to be sent again
     MAX_LEFT_BEHIND = 8                 # sessions that may end under one request, each taking its turn with it
+    MAX_UNREACHABLE = 64                # endpoints one request may try to connect to in vain: those `excluded` tells apart
 
 
 cdef inline void dispatch(Worker* worker, Exchange* exchange) noexcept nogil:
@@ -124,7 +126,8 @@ cdef inline void dispatch_attempt_besides(Worker* worker, Exchange* exchange, ui
                 if full:
                     dispatch_attempt_besides(worker, exchange, full)
                     return
-            dispatch_queue(worker, exchange)
+            if not queue_join(worker, exchange):
+                respond_reason(worker, exchange, REASON_QUEUE_FULL)
             return
         fd = sys_connect(exchange.address.sockaddr, exchange.address.sockaddr_len)
         if fd >= 0:
@@ -132,6 +135,8 @@ cdef inline void dispatch_attempt_besides(Worker* worker, Exchange* exchange, ui
         endpoint.connects += 1
         if up == NULL:
             endpoint.connect_failures += 1
+            if sys_is_unreachable(-fd):
+                exchange_note_unreachable(worker, exchange)       # else something is short here: no fault of its own
             dispatch_failed(worker, exchange, REASON_UPSTREAM_CONNECT_FAILED)
             return
         up.owner = endpoint
@@ -438,6 +443,8 @@ cdef inline void dispatch_failed(Worker* worker, Exchange* exchange, uint8_t rea
         bit = RETRY_CONNECT_FAILURE
         unsent = 1
         stale = 0
+        if up != NULL and (reason == REASON_UPSTREAM_CONNECT_FAILED or reason == REASON_UPSTREAM_CONNECT_TIMEOUT):
+            exchange_note_unreachable(worker, exchange)
     if exchange.flags & EXCHANGE_RESPONSE_STARTED or exchange.interim_responses \
             or not exchange.flags & EXCHANGE_MAY_REPLAY or not (unsent or exchange.flags & EXCHANGE_IDEMPOTENT):
         respond_reason(worker, exchange, reason)
@@ -454,6 +461,8 @@ cdef inline void dispatch_failed(Worker* worker, Exchange* exchange, uint8_t rea
 
 cdef inline void dispatch_retry(Worker* worker, Exchange* exchange, uint8_t reason, uint32_t bit) noexcept nogil:
     """Repeat on another endpoint if the route, the attempts and the budget allow; else answer `reason`."""
+    if bit == RETRY_CONNECT_FAILURE and dispatch_reach_another(worker, exchange):
+        return
     if not exchange.route.retry_on & bit or exchange.attempts >= exchange.route.max_attempts \
             or (exchange.total_deadline_ns and worker.now_ns >= exchange.total_deadline_ns):
         respond_reason(worker, exchange, reason)
@@ -463,6 +472,32 @@ cdef inline void dispatch_retry(Worker* worker, Exchange* exchange, uint8_t reas
         respond_reason(worker, exchange, reason)
         return
     dispatch_again(worker, exchange, ATTEMPT_FAILED)
+
+
+cdef inline int dispatch_reach_another(Worker* worker, Exchange* exchange) noexcept nogil:
+    """Its endpoint could not be connected to: go on to one that may be within reach, if there is one. 1; 0: not so.
+
+    Nothing was sent, so this loads nobody, and each failure takes one endpoint out of all picks for a while: that is the
+    bound. What took a whole connect timeout is a retry like others, for the client has waited for it."""
+    cdef uint64_t tried = exchange.excluded
+    if exchange.flags & EXCHANGE_ACTIVE or not exchange.route.retry_on & RETRY_CONNECT_FAILURE \
+            or exchange.route.max_attempts < 2 or exchange.unreachable >= MAX_UNREACHABLE \
+            or exchange.cluster.is_original_destination \
+            or worker.now_ns - exchange.attempt_ns >= exchange.cluster.connect_timeout_ns \
+            or (exchange.total_deadline_ns and worker.now_ns >= exchange.total_deadline_ns):
+        return 0
+    if exchange.endpoint_index < 64:
+        tried |= <uint64_t>1 << exchange.endpoint_index
+    if not tree_cluster_is_alive(exchange.cluster, worker.endpoints, worker.now_ns, tried):
+        return 0
+    exchange.attempts -= 1
+    exchange.unreachable += 1
+    exchange.excluded = tried
+    exchange.endpoint.retries += 1
+    exchange.cluster_state.retries += 1
+    exchange_release_upstream(worker, exchange, 0)
+    dispatch_attempt(worker, exchange)
+    return 1
 
 
 cdef inline void dispatch_again(Worker* worker, Exchange* exchange, int outcome) noexcept nogil:
@@ -519,69 +554,6 @@ cdef inline int dispatch_turn(Worker* worker, Exchange* exchange) noexcept nogil
 
 # --- the queue of exchanges waiting for a connection ----------------------------------------------------------------
 
-cdef inline void dispatch_queue(Worker* worker, Exchange* exchange) noexcept nogil:
-    cdef ClusterState* state = exchange.cluster_state
-    cdef Exchange* last
-    exchange.endpoint = NULL
-    exchange.address = NULL
-    exchange.endpoint_index = -1
-    if state.queue_len >= exchange.cluster.max_queue:
-        state.queue_overflow += 1
-        respond_reason(worker, exchange, REASON_QUEUE_FULL)
-        return
-    exchange.state = EXCHANGE_AWAIT_CONNECTION
-    exchange.queue_next = NULL
-    exchange.queue_prev = NULL
-    if state.queue_len == 0:
-        state.queue_head = exchange.item.index
-        dispatch_list_queue(worker, state)
-    else:
-        last = <Exchange*>slab_at(&worker.exchanges, state.queue_tail)
-        last.queue_next = exchange
-        exchange.queue_prev = last
-    state.queue_tail = exchange.item.index
-    state.queue_len += 1
-    worker.queued_exchanges += 1
-    conn_deadline(worker, exchange.down, exchange_earlier(worker.now_ns + exchange.cluster.queue_timeout_ns,
-                                                          exchange.total_deadline_ns))
-
-
-cdef inline void dispatch_list_queue(Worker* worker, ClusterState* state) noexcept nogil:
-    state.queued_prev = NULL
-    state.queued_next = worker.queued_clusters
-    if state.queued_next != NULL:
-        state.queued_next.queued_prev = state
-    worker.queued_clusters = state
-
-
-cdef inline void dispatch_unlist_queue(Worker* worker, ClusterState* state) noexcept nogil:
-    if state.queued_prev != NULL:
-        state.queued_prev.queued_next = state.queued_next
-    else:
-        worker.queued_clusters = state.queued_next
-    if state.queued_next != NULL:
-        state.queued_next.queued_prev = state.queued_prev
-    state.queued_next = state.queued_prev = NULL
-
-
-cdef inline void dispatch_unqueue(Worker* worker, Exchange* exchange) noexcept nogil:
-    """Take an exchange out of its queue, wherever it stands."""
-    cdef ClusterState* state = exchange.cluster_state
-    if exchange.queue_prev != NULL:
-        exchange.queue_prev.queue_next = exchange.queue_next
-    elif exchange.queue_next != NULL:
-        state.queue_head = exchange.queue_next.item.index
-    if exchange.queue_next != NULL:
-        exchange.queue_next.queue_prev = exchange.queue_prev
-    elif exchange.queue_prev != NULL:
-        state.queue_tail = exchange.queue_prev.item.index
-    exchange.queue_next = exchange.queue_prev = NULL
-    state.queue_len -= 1
-    worker.queued_exchanges -= 1
-    if state.queue_len == 0:
-        dispatch_unlist_queue(worker, state)
-
-
 cdef inline void dispatch_serve(Worker* worker, ClusterState* state) noexcept nogil:
     """A connection of this cluster may be free: let those who wait try, oldest first, until one queues again."""
     cdef uint32_t tries = state.queue_len
@@ -592,7 +564,7 @@ cdef inline void dispatch_serve(Worker* worker, ClusterState* state) noexcept no
         exchange = <Exchange*>slab_at(&worker.exchanges, state.queue_head)
         # Of an original destination, each waits for its own: that the first found nothing says nothing of the next.
         is_one_for_all = not exchange.cluster.is_original_destination
-        dispatch_unqueue(worker, exchange)
+        queue_leave(worker, exchange)
         conn_deadline(worker, exchange.down, exchange.total_deadline_ns)
         dispatch_attempt(worker, exchange)
         if is_one_for_all and state.queue_len and state.queue_tail == exchange.item.index:

@@ -9,8 +9,7 @@ from meshcore.engine.conn cimport (
     conn_recv_anywhere, conn_run_later, conn_settle, conn_token,
 )
 from meshcore.engine.dispatch cimport (
-    dispatch_abort_body, dispatch_connected, dispatch_failed, dispatch_pump, dispatch_send, dispatch_unqueue,
-    dispatch_unsent,
+    dispatch_abort_body, dispatch_connected, dispatch_failed, dispatch_pump, dispatch_send, dispatch_unsent,
 )
 from meshcore.engine.downstream cimport (
     downstream_abort, downstream_close, downstream_flushed, downstream_linger, downstream_refuse,
@@ -23,6 +22,7 @@ from meshcore.engine.listener cimport listener_accept
 from meshcore.engine.lookup cimport lookup_leave
 from meshcore.engine.pool cimport pool_discard, pool_remove
 from meshcore.engine.preface cimport preface_detect, preface_read
+from meshcore.engine.queue cimport queue_leave
 from meshcore.engine.reasons cimport (
     REASON_DOWNSTREAM_CLOSED, REASON_UPSTREAM_CONNECT_FAILED, REASON_UPSTREAM_RESET, REASON_UPSTREAM_TRUNCATED,
 )
@@ -166,7 +166,7 @@ cdef inline void event_downstream_exchange(Worker* worker, Conn* conn, Exchange*
 
 cdef inline void event_give_up(Worker* worker, Exchange* exchange, uint8_t reason) noexcept nogil:
     if exchange.state == EXCHANGE_AWAIT_CONNECTION:
-        dispatch_unqueue(worker, exchange)
+        queue_leave(worker, exchange)
     elif exchange.state == EXCHANGE_AWAIT_BINDING:
         lookup_leave(worker, exchange)
     respond_gone(worker, exchange, reason)

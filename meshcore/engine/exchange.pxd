@@ -10,7 +10,9 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.string cimport memset
 
 from meshcore.engine.binding cimport BindingRef
-from meshcore.engine.breaker cimport BREAKER_CLOSED, breaker_on_abandoned, breaker_on_failure, breaker_on_success
+from meshcore.engine.breaker cimport (
+    BREAKER_CLOSED, BREAKER_UNREACHABLE, breaker_on_abandoned, breaker_on_failure, breaker_on_success, breaker_on_unreachable,
+)
 from meshcore.engine.buffer cimport buffer_return
 from meshcore.engine.conn cimport conn_is_secure
 from meshcore.engine.endpoint cimport ClusterState, EndpointState, TcpCounts
@@ -65,6 +67,7 @@ cdef inline Exchange* exchange_begin(Worker* worker, Conn* down, uint64_t now_ns
     exchange.request_sent = 0
     exchange.flags = 0
     exchange.attempts = 0
+    exchange.unreachable = 0
     exchange.interim_responses = 0
     exchange.reason = REASON_NONE
     exchange.tap_mask = exchange.tap_pending = 0
@@ -113,7 +116,8 @@ cdef inline void exchange_note_attempt(Worker* worker, Exchange* exchange, int o
     elif outcome == ATTEMPT_FAILED:
         endpoint.failures += 1
     # While an endpoint is ejected only its probe speaks for it: what was sent before says nothing new.
-    if endpoint.breaker.state != BREAKER_CLOSED and not exchange.flags & EXCHANGE_PROBE:
+    if endpoint.breaker.state != BREAKER_CLOSED and not exchange.flags & EXCHANGE_PROBE \
+            and endpoint.breaker.state != BREAKER_UNREACHABLE:
         return
     exchange.flags &= ~<uint32_t>EXCHANGE_PROBE
     if outcome == ATTEMPT_SUCCEEDED:
@@ -123,6 +127,13 @@ cdef inline void exchange_note_attempt(Worker* worker, Exchange* exchange, int o
             endpoint.ejections += 1
     else:
         breaker_on_abandoned(&endpoint.breaker, now_ns)
+
+
+cdef inline void exchange_note_unreachable(Worker* worker, Exchange* exchange) noexcept nogil:
+    """Settle the current attempt: its endpoint could not be connected to."""
+    if exchange.flags & EXCHANGE_ACTIVE:
+        exchange_note_attempt(worker, exchange, ATTEMPT_FAILED, worker.now_ns)
+        breaker_on_unreachable(&exchange.endpoint.breaker, &exchange.cluster.breaker, worker.now_ns)
 
 
 cdef inline void exchange_release_upstream(Worker* worker, Exchange* exchange, int reusable) noexcept nogil:

@@ -372,6 +372,7 @@ cdef struct Exchange:
     uint8_t state
     uint8_t method
     uint8_t attempts
+    uint8_t unreachable                 # endpoints it tried to connect to in vain, not counted in `attempts`
     uint8_t interim_responses
     uint8_t reason
     uint8_t tap_mask                    # sessions that may see it

@@ -94,6 +94,11 @@ cdef extern from * nogil:
         if (r < 0 && errno != EINPROGRESS) { r = -errno; close(fd); return r; }
         return fd;
     }
+    /* Whether an error of connect() tells of the other end, and not of what is short here. */
+    static inline int mc_is_unreachable(int error) {
+        return error == ECONNREFUSED || error == ENOENT || error == EHOSTUNREACH || error == ENETUNREACH
+            || error == EHOSTDOWN || error == ECONNRESET;
+    }
     static inline int mc_socket_error(int fd) {
         int error = 0; socklen_t n = sizeof error;
         return getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &n) < 0 ? errno : error;
@@ -249,6 +254,7 @@ cdef extern from * nogil:
     void sys_tune_loopback "mc_tune_loopback"(int fd)
     int sys_tune_listener "mc_tune_listener"(int fd)
     int sys_connect "mc_connect"(const void* address, unsigned int len)
+    int sys_is_unreachable "mc_is_unreachable"(int error)
     int sys_socket_error "mc_socket_error"(int fd)
     void sys_reset_on_close "mc_reset_on_close"(int fd)
     int sys_epoll_add "mc_epoll_add"(int epoll_fd, int fd, uint32_t events, uint64_t token)

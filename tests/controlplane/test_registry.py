@@ -92,6 +92,65 @@ async def test_who_falls_silent_is_forgotten(tmp_path):
                 await asyncio.sleep(0.05)
 
 
+async def test_whose_connection_breaks_is_taken_out_long_before_its_lease_ends(tmp_path):
+    """A member that had been killed stayed listed for its fifteen seconds, and got requests."""
+    async with ControlPlane(settings(tmp_path / "plane")) as plane:
+        member = await join(plane)
+        async with member.channel() as stays:
+            left = keep(stays)
+            await left.write(register("web-1", ttl_s=600))
+            await left.read()
+            async with member.channel() as dies:
+                call = keep(dies)
+                await call.write(register("web-2", ttl_s=600))
+                await call.read()
+                assert await plane.catalogue.get(Endpoint, "shop/web/web-2.8080") is not None
+            while await plane.catalogue.get(Endpoint, "shop/web/web-2.8080") is not None:
+                await asyncio.sleep(0.05)
+            assert await plane.catalogue.get(Workload, "shop/web-2") is None
+            assert await plane.catalogue.get(Endpoint, "shop/web/web-1.8080") is not None
+
+
+async def test_who_comes_back_within_the_grace_was_never_away(tmp_path):
+    async with ControlPlane(settings(tmp_path / "plane")) as plane:
+        member = await join(plane)
+        async with member.channel() as stays:
+            for name in ("web-1", "web-3"):
+                call = keep(stays)
+                await call.write(register(name, ttl_s=600))
+                await call.read()
+            async with member.channel() as first:
+                call = keep(first)
+                await call.write(register("web-2", ttl_s=600))
+                await call.read()
+            async with member.channel() as again:
+                call = keep(again)
+                await call.write(register("web-2", ttl_s=600))
+                await call.read()
+                revisions = set()
+                async with asyncio.timeout(60):
+                    while not plane.departures.taken_out:
+                        revisions.add((await plane.catalogue.get(Endpoint, "shop/web/web-2.8080")).revision)
+                        await asyncio.sleep(0.05)
+                revisions.add((await plane.catalogue.get(Endpoint, "shop/web/web-2.8080")).revision)
+                assert len(revisions) == 1
+
+
+async def test_when_all_break_at_once_their_leases_decide(tmp_path):
+    """It is the way to them that broke, or this replica stood still: nobody knows that they are gone."""
+    async with ControlPlane(settings(tmp_path / "plane")) as plane:
+        member = await join(plane)
+        async with member.channel() as own:
+            for name in ("web-1", "web-2"):
+                call = keep(own)
+                await call.write(register(name, ttl_s=600))
+                await call.read()
+        async with asyncio.timeout(60):
+            while plane.departures.left_to_leases < 2:
+                await asyncio.sleep(0.05)
+        assert len((await plane.catalogue.list(Endpoint)).entries) == 2
+
+
 async def test_what_is_somebody_elses_is_not_to_be_had(tmp_path):
     async with ControlPlane(settings(tmp_path / "plane")) as plane:
         await plane.catalogue.put(

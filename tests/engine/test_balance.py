@@ -109,6 +109,56 @@ def test_in_panic_the_ejected_get_their_share_again(kind):
 
 
 @EVERY
+def test_panic_sends_nothing_to_endpoints_that_cannot_be_reached(kind):
+    """Of ten, seven were gone and stayed listed: most picks were theirs, over and over."""
+    balancer = BalancerDoor([1] * 10, kind, panic_percent=50, backoff_ns=100 * S)
+    for i in range(7):
+        for _ in range(5):
+            balancer.cannot_reach(i, 0)
+        assert balancer.breaker_state(i) == "open"
+    assert set(shares(balancer, 1000)) == {7, 8, 9}
+    eject(balancer, 7)
+    eject(balancer, 8)
+    assert set(shares(balancer, 1000)) == {7, 8, 9}, "of those that answer, too many are out"
+
+
+@EVERY
+def test_one_failure_to_connect_is_enough_to_be_passed_over_for_a_while(kind):
+    balancer = BalancerDoor([1, 1, 1], kind, panic_percent=50)
+    assert not balancer.cannot_reach(0, 0)
+    assert set(shares(balancer, 300, now_ns=S - 1)) == {1, 2}
+    assert set(shares(balancer, 300, now_ns=S)) == {0, 1, 2}
+
+
+@EVERY
+@pytest.mark.parametrize("panic", [0, 50])
+def test_where_all_are_out_of_reach_they_are_picked_until_they_are_ejected(kind, panic):
+    balancer = BalancerDoor([1, 1], kind, panic_percent=panic, backoff_ns=100 * S)
+    balancer.cannot_reach(0, 0)
+    balancer.cannot_reach(1, 0)
+    assert set(shares(balancer, 300)) == {0, 1}
+    assert set(shares(balancer, 300, excluded=1)) == {1}
+    for i in (0, 0, 0, 0, 1, 1, 1, 1):
+        balancer.cannot_reach(i, 0)
+    assert set(shares(balancer, 300)) == ({0, 1} if panic else {ALL_EJECTED})
+
+
+@EVERY
+def test_a_tried_endpoint_is_used_again_before_one_that_is_out_of_reach(kind):
+    balancer = BalancerDoor([1, 1], kind, panic_percent=50)
+    balancer.cannot_reach(0, 0)
+    assert set(shares(balancer, 300, excluded=2)) == {1}
+
+
+@EVERY
+def test_an_ill_endpoint_that_is_out_of_reach_gets_nothing_where_panic_is_off(kind):
+    balancer = BalancerDoor([1], kind, panic_percent=0)
+    balancer.cannot_reach(0, 0)
+    balancer.set_unhealthy(0, True)
+    assert balancer.pick() == ALL_EJECTED
+
+
+@EVERY
 def test_an_endpoint_that_is_due_gets_no_probe_while_its_checks_fail(kind):
     balancer = BalancerDoor([1, 1], kind)
     lose(balancer, {0}, {0})

@@ -15,9 +15,10 @@ class Oracle:
     def __init__(self, threshold, backoff, longest):
         self.threshold, self.backoff, self.longest = threshold, backoff, max(backoff, longest)
         self.state, self.in_a_row, self.ejections, self.until = "closed", 0, 0, 0
+        self.resting = backoff
 
     def due(self, now):
-        return self.state == "open" and now >= self.until
+        return self.state in ("open", "unreachable") and now >= self.until
 
     def admits(self, now):
         return self.state == "closed" or self.due(now)
@@ -32,20 +33,22 @@ class Oracle:
         match self.state, event:
             case "open", "pick" if self.due(now):
                 self.state = "half_open"
-            case "closed" | "half_open", "success":
+            case "closed" | "unreachable", "out_of_reach":
+                self.state, self.until = "unreachable", now + self.resting
+            case "closed" | "half_open" | "unreachable", "success":
                 self.state, self.in_a_row, self.ejections = "closed", 0, 0
             case "half_open", "failure":
                 return self.eject(now)
             case "half_open", "abandoned":
                 self.state, self.until = "open", now
-            case "closed", "failure":
+            case "closed" | "unreachable", "failure":
                 self.in_a_row += 1
                 if 0 < self.threshold <= self.in_a_row:
                     return self.eject(now)
         return False
 
 
-events = st.lists(st.tuples(st.sampled_from(["pick", "success", "failure", "failure", "failure", "abandoned"]),
+events = st.lists(st.tuples(st.sampled_from(["pick", "success", "failure", "failure", "failure", "abandoned", "out_of_reach"]),
                             st.sampled_from([0, 1, S // 2, S, 3 * S, 100 * S])), max_size=60)
 
 
@@ -62,11 +65,13 @@ def test_every_sequence_of_events_ends_in_the_state_of_the_table(sequence, thres
             breaker.on_success()
         elif event == "failure":
             assert breaker.on_failure(now) is ejects
+        elif event == "out_of_reach":
+            breaker.on_unreachable(now)
         else:
             breaker.on_abandoned(now)
         assert breaker.state == oracle.state
         assert breaker.admits(now) == oracle.admits(now)
-        if oracle.state == "open":
+        if oracle.state in ("open", "unreachable"):
             assert breaker.until_ns == oracle.until
 
 
@@ -92,6 +97,25 @@ def test_a_threshold_of_zero_never_ejects():
     breaker = BreakerDoor(0)
     assert not any(breaker.on_failure(0) for _ in range(1000))
     assert breaker.admits(0)
+
+
+def test_what_is_out_of_reach_is_left_alone_from_the_first_time_on_and_ejected_at_the_same_number():
+    breaker = BreakerDoor(3, backoff_ns=S)
+    for tried, now in enumerate((0, S, 2 * S)):
+        assert breaker.admits(now)
+        assert breaker.on_failure(now) is (tried == 2)
+        breaker.on_unreachable(now)
+        assert not breaker.admits(now) and not breaker.admits(now + S - 1)
+        assert breaker.state == ("open" if tried == 2 else "unreachable")
+
+
+def test_an_answer_takes_back_what_was_out_of_reach():
+    breaker = BreakerDoor(2, backoff_ns=S)
+    assert not breaker.on_failure(0)
+    breaker.on_unreachable(0)
+    breaker.on_success()
+    assert breaker.state == "closed" and breaker.admits(0)
+    assert not breaker.on_failure(0), "the count began anew"
 
 
 def test_exactly_one_probe_goes_out_when_the_backoff_is_over():

@@ -29,7 +29,8 @@ LEVELS = {
                         "certificate", "tap_session"],
     "edge": ["state", "batch", "socket", "tls", "http2_control", "stream", "conn", "pipe", "pool", "intercept"],
     "exchange": ["flow", "input", "tap", "exchange", "downstream", "respond", "hook", "dispatch", "request", "response",
-                 "preface", "secure", "tcp", "lookup", "upstream", "reframe", "http2_in", "http2_read", "http2_out", "session", "destination"],
+                 "preface", "secure", "tcp", "lookup", "upstream", "reframe", "http2_in", "http2_read", "http2_out", "session", "destination",
+                 "queue"],
     "loop": ["mailbox", "listener", "resume", "begin", "event", "deadline", "loop"],
 }
 LEVEL_OF = {room: level for level, rooms in enumerate(LEVELS.values()) for room in rooms}

@@ -11,14 +11,23 @@ def cluster(**more):
     return {"balancer": "round_robin", "breaker": {**QUICK, **more}}
 
 
-def test_endpoint_that_refuses_connections_is_ejected(raw_server, proxy, raw_client, only_meshcore):
+def test_endpoint_that_refuses_connections_is_passed_over_from_the_first_time_on(raw_server, proxy, raw_client, only_meshcore):
     good = raw_server()
     dead = f"127.0.0.1:{refusing_port()}"
     running = proxy(to=[dead, good], cluster={**cluster(backoff="10s", max_backoff="10s"), "retry_budget": {"min_per_second": 100}})
     client = raw_client(running)
     assert [client.get().status for _ in range(20)] == [200] * 20
     endpoint = running.stats().cluster("backend").endpoints[0]
-    assert (endpoint.ejected, endpoint.ejections, endpoint.connect_failures) == (True, 1, 3)
+    assert (endpoint.ejected, endpoint.ejections, endpoint.connect_failures) == (False, 0, 1)
+
+
+def test_endpoint_that_refuses_connections_is_ejected_at_the_configured_number(raw_server, proxy, raw_client, only_meshcore):
+    good = raw_server()
+    dead = f"127.0.0.1:{refusing_port()}"
+    running = proxy(to=[dead, good], cluster=cluster(backoff="1ms", max_backoff="10s"))
+    client = raw_client(running)
+    eventually(lambda: client.get().status == 200 and running.stats().cluster("backend").endpoints[0].ejections)
+    assert running.stats().cluster("backend").endpoints[0].connect_failures >= 3
 
 
 def test_endpoint_that_answers_5xx_again_and_again_is_ejected(raw_server, proxy, raw_client, only_meshcore):
@@ -96,11 +105,22 @@ def test_all_ejected_is_answered_at_once(proxy, raw_client, only_meshcore):
 
 def test_panic_floor_ignores_ejections_when_too_many_fail(raw_server, proxy, raw_client, only_meshcore):
     good = raw_server()
-    dead = [f"127.0.0.1:{refusing_port()}" for _ in range(3)]
-    running = proxy(to=[*dead, good], cluster=cluster(panic_percent=50, backoff="10s", max_backoff="10s"), route={"retries": {"max_attempts": 1}})
+    bad = [raw_server(response(503)) for _ in range(3)]
+    running = proxy(to=[*bad, good], cluster=cluster(panic_percent=50, backoff="10s", max_backoff="10s"), route={"retries": {"max_attempts": 1}})
     statuses = [raw_client(running).get().status for _ in range(60)]
     # With three of four out, fewer than half are admitted: all get traffic again rather than one getting all.
-    assert statuses[-20:].count(502) >= 5
+    assert statuses[-20:].count(503) >= 5
+
+
+def test_panic_floor_asks_nobody_who_cannot_be_connected_to(raw_server, proxy, raw_client, only_meshcore):
+    good = raw_server()
+    dead = [f"127.0.0.1:{refusing_port()}" for _ in range(7)]
+    running = proxy(to=[*dead, good], cluster=cluster(panic_percent=50, backoff="60s", max_backoff="60s", consecutive_failures=1))
+    client = raw_client(running)
+    eventually(lambda: client.get().status == 200 and all(one.ejected for one in running.stats().cluster("backend").endpoints[:7]))
+    connects = sum(one.connects for one in running.stats().cluster("backend").endpoints)
+    assert [client.get().status for _ in range(40)] == [200] * 40
+    assert sum(one.connects for one in running.stats().cluster("backend").endpoints) == connects
 
 
 def test_endpoint_without_an_address_book_answers_no_endpoint(proxy, raw_client, only_meshcore):

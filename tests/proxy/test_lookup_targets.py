@@ -58,13 +58,20 @@ def test_a_retry_goes_over_to_the_next_alternative(raw_server, raw_client, named
 
 
 def test_an_ejected_alternative_is_passed_by(raw_server, raw_client, named):
-    second = raw_server()
+    first, second = raw_server(response(503)), raw_server()
     once = meshcore.config.Route(to="main", retries={"max_attempts": 1})
-    bound = Binding(clusters=clusters(first=refuser(), second=second), trees={"main": First(("first", "second"))}, routes=(once,))
+    bound = Binding(clusters=clusters(first=first, second=second), trees={"main": First(("first", "second"))}, routes=(once,))
+    proxy = named({"web.test:80": bound})
+    statuses = [raw_client(proxy).get(host="web.test").status for _ in range(12)]
+    assert statuses[:5] == [503] * 5 and statuses[5:] == [200] * 7, "five in a row eject it"
+
+
+def test_an_alternative_out_of_reach_is_passed_by_from_the_first_time_on(raw_server, raw_client, named):
+    once = meshcore.config.Route(to="main", retries={"max_attempts": 1})
+    bound = Binding(clusters=clusters(first=refuser(), second=raw_server()), trees={"main": First(("first", "second"))}, routes=(once,))
     proxy = named({"web.test:80": bound})
     # A refusal closes the client's connection: each try has its own.
-    statuses = [raw_client(proxy).get(host="web.test").status for _ in range(12)]
-    assert statuses[:5] == [502] * 5 and statuses[5:] == [200] * 7, "five in a row eject it"
+    assert [raw_client(proxy).get(host="web.test").status for _ in range(6)] == [502] + [200] * 5
 
 
 def test_shares_are_drawn_for_each_request(raw_server, raw_client, named):

@@ -30,7 +30,48 @@ def test_refused_connection_is_tried_elsewhere_whatever_the_method(raw_server, p
         client.request(method, "/")
         assert client.read_response().status == 200
     assert len(server.requests) == 6
-    assert running.stats().cluster("backend").retries >= 3
+    assert running.stats().cluster("backend").retries == 1, "it is passed over then"
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+@pytest.mark.parametrize("balancer", ["round_robin", "random", "peak_ewma"])
+def test_as_many_as_refuse_are_passed_by_without_attempts_or_budget(raw_server, proxy, raw_client, only_meshcore, method, balancer):
+    """Two tries and a budget were the bound: with five of six gone, and still listed, most requests failed."""
+    server = raw_server()
+    dead = [f"127.0.0.1:{refusing_port()}" for _ in range(5)]
+    poor = {"balancer": balancer, "retry_budget": {"ratio_percent": 0, "min_per_second": 0}}
+    running = proxy(to=[*dead, server], cluster=poor)
+    for _ in range(20):
+        client = raw_client(running)
+        client.request(method, "/")
+        assert client.read_response().status == 200
+    stats = running.stats().cluster("backend")
+    assert stats.budget_exhausted == 0
+    assert max(one.connect_failures for one in stats.endpoints[:5]) == 1
+
+
+def test_one_attempt_means_one_even_where_it_was_refused(raw_server, proxy, raw_client, only_meshcore):
+    running = proxy(to=[f"127.0.0.1:{refusing_port()}", raw_server()], cluster=ROUND, route={"retries": {"max_attempts": 1}})
+    statuses = [raw_client(running).get().status for _ in range(8)]
+    assert statuses.count(502) == 1 and statuses.count(200) == 7
+
+
+def test_refusals_do_not_use_up_the_attempts_at_others(raw_server, proxy, raw_client, only_meshcore):
+    bad, good = raw_server(slamming), raw_server()
+    dead = [f"127.0.0.1:{refusing_port()}" for _ in range(3)]
+    running = proxy(to=[*dead, bad, good], cluster={**ROUND, "balancer": "random"})
+    for _ in range(20):
+        assert raw_client(running).get().status == 200
+
+
+def test_where_everybody_refuses_attempts_and_budget_count(proxy, raw_client, only_meshcore):
+    running = proxy(to=[f"127.0.0.1:{refusing_port()}" for _ in range(4)], cluster=ROUND)
+    assert raw_client(running).get().reason == "upstream_connect_failed"
+    connects = running.stats().cluster("backend").endpoints
+    before = sum(one.connects for one in connects)
+    assert before <= 6, "each once, and what the attempts allow"
+    assert raw_client(running).get().reason == "upstream_connect_failed"
+    assert sum(one.connects for one in running.stats().cluster("backend").endpoints) - before == 2
 
 
 def test_refused_connection_with_a_waiting_body_is_tried_elsewhere(raw_server, proxy, raw_client, only_meshcore):
