@@ -38,7 +38,8 @@ PARTS = 10  # a watcher belongs to one part
 EACH = 10
 SHARED = (PARTS, PARTS // 2, PARTS // 5)  # how many parts watch service 0, 1, 2: the first ones
 UNWATCHED = len(SHARED) + PARTS * EACH  # the number of the service that nobody watches
-FILES = 2_000  # open files besides connections
+DOOR_SHARE = 0.45  # of its open files, the control plane's door gives to callers (`limits.max_connections: auto`)
+FILES = 500  # open files besides
 
 Row = dict[str, Any]
 
@@ -153,7 +154,7 @@ def judged(alone: Row, steps: list[Row], parts: list[Row], more: Row, unwatched:
 def room_for(connections: int) -> None:
     """Lets this process and those it starts have so many connections open."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = connections + FILES
+    wanted = int(connections / DOOR_SHARE) + FILES
     if hard != resource.RLIM_INFINITY and hard < wanted:
         sys.exit(f"RLIMIT_NOFILE: {wanted} open files are needed, {hard} are the most here; fewer --watchers, more --streams, or `ulimit -Hn {wanted}`")
     if soft != resource.RLIM_INFINITY and soft < wanted:

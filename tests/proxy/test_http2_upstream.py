@@ -44,6 +44,18 @@ def test_refused_stream_is_sent_again_whatever_the_method(h2_server, h2_client, 
     assert running.stats().cluster("backend").retries == 1
 
 
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_sessions_that_find_nobody_are_passed_by_without_attempts_or_budget(h2_server, h2_client, h2_proxy, method):
+    server = h2_server(answering())
+    dead = [f"127.0.0.1:{refusing_port()}" for _ in range(5)]
+    poor = {"balancer": "random", "retry_budget": {"ratio_percent": 0, "min_per_second": 0}}
+    running = h2_proxy(to=[*dead, server], upstream="http2", cluster=poor)
+    client = h2_client(running)
+    streams = [client.request(method, "/") for _ in range(20)]
+    assert [client.response(stream).status for stream in streams] == [200] * 20
+    assert running.stats().cluster("backend").budget_exhausted == 0
+
+
 def test_refused_stream_of_an_http1_client_is_sent_again(h2_server, raw_client, h2_proxy):
     server = h2_server(refusing(1))
     assert raw_client(h2_proxy(to=server, upstream="http2", cluster=SURE)).post("/", b"again").status == 200
