@@ -41,6 +41,10 @@ def main() -> None:
         steps = names.measure()
         report["names"] = msgspec.to_builtins(steps)
         console.print(_table("names bound in one proxy; µs", steps))
+        for share, more in names.more_percent(steps[-1]).items():
+            verdict = "met" if more <= names.MOST_MORE_PERCENT[share] else "MISSED"
+            most = names.MOST_MORE_PERCENT[share]
+            console.print(f"gate: {share} of {steps[-1].names} names at most {most:g} % above that of {names.FEW}: {more:+.1f} %: {verdict}")
     if given.only in (None, "shift"):
         found, edits = shift.measure(given.proxies, given.edits)
         report["shift"] = msgspec.to_builtins(found)
