@@ -58,8 +58,9 @@ def _rinet(elems: tuple[bytes, ...], rest: tuple[bytes, ...]) -> Answer:
 
 
 def _status(elems: tuple[bytes, ...], rest: tuple[bytes, ...]) -> Answer:
-    """`/$/io.buoyant.http.status/404/…`: a service that answers with this status. 100 to 599."""
-    if not rest or not rest[0].isdigit() or len(rest[0]) > 9 or not 100 <= int(rest[0]) <= 599:
+    """`/$/io.buoyant.http.status/404/…`: a service that answers with this status. 100 to 599, with a plus as Java reads it."""
+    digits = rest[0].removeprefix(b"+") if rest else b""
+    if not digits.isdigit() or len(digits) > 9 or not 100 <= int(digits) <= 599:
         return _NEG
     return _bound(elems, 3)
 

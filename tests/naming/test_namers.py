@@ -56,6 +56,9 @@ def test_rewriting_classes(path, expected):
 def test_status_binds_to_a_service_that_answers_with_it():
     got = ask_system(read_path("/$/io.buoyant.http.status/404/some/path").elems)
     assert got == Leaf(Bound(read_path("/$/io.buoyant.http.status/404"), read_path("/some/path")))
+    signed = Path.of("$", "io.buoyant.http.status", "+200")
+    assert ask_system(signed.elems) == Leaf(Bound(signed)), "Java reads a plus as nothing"
+    assert status_of(Bound(signed)) == 200
     assert status_of(got.value) == 404
     assert status_of(Bound(read_path("/$/inet/404"))) is None
     for no_status in ("600", "99", "abc", "1e2", "9" * 5000):
