@@ -18,7 +18,7 @@ import msgspec
 from bench.binding.proxies import BoundProxy
 from meshcore.binder.namerd_mesh import MeshInterpreter
 from meshcore.binder.watched import Tell
-from meshcore.cli.serving import keep_start_out_of_collections
+from meshcore.cli.serving import collect_rarely
 from meshcore.naming import BindResult, Dtab, Path
 
 
@@ -105,7 +105,7 @@ def serve(count: int, port: int, first: int, pipe: int) -> None:
             os.write(pipe, octets)
 
         proxies.append(BoundProxy(lambda one=one: Alone("127.0.0.1", port, "default", one), workers=1, beside=beside, on_bound=note))
-    keep_start_out_of_collections()  # as `meshproxy run` does
+    collect_rarely()  # as `meshproxy run` does
     print(json.dumps([proxy.address for proxy in proxies]), flush=True)
     for _ in sys.stdin:
         print(msgspec.json.encode(moved).decode(), flush=True)

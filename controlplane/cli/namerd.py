@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from controlplane.cli.control_plane import COLLECT_AFTER
 from meshcore import sdnotify
 
 if TYPE_CHECKING:
@@ -75,6 +76,7 @@ async def _run(settings: Settings, audit_file: str) -> None:
     with _audit(audit_file) as audit:
         async with Namerd(settings, audit=audit) as served:
             gc.collect()
+            gc.set_threshold(*COLLECT_AFTER)
             gc.freeze()  # modules, and what was read at the start, are not looked through again: no edit waits for it
             click.echo("namerd: " + "   ".join(f"{name} {address}" for name, address in served.addresses.items()))
             sdnotify.ready(f"serving {len(served.book)} tables")

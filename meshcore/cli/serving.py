@@ -36,6 +36,8 @@ POLL_SECONDS = 1.0
 SETTLE_SECONDS = 0.2
 # A file that never keeps still is applied as it is: the reload tells whether it can be read.
 MOST_SETTLES = 10
+# Of names that are bound anew hardly anything is a cycle; each stream that is watched is a few hundred objects that stay.
+COLLECT_AFTER = (50_000, 20, 20)
 _STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _FIXED_AT_START: dict[str, Callable[[Config], object]] = {
     "admin.address": lambda config: config.admin.address,
@@ -77,7 +79,7 @@ class Serving:
                 with contextlib.closing(admin) if admin else contextlib.nullcontext():
                     self._say_state("", admin)
                     on_started(admin.address if admin else "")
-                    keep_start_out_of_collections()
+                    collect_rarely()
                     sdnotify.ready(f"admin {admin.address}" if admin else "")
                     self._serve()
                     self._say_state("draining", admin)
@@ -206,10 +208,11 @@ class Serving:
         return os.getpid()
 
 
-def keep_start_out_of_collections() -> None:
-    """Modules, and what was read at the start, are not looked through again: 10 ms and more, in which no name is bound anew."""
+def collect_rarely() -> None:
+    """Collections are rare and leave out modules and what was read at the start: a full one takes 10 ms and more, in which no name is bound."""
     gc.collect()
     gc.freeze()
+    gc.set_threshold(*COLLECT_AFTER)
 
 
 class FileWatch:
