@@ -18,7 +18,7 @@ from bench.rounds import interleave
 HOST = "nNNNNNN.test"
 NAMES = 10_000
 # What is compared with what.
-PAIRS = (("few", "route"), ("name", "route"), ("name", "few"), ("linkerd", "told"))
+PAIRS = (("few", "route"), ("name", "routes"), ("routes", "route"), ("name", "route"), ("name", "few"), ("linkerd", "told"))
 
 
 class Cost(msgspec.Struct, frozen=True):
