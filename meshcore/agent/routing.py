@@ -75,8 +75,8 @@ def _of_region(
 def _route(
     region: Region, asked: Match, rule: Rule, target: str, target_of: Callable[[str], str]
 ) -> Route:
-    where_kind = {"prefix": region.path} if region.is_prefix else {"path": region.path}
-    match = RouteMatch(**where_kind, methods=asked.methods, headers=asked.headers)
+    place = {"prefix": region.path} if region.is_prefix else {"path": region.path}
+    match = RouteMatch(**place, methods=asked.methods, headers=asked.headers)
     shares: dict[str, int] = {}
     for share in rule.splits:
         shares[target_of(share.path)] = shares.get(target_of(share.path), 0) + share.weight

@@ -3,8 +3,9 @@
 #
 # Retry rule (NO_RETRY_AFTER_BODY): only while `request_buffer` still holds every byte any upstream got, and before the
 # first response byte went downstream. A failed connect may go elsewhere with any method: nothing was sent; for as long as
-# endpoints are left that are not known to be out of reach, neither attempts nor budget bound that. A reset may be repeated for idempotent methods, or when provably no byte was sent. Others get 502: the endpoint may have
-# acted. A pooled connection that turns out closed is not the endpoint's failure; its replay goes over a new one.
+# endpoints are left that are not known to be out of reach, neither attempts nor budget bound that. A reset may be
+# repeated for idempotent methods, or when provably no byte was sent. Others get 502: the endpoint may have acted. A pooled
+# connection that turns out closed is not the endpoint's failure; its replay goes over a new one.
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t, int32_t
 

@@ -8,7 +8,8 @@
 #
 # Precedence: exact host, then the longest wildcard, then any host; within a host the exact path, then the longest
 # prefix by whole segments; within a path the first listed route that takes the method and the fields. A route that does
-# not take them does not hide a less specific one that does. A field is compared with each of its lines. Path bytes are compared as they are: no decoding, no dot segments.
+# not take them does not hide a less specific one that does. A field is compared with each of its lines. Path
+# bytes are compared as they are: no decoding, no dot segments.
 # A path that does not begin with "/" ("*", an authority) is matched by routes for any path (or the prefix "/") alone.
 
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
