@@ -33,6 +33,7 @@ from meshcore.tap_sessions import open_session
 from meshcore.taps import TapFilter, TapSession, tap_filter
 
 _DRAIN_POLL_S = 0.01
+_SIGNAL_POLL_S = 1.0
 
 OnLookup = Callable[[list[Lookup]], None]
 OnIdle = Callable[[list[Key]], None]
@@ -127,7 +128,12 @@ class Proxy:
 
     def wait(self, timeout_s: float | None = None) -> bool:
         """Block until the proxy is stopped (by a signal or another thread). True when it is."""
-        return self._stopped.wait(timeout_s)
+        deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        # In slices: a signal that another thread takes, or that comes just before the wait, ends none; its handler runs after one.
+        while not self._stopped.wait(_SIGNAL_POLL_S if deadline is None else min(_SIGNAL_POLL_S, deadline - time.monotonic())):
+            if deadline is not None and time.monotonic() >= deadline:
+                return False
+        return True
 
     def _drain_and_stop(self) -> None:
         self.drain()

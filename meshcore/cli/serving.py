@@ -130,7 +130,7 @@ class Serving:
                 happened.put("drained")
 
         threading.Thread(target=drain_then_tell, daemon=True).start()
-        while happened.get() not in ("stop", "drained"):
+        while next_event(happened) not in ("stop", "drained"):
             pass  # reloads that were asked for meanwhile have no proxy to act on
 
     # --- reload ---
@@ -206,6 +206,13 @@ class Serving:
             if isinstance(bound, tuple):
                 return int(bound[1])
         return os.getpid()
+
+
+def next_event(happened: queue.SimpleQueue[str]) -> str:
+    """Wait for it, in slices: a signal that another thread takes, or that comes just before the wait, ends none; its handler runs after one."""
+    while True:
+        with contextlib.suppress(queue.Empty):
+            return happened.get(timeout=POLL_SECONDS)
 
 
 def collect_rarely() -> None:

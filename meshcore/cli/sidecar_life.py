@@ -18,7 +18,7 @@ import click
 
 from meshcore.admin import AdminServer
 from meshcore.cli.application import FORWARDED, Application
-from meshcore.cli.serving import Serving, url_of
+from meshcore.cli.serving import Serving, next_event, url_of
 from meshcore.cli.version import package_version
 from meshcore.config import Config
 from meshcore.proxy import Proxy
@@ -135,7 +135,7 @@ class SidecarLife:
 
     def wait_for_end(self) -> None:
         """Until told to stop, or until the application has ended."""
-        while (event := self.happened.get()) not in ("stop", "ended"):
+        while (event := next_event(self.happened)) not in ("stop", "ended"):
             if event == "renew":
                 self._agent.renew()
 
@@ -151,7 +151,7 @@ class SidecarLife:
             self._application.signal(self._ending_signal)
         while not self._application.has_ended:
             # Its supervisor decides how long that may take; a second signal was passed on already.
-            self.happened.get()
+            next_event(self.happened)
 
 
 class _SidecarServing(Serving):

@@ -10,6 +10,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from tests.agent.mesh import ROOT, Steady, free_port, until
 from tests.agent.rollout_soak import Rollouts
+from tests.scenario.other_thread import signal_another_thread
 
 APP = (sys.executable, str(ROOT / "tests/agent/app_program.py"))
 
@@ -88,6 +89,15 @@ def test_a_second_signal_ends_the_wait_for_what_is_under_way(mesh):
                 until(lambda: "draining" in sidecar.said(), "it drains")
                 sidecar.signal(signal.SIGTERM)
                 assert sidecar.wait() == 0, sidecar.said()
+
+
+def test_a_signal_that_another_thread_takes_ends_it_as_well(mesh):
+    plane = mesh.plane()
+    code = "import time\nprint('up', flush=True)\nwhile True: time.sleep(0.1)\n"
+    sidecar = mesh.sidecar(plane, "web", app_port=1, command=(sys.executable, "-c", code))
+    until(lambda: "up" in sidecar.said(), "the application runs")
+    signal_another_thread(sidecar.process.pid, signal.SIGTERM)
+    assert sidecar.wait() == 128 + signal.SIGTERM, sidecar.said()
 
 
 def registered(plane) -> list[str]:

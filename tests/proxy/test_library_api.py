@@ -2,11 +2,15 @@
 
 import asyncio
 import json
+import signal
+import subprocess
+import sys
 
 import pytest
 
 import meshcore
 from meshcore.errors import ConfigError
+from tests.scenario.other_thread import signal_another_thread
 from tests.scenario.proxies import config
 from tests.scenario.servers import eventually
 
@@ -91,6 +95,23 @@ def test_proxy_can_be_stopped_twice_and_is_gone():
     proxy.start()
     proxy.stop()
     proxy.stop()
+
+
+def test_a_program_that_waits_for_its_proxy_ends_by_a_signal_that_another_thread_takes():
+    code = (
+        "import json, sys, meshcore\n"
+        "with meshcore.Proxy(json.loads(sys.argv[1]), install_signals=True) as proxy:\n"
+        "    print('up', flush=True)\n"
+        "    print('ended:', proxy.wait(), flush=True)\n"
+    )
+    command = [sys.executable, "-c", code, json.dumps(fixed())]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as program:
+        try:
+            assert program.stdout.readline() == "up\n"
+            signal_another_thread(program.pid, signal.SIGTERM)
+            assert program.communicate(timeout=20)[0] == "ended: True\n"
+        finally:
+            program.kill()
 
 
 def test_workers_share_one_address(raw_client):
