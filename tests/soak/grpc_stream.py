@@ -15,7 +15,7 @@ import time
 from multiprocessing.connection import Connection
 
 from meshcore import Proxy
-from tests.soak.reload_soak import rss_kib
+from tests.soak.memory import MemoryUse
 
 ON_THEIR_WAY = 256
 SAMPLES_PER_S = 4
@@ -43,9 +43,10 @@ def stream(messages: int) -> tuple[list[str], str]:
         here, clients = spawn.Pipe()
         client = spawn.Process(target=_call, args=(clients, _text(near), messages), daemon=True)
         client.start()
-        memory, began = [], time.monotonic()
+        memory, began = MemoryUse(), time.monotonic()
+        memory.sample()
         while not here.poll(1 / SAMPLES_PER_S):
-            memory.append(rss_kib())
+            memory.sample()
             if not client.is_alive() and not here.poll():
                 break
         took_s = time.monotonic() - began
@@ -54,18 +55,11 @@ def stream(messages: int) -> tuple[list[str], str]:
         reasons = {**near.stats().reasons, **far.stats().reasons}
     ours.send("done")
     server.join(10)
-    half = memory[len(memory) // 2 :]
-    grown_percent = 100 * (half[-1] - half[0]) / half[0] if half else 0.0
-    trouble = []
+    trouble = memory.troubles(most_percent=2)
     if returned != messages:
         trouble.append(f"{returned} of {messages} messages came back in order")
-    if grown_percent > 2:
-        trouble.append(f"memory grew {grown_percent:.1f} % in the second half")
     trouble += [f"{name}: {n}" for name, n in reasons.items() if n]
-    return trouble, (
-        f"{returned} messages each way in {took_s:.0f} s, memory {memory[0]} -> {memory[-1]} KiB "
-        f"({grown_percent:+.1f} % in the second half)"
-    )
+    return trouble, f"{returned} messages each way in {took_s:.0f} s, {memory}"
 
 
 def _config(upstream: str) -> dict[str, object]:

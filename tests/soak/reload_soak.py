@@ -16,9 +16,9 @@ import sys
 import time
 from dataclasses import dataclass, field
 from multiprocessing import shared_memory
-from pathlib import Path
 
 from tests.soak import endpoints, visitors
+from tests.soak.memory import MemoryUse
 
 LIVE_ENDPOINTS = 4
 
@@ -36,7 +36,7 @@ class Account:
     counted: int
     counted_good: int
     retries: int
-    rss_kib: list[int] = field(default_factory=list)
+    memory: MemoryUse
     troubles: list[str] = field(default_factory=list)
 
     def judge(self) -> None:
@@ -50,26 +50,14 @@ class Account:
             self.troubles.append(f"endpoints: {self.seen_never} requests never seen, {self.seen_often} seen more than once")
         if (self.counted, self.counted_good) != (self.requests, self.requests):
             self.troubles.append(f"proxy: counted {self.counted}, {self.counted_good} of them answered 2xx")
-        if self.rss_slope_percent > 5:
-            self.troubles.append(f"memory grew {self.rss_slope_percent:.1f} % in the second half: {self.rss_kib[:: max(1, len(self.rss_kib) // 20)]}")
-
-    @property
-    def rss_slope_percent(self) -> float:
-        """Growth over the second half, medians of its first and last fifth; 0 when there are too few samples."""
-        half = self.rss_kib[len(self.rss_kib) // 2 :]
-        fifth = len(half) // 5
-        if fifth < 2:
-            return 0.0
-        first, last = sorted(half[:fifth])[fifth // 2], sorted(half[-fifth:])[fifth // 2]
-        return 100.0 * (last - first) / first
+        self.troubles += self.memory.troubles(most_percent=5)
 
     def __str__(self) -> str:
         out = self.outcome
         return (
             f"{self.requests} requests in {out.seconds:.1f} s ({self.requests / out.seconds:.0f}/s), {self.reloads} reloads: "
             f"{self.requests - out.answered} lost, {self.seen_often} duplicated, {len(out.refused)} refused; "
-            f"{self.retries} retries, slowest {out.slowest_ms:.0f} ms, memory {self.rss_kib[0]} -> {self.rss_kib[-1]} KiB "
-            f"({self.rss_slope_percent:+.1f} % in the second half)"
+            f"{self.retries} retries, slowest {out.slowest_ms:.0f} ms, {self.memory}"
         )
 
 
@@ -84,13 +72,6 @@ def configuration(ports: list[int], version: int, workers: int) -> dict:
         "routes": [*passing, {"name": "ids", "match": {"prefix": "/id"}, "to": "ids", "request_headers": {"set": {"x-version": str(version)}}}],
         "clusters": [{"name": "ids", "endpoints": [f"127.0.0.1:{port}" for port in ports], "balancer": "least_request"}],
     }
-
-
-def rss_kib() -> int:
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith("VmRSS:"):
-            return int(line.split()[1])
-    return 0
 
 
 def soak(requests: int, *, reload_every_s: float = 1.0, connections: int = 64, close_every: int = 50, workers: int = 1,
@@ -115,7 +96,8 @@ def soak(requests: int, *, reload_every_s: float = 1.0, connections: int = 64, c
     client = context.Process(target=visitors.run, args=(reporting, address, requests, connections, close_every), daemon=True)
     client.start()
     reporting.close()
-    version, outcome, memory, left_open = 0, None, [rss_kib()], []
+    version, outcome, memory, left_open = 0, None, MemoryUse(), []
+    memory.sample()
     next_reload = time.monotonic() + reload_every_s
     try:
         while outcome is None:
@@ -124,7 +106,7 @@ def soak(requests: int, *, reload_every_s: float = 1.0, connections: int = 64, c
                 if isinstance(report, visitors.Outcome):
                     outcome = report
                 else:
-                    progress(f"{report}/{requests} requests, {version} reloads, {memory[-1]} KiB")
+                    progress(f"{report}/{requests} requests, {version} reloads, {memory}")
             if time.monotonic() >= next_reload:
                 next_reload += reload_every_s
                 version += 1
@@ -133,7 +115,7 @@ def soak(requests: int, *, reload_every_s: float = 1.0, connections: int = 64, c
                 proxy.reload(configuration(ports, version, workers))
                 command("close", retired)
                 left_open.append(retired)
-                memory.append(rss_kib())
+                memory.sample()
         stats = proxy.stats()
         deadline = time.monotonic() + 10
         while time.monotonic() < deadline and any(command("connections", port) for port in left_open):
@@ -151,7 +133,7 @@ def soak(requests: int, *, reload_every_s: float = 1.0, connections: int = 64, c
     account = Account(
         requests=requests, reloads=version, outcome=outcome, seen_once=seen.count(1), seen_never=seen.count(0),
         seen_often=requests - seen.count(0) - seen.count(1), counted=route.requests, counted_good=route.status_class[2],
-        retries=stats.cluster("ids").retries, rss_kib=memory,
+        retries=stats.cluster("ids").retries, memory=memory,
     )
     if lingering:
         account.troubles.append(f"connections to removed endpoints stay open: {lingering}")
