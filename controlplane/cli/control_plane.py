@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from controlplane.settings import Settings
-from meshcore import sdnotify
+from meshcore import open_files, sdnotify
 from meshcore.config import Duration
 
 # Telling five thousand proxies of a change makes some fifty thousand objects that all live for a moment and form no cycle. With
@@ -67,6 +67,7 @@ def run(leaf_s: float, etcd: tuple[str, ...], **words: Any) -> None:
     """Run one replica."""
     settings = Settings(leaf_s=int(leaf_s), etcd=etcd, **words)
     settings.check()
+    open_files.take_all()  # each proxy is a connection
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s", level=logging.INFO)
     asyncio.run(_run(settings))
 

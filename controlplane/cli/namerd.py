@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from controlplane.cli.control_plane import COLLECT_AFTER
-from meshcore import sdnotify
+from meshcore import open_files, sdnotify
 
 if TYPE_CHECKING:
     from controlplane.namerd.settings import Settings
@@ -44,6 +44,7 @@ def namerd() -> None:
 def run(file: Path, audit_file: str) -> None:
     """Run one replica, until it is told to stop."""
     settings = _loaded(file)
+    open_files.take_all()  # each proxy is a connection
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s", level=logging.INFO)
     asyncio.run(_run(settings, audit_file))
 

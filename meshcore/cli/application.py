@@ -9,6 +9,8 @@ import subprocess
 import threading
 from collections.abc import Callable, Sequence
 
+from meshcore import open_files
+
 # What a program may be told by its supervisor; the rest is about this process, or cannot be caught.
 FORWARDED = (
     signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGCONT, signal.SIGWINCH,
@@ -27,7 +29,8 @@ class Application:
 
     def start(self) -> None:
         try:
-            self._process = subprocess.Popen(self._command)
+            with open_files.as_given():
+                self._process = subprocess.Popen(self._command)
         except OSError as error:
             self._failed = NOT_FOUND if isinstance(error, FileNotFoundError) else NOT_EXECUTABLE
             raise

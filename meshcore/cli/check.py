@@ -22,6 +22,7 @@ from meshcore.cli.client import AdminClient, choose_admin
 from meshcore.cli.output import verdict
 from meshcore.config import Cluster, Config, load
 from meshcore.config import check as warnings_of
+from meshcore.config.plan import descriptor_limit
 from meshcore.errors import ConfigError
 
 LINE_WIDTH = 79  # the verdict ends here, as in `linkerd check`'s ancestor
@@ -193,22 +194,23 @@ def _clock() -> str:
 
 
 def _open_files(config: Config | None) -> str:
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    # The soft limit is raised to the hard one at the start.
+    most = descriptor_limit(resource.getrlimit(resource.RLIMIT_NOFILE)[1])
     limit = config.limits.max_connections if config is not None else "auto"
     if config is None or not isinstance(limit, int):
         # "auto" fits itself to the limit; below this it would refuse what a small service gets.
-        if soft < 4096:
-            raise Failure(f"ulimit -n is {soft}", "raise it: ulimit -n 65536, or LimitNOFILE=65536 in the unit")
-        return str(soft)
+        if most < 4096:
+            raise Failure(f"ulimit -Hn is {most}", "raise it: LimitNOFILE=65536 in the unit, or `ulimit -n 65536` by root")
+        return str(most)
     workers = config.workers if isinstance(config.workers, int) else len(os.sched_getaffinity(0))
     # A client connection with a request needs one upstream; the rest is sockets, pipes and room for the process itself.
     wanted = 2 * workers * limit + 64
-    if soft < wanted:
+    if most < wanted:
         raise Failure(
-            f"ulimit -n is {soft}, limits.max_connections may need {wanted}",
-            f"raise it (hard limit {hard}), or lower max_connections to {max(1, (soft - 64) // 2 // workers)}",
+            f"ulimit -Hn is {most}, limits.max_connections may need {wanted}",
+            f"raise it, or lower max_connections to {max(1, (most - 64) // 2 // workers)}",
         )
-    return str(soft)
+    return str(most)
 
 
 def _valid(config: Config) -> str:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import click
 import msgspec
 
-from meshcore import sdnotify
+from meshcore import open_files, sdnotify
 from meshcore.admin import AdminError, AdminServer, AdminSources
 from meshcore.certificates import paths_of
 from meshcore.cli.addresses import default_admin_address
@@ -72,6 +72,7 @@ class Serving:
 
     def run(self, on_started: Callable[[str], None]) -> None:
         """Serve. on_started gets the admin address ("" when there is none) once both the proxy and it answer."""
+        open_files.take_all()
         with self._signals():
             self._proxy.start()
             try:

@@ -70,7 +70,7 @@ class Limits(Section, frozen=True, kw_only=True):
         Key(
             IntKind(1, 10_000_000, words=("auto",)),
             "Client connections per worker; more wait in the kernel.",
-            "auto: 0.45 of the open files limit, shared by the workers; each request may need two descriptors.",
+            "auto: 0.45 of the open files limit (programs raise it to the hard one), shared by the workers; each request may need two descriptors.",
         ),
     ] = "auto"
     max_in_flight: Annotated[

@@ -61,7 +61,7 @@ def compile_plan(config: Config, version: int = 1, resolve: Resolver = system_re
     limits, timeouts = config.limits, config.timeouts
     max_connections = limits.max_connections
     if max_connections == "auto":
-        max_connections = max(64, int(descriptor_limit() * DESCRIPTOR_SHARE) // workers)
+        max_connections = max(64, int(descriptor_limit(resource.getrlimit(resource.RLIMIT_NOFILE)[0]) * DESCRIPTOR_SHARE) // workers)
     return {
         "version": version,
         "workers": workers,
@@ -121,10 +121,9 @@ def worker_count(config: Config) -> int:
     return max(1, min(256, len(os.sched_getaffinity(0))))
 
 
-def descriptor_limit() -> int:
-    """Open files this process may have, with a bound for "unlimited"."""
-    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return MOST_DESCRIPTORS if soft == resource.RLIM_INFINITY else min(soft, MOST_DESCRIPTORS)
+def descriptor_limit(limit: int) -> int:
+    """Open files a process with this limit may have, with a bound for "unlimited"."""
+    return MOST_DESCRIPTORS if limit == resource.RLIM_INFINITY else min(limit, MOST_DESCRIPTORS)
 
 
 def _or_never(idle: Any) -> int:

@@ -13,8 +13,8 @@ import msgspec
 from msgspec.structs import fields, force_setattr
 
 from ..errors import ConfigError, Problem
+from .suggest import OTHER_FILES, nearest
 from .suggest import hint as nearest_hint
-from .suggest import nearest
 from .values import Bad, Key, Kind, ListKind, MapKind, shown
 
 
@@ -214,6 +214,8 @@ def read_section(
             advice = f"it belongs in {HOMES[text]}"
         else:
             advice = nearest_hint(text, known, "keys")
+        if not path and text in OTHER_FILES:
+            advice = f"{advice.rstrip('?')}; {OTHER_FILES[text]}"
         collected.problems.append(
             Problem(
                 message=f"unknown key {text[:80]!r}{where}",

@@ -49,6 +49,9 @@ ELSEWHERE = {
     "num_retries": ("max_attempts",),
 }
 
+# Keys that every file of another program begins with -> how such a file is given.
+OTHER_FILES = {"routers": "a file of Linkerd 1.x is given with --linkerd"}
+
 _LONGEST = 64  # a longer word is no typo of ours, and distance costs len x len
 
 

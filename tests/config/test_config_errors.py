@@ -85,6 +85,11 @@ def test_a_mistyped_key_is_told_once_with_line_key_and_suggestion(right, wrong, 
     assert told.endswith(f"; did you mean '{meant}'?")
 
 
+def test_a_file_of_linkerd_is_told_how_it_is_given():
+    told = the_problem_of(GOOD.replace("routes:", "routers: []\nroutes:", 1))
+    assert told.endswith("unknown key 'routers' in the configuration; did you mean 'routes'; a file of Linkerd 1.x is given with --linkerd")
+
+
 def test_the_message_has_the_promised_form():
     text = GOOD.replace("timeout: 5s", "timout: 5s")
     assert the_problem_of(text) == "mesh.yaml:7:3: unknown key 'timout' in route 'users'; did you mean 'timeout'?"
