@@ -95,6 +95,7 @@ cdef class Names:
     cdef dict failed                    # plan of what a name is bound to for a moment when nobody could be asked
     cdef uint32_t most
     cdef uint64_t idle_ns
+    cdef uint64_t walk_at_ns            # no name of `bound` is over, or idle for long, before
     cdef uint64_t told_second
     cdef readonly uint64_t lookups
     cdef readonly uint64_t evicted
@@ -150,6 +151,7 @@ cdef class Names:
         self.on_idle = on_idle
         self.most = most
         self.idle_ns = idle_ns
+        self.walk_at_ns = 0
         with self.engine.lock:
             lookups = self.engine._current().lookups
             gone = [key for key in self.bound if key[0] not in lookups]
@@ -233,18 +235,35 @@ cdef class Names:
             self.bind([((one.route, one.name, one.overrides), self.failed, None, 1_000_000_000) for one in batch])
 
     cdef _sweep(self):
-        cdef _BindingHandle handle
         cdef uint64_t now_ns = sys_now_ns()
         idle = []
         with self.engine.lock:
-            for key, handle in self.bound.items():
-                if handle.is_over(now_ns) or now_ns > handle.last_used_ns() + self.idle_ns:
-                    idle.append(key)
-            self._drop(idle)
+            if now_ns >= self.walk_at_ns:
+                idle = self._walk(now_ns)
+                self._drop(idle)
             self._reap()
             for key in [key for key, until_ns in self.asked.items() if now_ns >= <uint64_t>until_ns]:
                 del self.asked[key]
         self._tell_idle(idle)
+
+    cdef list _walk(self, uint64_t now_ns):
+        """Keys of names that are over or idle. Says when to look again: with ten thousand names a look takes a millisecond and more."""
+        cdef _BindingHandle handle
+        cdef uint64_t ends_ns
+        cdef uint64_t over_ns = now_ns + self.idle_ns
+        cdef uint64_t idle_ns = over_ns
+        found = []
+        for key, handle in self.bound.items():
+            ends_ns = handle.last_used_ns() + self.idle_ns
+            if handle.is_over(now_ns) or now_ns > ends_ns:
+                found.append(key)
+                continue
+            idle_ns = min(idle_ns, ends_ns)
+            if handle.lifetime_ns:
+                over_ns = min(over_ns, handle.born_ns + handle.lifetime_ns)
+        # Ten minutes of silence may be ten more seconds; a lifetime is kept.
+        self.walk_at_ns = min(over_ns, max(idle_ns, now_ns + self.idle_ns // 64))
+        return found
 
     cdef _tell_idle(self, list keys):
         if keys and self.on_idle is not None:
@@ -277,6 +296,7 @@ cdef class Names:
                     handle.release()
                 raise
             for handle in handles:
+                self.walk_at_ns = min(self.walk_at_ns, handle.born_ns + min(handle.lifetime_ns or self.idle_ns, self.idle_ns))
                 for kind, slot in handle.fresh:
                     self.engine._make_state(kind, slot)
             keys = {key for key, _, _, _ in answers}

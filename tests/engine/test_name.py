@@ -14,7 +14,9 @@ from meshcore.naming.identifiers import Identified
 
 octets = st.text(st.characters(min_codepoint=0x21, max_codepoint=0xFF, blacklist_characters="\x7f"), min_size=1, max_size=30)
 hosts = st.from_regex(r"[A-Za-z0-9]([A-Za-z0-9-]{0,10}[A-Za-z0-9])?(\.[A-Za-z0-9]{1,8}){0,3}\.?(:[1-9][0-9]{0,3})?", fullmatch=True)
-segment = st.text(string.ascii_letters + string.digits + "-._~!$&'()*+,;=:@%25", max_size=8).map(lambda text: text.replace("%", ""))
+segment = st.text(string.ascii_letters + string.digits + "-._~!$&'()*+,;=:@%25", max_size=8).map(lambda text: text.replace("%", "")).filter(
+    lambda text: text.partition(";")[0] not in (".", "..")  # dot-segments are refused before anybody asks for a name
+)
 targets = st.lists(segment, min_size=0, max_size=5).map(lambda parts: "/" + "/".join(parts))
 methods = st.sampled_from(["GET", "POST", "DELETE", "BREW"])
 prefixes = st.sampled_from(["/svc", "/a/b", "/svc/\\x61\\x20\\x62"])

@@ -1,6 +1,7 @@
 """Routes that look names up: a miss waits and goes on, is bounded in time and number, and an answer counts at once."""
 
 import threading
+import time
 
 import pytest
 
@@ -328,6 +329,25 @@ def test_a_name_nobody_uses_is_let_go_of(raw_server, raw_client, named):
     assert proxy.proxy.bindings() == []
     assert raw_client(proxy).get(host="web.test").status == 200
     assert len(proxy.asked) == 2
+
+
+def test_a_name_in_use_stays_and_is_let_go_of_later(raw_server, raw_client, named):
+    proxy = named({"web.test:80": binding(raw_server())}, timeouts={"bound_name_idle": "600ms"})
+    client = raw_client(proxy)
+    for _ in range(15):
+        assert client.get(host="web.test").status == 200
+        time.sleep(0.1)
+    assert len(proxy.asked) == 1
+    assert proxy.wait_idle() == [("out", "web.test:80", "")]
+
+
+def test_a_name_bound_for_a_time_is_let_go_of_though_others_stay(raw_server, raw_client, named):
+    proxy = named({"web.test:80": binding(raw_server())})
+    assert raw_client(proxy).get(host="web.test").status == 200
+    time.sleep(0.6)  # that it stays for ten minutes is known by now
+    proxy.bind("none.test:80", Negative(), ttl_s=0.1)
+    assert proxy.wait_idle() == [("out", "none.test:80", "")]
+    assert [row.name for row in proxy.proxy.bindings()] == ["web.test:80"]
 
 
 def test_the_names_longest_unused_make_room(raw_server, raw_client, named):
