@@ -6,14 +6,16 @@ The system's resolver, with its hosts file and its search list, is what the appl
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
+import threading
 from collections.abc import Callable
 
 from .authority import authority_of
 
 REFRESH_S = 30.0  # getaddrinfo tells no TTL; most of them are longer
 RETRY_S = 5.0
-MAX_AT_ONCE = 16  # each takes a thread
+MAX_AT_ONCE = 16  # each takes a thread, until the resolver answers or gives up
 MAX_ADDRESSES = 64
 
 
@@ -46,8 +48,7 @@ class Outside:
 
     async def _follow(self, path: str, on_change: Callable[[], None]) -> None:
         while True:
-            async with self._places:
-                found = await _resolve(path)
+            found = await self._resolve(path)
             # What was good stays while the resolver has nothing better.
             now = found if found or not self._known.get(path) else self._known[path]
             if now != self._known.get(path):
@@ -55,17 +56,38 @@ class Outside:
                 on_change()
             await asyncio.sleep(REFRESH_S if found else RETRY_S)
 
+    async def _resolve(self, path: str) -> tuple[str, ...]:
+        authority = authority_of(path)
+        if authority is None:
+            return ()
+        if authority.is_address:
+            return (authority.path,)
+        host, port = authority.host, authority.port
+        await self._places.acquire()
+        loop = asyncio.get_running_loop()
+        answered: asyncio.Future[tuple[str, ...]] = loop.create_future()
 
-async def _resolve(path: str) -> tuple[str, ...]:
-    authority = authority_of(path)
-    if authority is None:
-        return ()
-    if authority.is_address:
-        return (authority.path,)
+        def tell(found: tuple[str, ...]) -> None:
+            self._places.release()
+            if not answered.done():
+                answered.set_result(found)
+
+        def ask() -> None:
+            found = _ask(host, port)
+            with contextlib.suppress(RuntimeError):  # the loop ended meanwhile
+                loop.call_soon_threadsafe(tell, found)
+
+        # Not an executor's: those are waited for at the end, and a resolver may take half a minute to give up.
+        threading.Thread(target=ask, name="meshcore-resolver", daemon=True).start()
+        return await answered
+
+
+def _ask(host: str, port: int) -> tuple[str, ...]:
+    """What the system's resolver says. Blocks."""
     try:
-        rows = await asyncio.get_running_loop().getaddrinfo(authority.host, authority.port, type=socket.SOCK_STREAM)
+        rows = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError):
         return ()
     hosts = ((row[0], str(row[4][0])) for row in rows)
-    texts = (f"[{host}]:{authority.port}" if family == socket.AF_INET6 else f"{host}:{authority.port}" for family, host in hosts)
+    texts = (f"[{host}]:{port}" if family == socket.AF_INET6 else f"{host}:{port}" for family, host in hosts)
     return tuple(dict.fromkeys(text for text in texts if "%" not in text))[:MAX_ADDRESSES]
