@@ -182,6 +182,9 @@ class Member:
         agent = json.loads(admin_get(self.admin, "/agent")[1])
         return bool(agent["link"]["is_connected"] and (agent["is_registered"] or not self.behaviour))
 
+    def takes_requests(self) -> bool:
+        return bool(json.loads(admin_get(self.admin, "/agent")[1])["takes_requests"])
+
 
 class Demo:
     """The control plane, the members, the tap and the load; `close` ends what was started, in the reverse order."""
@@ -268,6 +271,8 @@ class Demo:
             await member.place.intercept()
             if member.behaviour:
                 self._processes.append(await start(*member.place.command(*member.application()), stdout=output, stderr=output))
+        if member.behaviour:
+            await until(member.takes_requests, f"the application of {member.name}", member.process)
 
     async def start_tap(self) -> None:
         title(f"live: meshctl tap deploy/a -n {NAMESPACE} --max-rps {TAPPED_PER_SECOND}")

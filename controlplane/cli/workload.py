@@ -47,7 +47,7 @@ def list_(ctx: click.Context, namespace: str, output: str) -> None:
         own = endpoints.get(entry.key, [])
         where = ", ".join(f"{one['service']}={summary('endpoint', one)}" for one in own) or "-"
         alive = "with its lease" if entry.lease else "until deleted"
-        takes = "drained" if entry.key in drained else "yes"
+        takes = "drained" if entry.key in drained else "yes" if not own or any(one.get("weight", 1) for one in own) else "not now"
         rows.append([entry.key, value.get("account", "default"), value.get("zone", "-") or "-", alive, takes, where])
     show_table(["WORKLOAD", "ACCOUNT", "ZONE", "STAYS", "TAKES REQUESTS", "ENDPOINTS"], rows)
 

@@ -82,7 +82,9 @@ class Registry(registry_pb2_grpc.RegistryServicer):  # type: ignore[misc]
                 return
             if what == "register":
                 raise Malformed("`register` comes once on a stream")
-            await claim.renew(drains=what == "drain")
+            if what in ("drain", "resume"):
+                await claim.drain(what == "drain")
+            await claim.renew()
             await context.write(claim.kept())
 
 
@@ -96,7 +98,7 @@ class _Claim:
         self._values = _values(identity, register, self.ttl_s)
         self.lease = 0
         self.has_left = False
-        self._is_draining = False
+        self._is_draining: bool = register.is_draining
         self._position = ""
 
     async def begin(self) -> None:
@@ -104,15 +106,16 @@ class _Claim:
             await self._check(value)
         await self._register()
 
-    async def renew(self, *, drains: bool) -> None:
+    async def drain(self, is_draining: bool) -> None:
+        """Its endpoints take no new requests, or do again."""
+        if is_draining == self._is_draining:
+            return
+        self._is_draining = is_draining
+        values = (msgspec.structs.replace(value, lease=self.lease) for value in self._told())
+        self._position = str(await self._catalogue.put(*values, by=str(self._identity)))
+
+    async def renew(self) -> None:
         """Full time again; registered anew when it had run out, as after a store that was away."""
-        if drains and not self._is_draining:
-            self._is_draining = True
-            self._values = tuple(
-                msgspec.structs.replace(value, weight=0) if isinstance(value, Endpoint) else value
-                for value in self._values
-            )
-            await self._write()
         try:
             await self._catalogue.store.keep_alive(self.lease)
         except LeaseExpired:
@@ -127,12 +130,16 @@ class _Claim:
         return registry_pb2.Kept(renew_every_ms=every_ms, position=self._position)
 
     async def _register(self) -> None:
-        lease = await self._catalogue.register(*self._values, ttl_s=self.ttl_s, by=str(self._identity))
+        lease = await self._catalogue.register(*self._told(), ttl_s=self.ttl_s, by=str(self._identity))
         self.lease = lease.id
 
-    async def _write(self) -> None:
-        values = (msgspec.structs.replace(value, lease=self.lease) for value in self._values)
-        self._position = str(await self._catalogue.put(*values, by=str(self._identity)))
+    def _told(self) -> tuple[Named, ...]:
+        """Its values as they are stored: an endpoint without weight is there, and gets nothing."""
+        if not self._is_draining:
+            return self._values
+        return tuple(
+            msgspec.structs.replace(value, weight=0) if isinstance(value, Endpoint) else value for value in self._values
+        )
 
     async def _check(self, value: Named) -> None:
         """Denied when it is somebody else's."""

@@ -25,6 +25,7 @@ from .discovery import Discovery
 from .identity import Identity
 from .link import Link, LinkState, Part
 from .outside import Outside
+from .readiness import Readiness
 from .registration import Claim, Registration
 from .relay import Relay
 from .saved_answers import SavedAnswers
@@ -54,6 +55,8 @@ class AgentSettings(msgspec.Struct, frozen=True, kw_only=True):
     join_token: Path | None = None
     claim: Claim | None = None
     """Register this workload; None: somebody else does."""
+    app_port: int = 0
+    """With a claim: callers are told of us while the application listens there. 0: always."""
     version: str = ""
     labels: dict[str, str] = {}
     """Of this workload, for metrics and taps."""
@@ -68,6 +71,8 @@ class AgentState(msgspec.Struct, frozen=True):
     watched: int
     position: str
     is_registered: bool
+    takes_requests: bool
+    """Callers are told of us: registered, the application listens, and nobody drains us."""
     renewals: int
     trusted_roots: int
     last_error: str
@@ -170,7 +175,7 @@ class Agent:
 
     def state(self) -> AgentState:
         """Read racily."""
-        certificate = self._identity.certificate
+        certificate, registration = self._identity.certificate, self._registration
         link = self._link.state if self._link is not None else LinkState()
         return AgentState(
             identity=self.identity,
@@ -178,7 +183,8 @@ class Agent:
             link=link,
             watched=len(self._watching.all()) if self._watching is not None else 0,
             position=self._discovery.position if self._discovery is not None else "",
-            is_registered=self._registration is not None and self._registration.is_registered,
+            is_registered=registration is not None and registration.is_registered,
+            takes_requests=registration is not None and registration.is_registered and registration.takes_requests,
             renewals=self._identity.renewals,
             trusted_roots=len(self._trust.roots),
             last_error=self._identity.last_error or link.last_error,
@@ -222,11 +228,15 @@ class Agent:
         assert self._serving is not None
         await self._serving.wait()
         self._link = Link(addresses, self._identity.shown, self._make_parts())
-        saving = asyncio.create_task(self._keep_saving())
+        beside = [asyncio.create_task(self._keep_saving())]
+        if self._registration is not None and self.settings.app_port:
+            self._registration.is_ready = False
+            beside.append(asyncio.create_task(Readiness(self.settings.app_port, self._registration.ready).run()))
         try:
             await self._link_with_certificate(addresses)
         finally:
-            saving.cancel()
+            for task in beside:
+                task.cancel()
 
     def _make_parts(self) -> dict[str, Part]:
         assert self._watching is not None

@@ -43,6 +43,7 @@ class Registration:
     def __init__(self, claim: Claim) -> None:
         self.claim = claim
         self.is_registered = False
+        self.is_ready = True
         self._is_draining = False
         self._is_leaving = False
         self._changed = asyncio.Event()
@@ -52,7 +53,7 @@ class Registration:
         """Keep the claim on this channel until the stream ends."""
         call = registry_pb2_grpc.RegistryStub(channel).Keep()
         try:
-            await call.write(registry_pb2.Claim(register=_register(self.claim)))
+            await call.write(registry_pb2.Claim(register=_register(self.claim, is_draining=not self.takes_requests)))
             kept = await call.read()
             if kept is grpc.aio.EOF:
                 return
@@ -60,8 +61,6 @@ class Registration:
             self._heard.set()
             _log.info("registered as %s", self.claim.name)
             renew_s = max(LEAST_RENEW_S, kept.renew_every_ms / 1000)
-            if self._is_draining:
-                await call.write(registry_pb2.Claim(drain=registry_pb2.Drain()))
             await self._keep(call, renew_s)
         finally:
             self.is_registered = False
@@ -85,7 +84,11 @@ class Registration:
                     await call.done_writing()
                     await reading
                     return
-                await call.write(registry_pb2.Claim(drain=registry_pb2.Drain()))
+                await call.write(
+                    registry_pb2.Claim(resume=registry_pb2.Resume())
+                    if self.takes_requests
+                    else registry_pb2.Claim(drain=registry_pb2.Drain())
+                )
             reading.result()
         finally:
             reading.cancel()
@@ -94,6 +97,15 @@ class Registration:
     async def _read(self, call: grpc.aio.StreamStreamCall) -> None:
         while await call.read() is not grpc.aio.EOF:
             self._heard.set()
+
+    @property
+    def takes_requests(self) -> bool:
+        return self.is_ready and not self._is_draining
+
+    def ready(self, is_ready: bool) -> None:
+        """Whether the application takes connections. Callers are told of us while it does."""
+        self.is_ready = is_ready
+        self._changed.set()
 
     async def drain(self, timeout_s: float) -> bool:
         """Take no new requests from callers. True when the control plane has heard it."""
@@ -119,7 +131,7 @@ class Registration:
         return True
 
 
-def _register(claim: Claim) -> registry_pb2.Register:
+def _register(claim: Claim, *, is_draining: bool) -> registry_pb2.Register:
     return registry_pb2.Register(
         name=claim.name,
         labels=claim.labels,
@@ -133,4 +145,5 @@ def _register(claim: Claim) -> registry_pb2.Register:
             for one in claim.served
         ],
         ttl_s=claim.ttl_s,
+        is_draining=is_draining,
     )

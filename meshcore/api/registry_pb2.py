@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bmeshcore/api/registry.proto\x12\x11meshcore.registry\"\xc1\x01\n\x05\x43laim\x12/\n\x08register\x18\x01 \x01(\x0b\x32\x1b.meshcore.registry.RegisterH\x00\x12)\n\x05\x61live\x18\x02 \x01(\x0b\x32\x18.meshcore.registry.AliveH\x00\x12)\n\x05\x64rain\x18\x03 \x01(\x0b\x32\x18.meshcore.registry.DrainH\x00\x12)\n\x05leave\x18\x04 \x01(\x0b\x32\x18.meshcore.registry.LeaveH\x00\x42\x06\n\x04what\"\xee\x01\n\x08Register\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x37\n\x06labels\x18\x02 \x03(\x0b\x32\'.meshcore.registry.Register.LabelsEntry\x12\x0c\n\x04zone\x18\x03 \x01(\t\x12\x0c\n\x04node\x18\x04 \x01(\t\x12\x11\n\taddresses\x18\x05 \x03(\t\x12.\n\tendpoints\x18\x06 \x03(\x0b\x32\x1b.meshcore.registry.Endpoint\x12\r\n\x05ttl_s\x18\x07 \x01(\r\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x84\x01\n\x08\x45ndpoint\x12\x0f\n\x07service\x18\x01 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x02 \x01(\t\x12\x0c\n\x04port\x18\x03 \x01(\r\x12\x14\n\x0cservice_port\x18\x04 \x01(\r\x12\x0e\n\x06weight\x18\x05 \x01(\r\x12\x10\n\x08protocol\x18\x06 \x01(\t\x12\x10\n\x08is_plain\x18\x07 \x01(\x08\"\x07\n\x05\x41live\"\x07\n\x05\x44rain\"\x07\n\x05Leave\"0\n\x04Kept\x12\x16\n\x0erenew_every_ms\x18\x01 \x01(\r\x12\x10\n\x08position\x18\x02 \x01(\t2K\n\x08Registry\x12?\n\x04Keep\x12\x18.meshcore.registry.Claim\x1a\x17.meshcore.registry.Kept\"\x00(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bmeshcore/api/registry.proto\x12\x11meshcore.registry\"\xee\x01\n\x05\x43laim\x12/\n\x08register\x18\x01 \x01(\x0b\x32\x1b.meshcore.registry.RegisterH\x00\x12)\n\x05\x61live\x18\x02 \x01(\x0b\x32\x18.meshcore.registry.AliveH\x00\x12)\n\x05\x64rain\x18\x03 \x01(\x0b\x32\x18.meshcore.registry.DrainH\x00\x12)\n\x05leave\x18\x04 \x01(\x0b\x32\x18.meshcore.registry.LeaveH\x00\x12+\n\x06resume\x18\x05 \x01(\x0b\x32\x19.meshcore.registry.ResumeH\x00\x42\x06\n\x04what\"\x83\x02\n\x08Register\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x37\n\x06labels\x18\x02 \x03(\x0b\x32\'.meshcore.registry.Register.LabelsEntry\x12\x0c\n\x04zone\x18\x03 \x01(\t\x12\x0c\n\x04node\x18\x04 \x01(\t\x12\x11\n\taddresses\x18\x05 \x03(\t\x12.\n\tendpoints\x18\x06 \x03(\x0b\x32\x1b.meshcore.registry.Endpoint\x12\r\n\x05ttl_s\x18\x07 \x01(\r\x12\x13\n\x0bis_draining\x18\x08 \x01(\x08\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x84\x01\n\x08\x45ndpoint\x12\x0f\n\x07service\x18\x01 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x02 \x01(\t\x12\x0c\n\x04port\x18\x03 \x01(\r\x12\x14\n\x0cservice_port\x18\x04 \x01(\r\x12\x0e\n\x06weight\x18\x05 \x01(\r\x12\x10\n\x08protocol\x18\x06 \x01(\t\x12\x10\n\x08is_plain\x18\x07 \x01(\x08\"\x07\n\x05\x41live\"\x07\n\x05\x44rain\"\x07\n\x05Leave\"\x08\n\x06Resume\"0\n\x04Kept\x12\x16\n\x0erenew_every_ms\x18\x01 \x01(\r\x12\x10\n\x08position\x18\x02 \x01(\t2K\n\x08Registry\x12?\n\x04Keep\x12\x18.meshcore.registry.Claim\x1a\x17.meshcore.registry.Kept\"\x00(\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,21 +34,23 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_REGISTER_LABELSENTRY']._loaded_options = None
   _globals['_REGISTER_LABELSENTRY']._serialized_options = b'8\001'
   _globals['_CLAIM']._serialized_start=51
-  _globals['_CLAIM']._serialized_end=244
-  _globals['_REGISTER']._serialized_start=247
-  _globals['_REGISTER']._serialized_end=485
-  _globals['_REGISTER_LABELSENTRY']._serialized_start=440
-  _globals['_REGISTER_LABELSENTRY']._serialized_end=485
-  _globals['_ENDPOINT']._serialized_start=488
-  _globals['_ENDPOINT']._serialized_end=620
-  _globals['_ALIVE']._serialized_start=622
-  _globals['_ALIVE']._serialized_end=629
-  _globals['_DRAIN']._serialized_start=631
-  _globals['_DRAIN']._serialized_end=638
-  _globals['_LEAVE']._serialized_start=640
-  _globals['_LEAVE']._serialized_end=647
-  _globals['_KEPT']._serialized_start=649
-  _globals['_KEPT']._serialized_end=697
-  _globals['_REGISTRY']._serialized_start=699
-  _globals['_REGISTRY']._serialized_end=774
+  _globals['_CLAIM']._serialized_end=289
+  _globals['_REGISTER']._serialized_start=292
+  _globals['_REGISTER']._serialized_end=551
+  _globals['_REGISTER_LABELSENTRY']._serialized_start=506
+  _globals['_REGISTER_LABELSENTRY']._serialized_end=551
+  _globals['_ENDPOINT']._serialized_start=554
+  _globals['_ENDPOINT']._serialized_end=686
+  _globals['_ALIVE']._serialized_start=688
+  _globals['_ALIVE']._serialized_end=695
+  _globals['_DRAIN']._serialized_start=697
+  _globals['_DRAIN']._serialized_end=704
+  _globals['_LEAVE']._serialized_start=706
+  _globals['_LEAVE']._serialized_end=713
+  _globals['_RESUME']._serialized_start=715
+  _globals['_RESUME']._serialized_end=723
+  _globals['_KEPT']._serialized_start=725
+  _globals['_KEPT']._serialized_end=773
+  _globals['_REGISTRY']._serialized_start=775
+  _globals['_REGISTRY']._serialized_end=850
 # @@protoc_insertion_point(module_scope)

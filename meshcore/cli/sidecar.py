@@ -174,6 +174,7 @@ def agent_settings(settings: SidecarSettings, **given: Any) -> AgentSettings:
         join_token=given["join_token"],
         state_directory=given["state_dir"] or _state_directory(namespace, name),
         claim=_claim(settings, name, labels, given) if given["registered"] else None,
+        app_port=settings.app_port,
         version=package_version(),
         labels=labels,
     )

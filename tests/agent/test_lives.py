@@ -3,6 +3,7 @@
 import json
 import signal
 import socket
+import subprocess
 import sys
 import time
 
@@ -114,6 +115,37 @@ def test_a_registered_workload_is_found_and_forgotten_when_it_ends(mesh):
     assert registered(plane) == [f"web:{vm.inbound}"]
     vm.stop()
     until(lambda: registered(plane) == [], "it is forgotten")
+
+
+def test_callers_are_told_of_a_member_while_its_application_listens(mesh):
+    plane = mesh.plane()
+    plane.service("web")
+    port = free_port()
+    vm = mesh.sidecar(plane, "web", "--register", "web", "--advertise", "127.0.0.1", app_port=port, name="vm-1")
+    client = mesh.sidecar(plane, "client")
+
+    def is_told_as_drained():
+        return [one.get("weight") for one in plane.do("endpoints")] == [0]
+
+    until(is_told_as_drained, "it is registered")
+    assert client.get("http://web/")[0] == 503
+    assert not json.loads(vm.admin_page("/agent"))["takes_requests"]
+    app = subprocess.Popen([*APP, str(port), "vm-1"], stdout=subprocess.DEVNULL)
+    try:
+        until(lambda: client.get("http://web/")[0] == 200, "it serves")
+        assert json.loads(vm.admin_page("/agent"))["takes_requests"]
+        app.kill()
+        app.wait()
+        until(is_told_as_drained, "it is known that the application is gone")
+        assert json.loads(vm.admin_page("/agent"))["is_registered"]
+        app = subprocess.Popen([*APP, str(port), "vm-1"], stdout=subprocess.DEVNULL)
+        until(lambda: client.get("http://web/")[0] == 200, "it serves again")
+        vm.signal(signal.SIGTERM)
+        assert vm.wait() == 0
+        assert registered(plane) == []
+    finally:
+        app.kill()
+        app.wait()
 
 
 def test_a_rollout_of_registered_members_fails_no_request(mesh):

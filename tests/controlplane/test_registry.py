@@ -58,6 +58,33 @@ async def test_a_member_is_there_while_it_shows_that_it_lives(tmp_path):
             assert await plane.catalogue.get(Workload, "shop/web-1") is None
 
 
+async def test_a_member_that_takes_no_requests_yet_is_told_when_it_does_and_not_if_an_operator_drains_it(tmp_path):
+    async with ControlPlane(settings(tmp_path / "plane")) as plane:
+        member = await join(plane)
+        async with member.channel() as own:
+            seen = await Watching(own).hello()
+            await seen.begin(1, "web")
+            call = keep(own)
+            await call.write(register(is_draining=True))
+            await call.read()
+            assert await plane.catalogue.get(Workload, "shop/web-1") is not None
+            assert not seen.endpoints.get(1)
+            for _ in range(2):
+                await call.write(registry_pb2.Claim(resume=registry_pb2.Resume()))
+                await call.read()
+                await seen.until(lambda s: len(s.endpoints.get(1, ())) == 1)
+                await call.write(registry_pb2.Claim(drain=registry_pb2.Drain()))
+                await call.read()
+                await seen.until(lambda s: not s.endpoints[1])
+            await plane.catalogue.put(Drain(namespace="shop", name="web-1"), by="operator")
+            await call.write(registry_pb2.Claim(resume=registry_pb2.Resume()))
+            await call.read()
+            assert (await plane.catalogue.get(Endpoint, "shop/web/web-1.8080")).value.weight > 0
+            assert not seen.endpoints[1]
+            await plane.catalogue.delete(Drain, "shop/web-1", by="operator")
+            await seen.until(lambda s: len(s.endpoints[1]) == 1)
+
+
 async def test_whom_an_operator_drains_stays_drained_when_it_registers_again(tmp_path):
     async with ControlPlane(settings(tmp_path / "plane")) as plane:
         member = await join(plane)
