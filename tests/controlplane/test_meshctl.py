@@ -97,6 +97,18 @@ def test_what_is_applied_is_there_and_can_be_explained_and_deleted(meshctl):
     meshctl("delete", "svc", "web", "-n", "shop", code=1)
 
 
+def test_whether_a_workload_takes_requests_is_in_the_list(meshctl):
+    model = "".join(
+        f"- {{kind: workload, namespace: shop, name: {name}, account: web, addresses: [192.0.2.7]}}\n"
+        f"- {{kind: endpoint, namespace: shop, service: web, name: {name}, address: 192.0.2.7, port: {port}, weight: {weight}, workload: {name}}}\n"
+        for name, port, weight in (("up", 1, 5), ("late", 2, 0), ("held", 3, 5))
+    )
+    meshctl("apply", "-f", "-", text=model)
+    meshctl("workload", "drain", "shop/held")
+    rows = {line.split()[0]: line for line in meshctl("workload", "list", "-n", "shop").splitlines()[1:]}
+    assert [word for name in ("up", "late", "held") for word in ("yes", "not now", "drained") if word in rows[f"shop/{name}"]] == ["yes", "not now", "drained"]
+
+
 def test_a_mistake_in_a_file_is_told_with_its_place_and_nothing_is_written(meshctl):
     text = "- {kind: service, namespace: shop, name: other}\n- {kind: endpoint, namespace: shop, portz: 1}\n"
     said = meshctl("apply", "-f", "-", text=text, code=78)
