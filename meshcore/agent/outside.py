@@ -78,7 +78,10 @@ class Outside:
                 loop.call_soon_threadsafe(tell, found)
 
         # Not an executor's: those are waited for at the end, and a resolver may take half a minute to give up.
-        threading.Thread(target=ask, name="meshcore-resolver", daemon=True).start()
+        try:
+            threading.Thread(target=ask, name="meshcore-resolver", daemon=True).start()
+        except RuntimeError:  # the system has no thread to give
+            tell(())
         return await answered
 
 

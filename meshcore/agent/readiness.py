@@ -49,7 +49,8 @@ async def listens(port: int) -> bool:
         return True
     with contextlib.suppress(OSError, TimeoutError):
         async with asyncio.timeout(CONNECT_S):
-            _, writer = await asyncio.open_connection("127.0.0.1", port)
+            # Not from 127.0.0.1: a port that nobody holds may be given to the very socket that asks for it, which then meets itself.
+            _, writer = await asyncio.open_connection("127.0.0.1", port, local_addr=("127.0.0.2", 0))
         writer.close()
         return True
     return False

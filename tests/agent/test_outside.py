@@ -71,3 +71,21 @@ def test_names_that_were_dropped_keep_their_place_until_the_resolver_has_answere
         outside.close()
 
     asyncio.run(scenario())
+
+
+def test_a_name_without_a_thread_is_asked_for_again_later(mute, monkeypatch):
+    def no_thread(_):
+        raise RuntimeError("can't start new thread")
+
+    async def scenario():
+        outside = Outside()
+        with monkeypatch.context() as patched:
+            patched.setattr(threading.Thread, "start", no_thread)
+            follow(outside, *(f"n{number}.test:80" for number in range(MAX_AT_ONCE + 1)))
+            await until(lambda: all(outside.addresses(f"n{number}.test:80") == () for number in range(MAX_AT_ONCE + 1)))
+        mute.release.set()
+        follow(outside, "next.test:80")
+        await until(lambda: outside.addresses("next.test:80"))
+        outside.close()
+
+    asyncio.run(scenario())
