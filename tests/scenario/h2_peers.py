@@ -200,8 +200,9 @@ class H2Peer:
         self.send(h2.data(stream, payload, end_stream=end_stream))
 
     def queue_body(self, stream: int, body: bytes, *, end_stream: bool = True, trailers=None) -> None:
-        """Send as the windows allow, now and whenever they open; trailers or END_STREAM after it."""
-        self._bodies[stream] = (memoryview(body), end_stream, trailers)
+        """Send as the windows allow, now and whenever they open, behind what still waits; trailers or END_STREAM after it."""
+        waiting = self._bodies.pop(stream, (b"",))[0]
+        self._bodies[stream] = (memoryview(bytes(waiting) + body), end_stream, trailers)
         self._flush()
 
     def send_body(self, stream: int, body: bytes, *, end_stream: bool = True, trailers=None) -> None:
